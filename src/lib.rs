@@ -1,0 +1,2 @@
+//! wharf
+pub mod oci;

@@ -1,0 +1,286 @@
+//! Every metric wharf exposes, as one value whose methods are named after events.
+//!
+//! Labels are bounded by construction: an endpoint kind, an outcome, a status class or a *configured* registry;
+//! never a repository, digest, address or path that a client can invent.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// The metrics of one wharf. Clones share the same values.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    time_to_first_byte: HistogramVec,
+    served_bytes: IntCounterVec,
+    upstream_bytes: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_up: IntGaugeVec,
+    ratelimit_limit: IntGaugeVec,
+    ratelimit_remaining: IntGaugeVec,
+    cache_bytes: IntGauge,
+    cache_blobs: IntGauge,
+    cache_images: IntGauge,
+    downloads_in_flight: IntGauge,
+    download_resumes: IntCounter,
+    verify_failures: IntCounterVec,
+    store_failures: IntCounter,
+    open_connections: IntGauge,
+}
+
+/// One request as it ended, for the metrics and the log line alike.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestDone {
+    /// Which kind of endpoint: `ping`, `manifest`, `blob`, `tags`, `referrers`, `catalog` or `other`.
+    pub endpoint: &'static str,
+    /// `hit`, `miss`, `coalesced`, `stale`, `relay`, or how it failed: `client_error`, `upstream_error`, `cut`.
+    pub outcome: &'static str,
+    /// From the request's head to the last byte handed to the connection.
+    pub duration: Duration,
+    /// From the request's head to the first byte of the body; `None` when there was no body.
+    pub first_byte: Option<Duration>,
+    /// Bytes of body handed to the connection.
+    pub bytes: u64,
+}
+
+impl Metrics {
+    /// Metrics that have counted nothing yet.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let inner = Inner {
+            requests: counters(
+                &registry,
+                "wharf_requests_total",
+                "Requests on the registry address, by kind of endpoint and outcome.",
+                &["endpoint", "outcome"],
+            ),
+            request_duration: histograms(
+                &registry,
+                "wharf_request_duration_seconds",
+                "Time from a request's head to the last byte of its answer.",
+                &["endpoint", "outcome"],
+            ),
+            time_to_first_byte: histograms(
+                &registry,
+                "wharf_time_to_first_byte_seconds",
+                "Time from a request's head to the first byte of the answer's body.",
+                &["outcome"],
+            ),
+            served_bytes: counters(
+                &registry,
+                "wharf_served_bytes_total",
+                "Bytes of body sent to clients, by outcome.",
+                &["outcome"],
+            ),
+            upstream_bytes: counters(
+                &registry,
+                "wharf_upstream_bytes_total",
+                "Bytes of body received from a registry: what crossed the uplink.",
+                &["registry"],
+            ),
+            upstream_requests: counters(
+                &registry,
+                "wharf_upstream_requests_total",
+                "Requests sent to a registry, by kind of endpoint and status.",
+                &["registry", "endpoint", "status"],
+            ),
+            upstream_up: gauges(
+                &registry,
+                "wharf_upstream_up",
+                "1 when the last request to the registry was answered, 0 when no endpoint answered.",
+                &["registry"],
+            ),
+            ratelimit_limit: gauges(
+                &registry,
+                "wharf_upstream_ratelimit_limit",
+                "Pulls that the registry allows in its window, as it last said.",
+                &["registry"],
+            ),
+            ratelimit_remaining: gauges(
+                &registry,
+                "wharf_upstream_ratelimit_remaining",
+                "Pulls left in the registry's window, as it last said.",
+                &["registry"],
+            ),
+            cache_bytes: gauge(&registry, "wharf_cache_bytes", "Bytes of the blobs kept."),
+            cache_blobs: gauge(&registry, "wharf_cache_blobs", "Blobs kept, manifests included."),
+            cache_images: gauge(&registry, "wharf_cache_images", "Image names kept."),
+            downloads_in_flight: gauge(
+                &registry,
+                "wharf_downloads_in_flight",
+                "Blob downloads that run or wait for their turn.",
+            ),
+            download_resumes: counter(
+                &registry,
+                "wharf_download_resumes_total",
+                "Downloads taken up again by Range after a broken connection.",
+            ),
+            verify_failures: counters(
+                &registry,
+                "wharf_verify_failures_total",
+                "Contents thrown away because they did not match their digest or length, by stage.",
+                &["stage"],
+            ),
+            store_failures: counter(
+                &registry,
+                "wharf_store_failures_total",
+                "Writes to the cache directory that failed; the pulls went on as relays.",
+            ),
+            open_connections: gauge(
+                &registry,
+                "wharf_open_connections",
+                "Client connections open on the registry address.",
+            ),
+            registry,
+        };
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        inner.registry.register(Box::new(process)).expect("registered once");
+        Self(Arc::new(inner))
+    }
+
+    /// A request on the registry address was answered to its end, or cut.
+    pub fn request_done(&self, done: &RequestDone) {
+        let labels = [done.endpoint, done.outcome];
+        self.0.requests.with_label_values(&labels).inc();
+        observe(&self.0.request_duration.with_label_values(&labels), done.duration);
+        if let Some(first_byte) = done.first_byte {
+            observe(&self.0.time_to_first_byte.with_label_values(&[done.outcome]), first_byte);
+        }
+        self.0.served_bytes.with_label_values(&[done.outcome]).inc_by(done.bytes);
+    }
+
+    /// A client connected to the registry address.
+    pub fn connection_opened(&self) {
+        self.0.open_connections.inc();
+    }
+
+    /// A client's connection ended.
+    pub fn connection_closed(&self) {
+        self.0.open_connections.dec();
+    }
+
+    /// A registry answered a request, or did not: `status` is the code, or `error` without one.
+    pub fn upstream_request(&self, registry: &str, endpoint: &'static str, status: Option<u16>) {
+        let status = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
+        self.0.upstream_requests.with_label_values(&[registry, endpoint, &status]).inc();
+    }
+
+    /// Body bytes arrived from a registry.
+    pub fn upstream_bytes(&self, registry: &str, bytes: u64) {
+        self.0.upstream_bytes.with_label_values(&[registry]).inc_by(bytes);
+    }
+
+    /// A registry is now known to answer, or not to.
+    pub fn upstream_up(&self, registry: &str, up: bool) {
+        self.0.upstream_up.with_label_values(&[registry]).set(i64::from(up));
+    }
+
+    /// A registry told its pull limit.
+    pub fn ratelimit(&self, registry: &str, limit: Option<u64>, remaining: Option<u64>) {
+        if let Some(limit) = limit {
+            self.0.ratelimit_limit.with_label_values(&[registry]).set(clamped(limit));
+        }
+        if let Some(remaining) = remaining {
+            self.0.ratelimit_remaining.with_label_values(&[registry]).set(clamped(remaining));
+        }
+    }
+
+    /// What the cache now holds.
+    pub fn cache_holds(&self, bytes: u64, blobs: u64, images: u64) {
+        self.0.cache_bytes.set(clamped(bytes));
+        self.0.cache_blobs.set(clamped(blobs));
+        self.0.cache_images.set(clamped(images));
+    }
+
+    /// A blob download was asked for.
+    pub fn download_started(&self) {
+        self.0.downloads_in_flight.inc();
+    }
+
+    /// A blob download ended, whichever way.
+    pub fn download_ended(&self) {
+        self.0.downloads_in_flight.dec();
+    }
+
+    /// A download went on by `Range` after its connection broke.
+    pub fn download_resumed(&self) {
+        self.0.download_resumes.inc();
+    }
+
+    /// Content was thrown away as wrong; `stage` is `manifest`, `blob` or `relay`.
+    pub fn verify_failed(&self, stage: &'static str) {
+        self.0.verify_failures.with_label_values(&[stage]).inc();
+    }
+
+    /// The cache directory did not take a write.
+    pub fn store_failed(&self) {
+        self.0.store_failures.inc();
+    }
+
+    /// All metrics in Prometheus' text format, and its content type.
+    pub fn render(&self) -> (Vec<u8>, String) {
+        let encoder = TextEncoder::new();
+        let mut text = Vec::new();
+        if let Err(error) = encoder.encode(&self.0.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics could not be rendered");
+        }
+        (text, encoder.format_type().to_owned())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn clamped(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn observe(histogram: &Histogram, duration: Duration) {
+    histogram.observe(duration.as_secs_f64());
+}
+
+// A metric whose name or labels are malformed, or registered twice, is a mistake in this file that any
+// start of wharf shows: hence the `expect`s.
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    let counter = IntCounter::new(name, help).expect("well-formed");
+    registry.register(Box::new(counter.clone())).expect("registered once");
+    counter
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("well-formed");
+    registry.register(Box::new(counters.clone())).expect("registered once");
+    counters
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = IntGauge::new(name, help).expect("well-formed");
+    registry.register(Box::new(gauge.clone())).expect("registered once");
+    gauge
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("well-formed");
+    registry.register(Box::new(gauges.clone())).expect("registered once");
+    gauges
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    // 1 ms (an answer from memory) to 10 min (a large layer over a thin uplink).
+    let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0];
+    let opts = HistogramOpts::new(name, help).buckets(buckets);
+    let histograms = HistogramVec::new(opts, labels).expect("well-formed");
+    registry.register(Box::new(histograms.clone())).expect("registered once");
+    histograms
+}

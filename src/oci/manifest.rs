@@ -1,0 +1,287 @@
+//! Manifests and image indexes: what they refer to, read without changing a byte of them.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Digest;
+
+/// Largest manifest or index taken from anywhere: 4 MiB, what registries must accept and what clients
+/// read at most ([spec.md, "Pushing Manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests)).
+pub const MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// The media types that matter to a cache.
+pub mod media_type {
+    /// OCI image index.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// OCI image manifest.
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// Docker manifest list.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker image manifest, version 2 schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Any blob.
+    pub const OCTET_STREAM: &str = "application/octet-stream";
+}
+
+/// A media type as a registry names it, without parameters: `type/subtype`
+/// ([RFC 6838 §4.2](https://www.rfc-editor.org/rfc/rfc6838#section-4.2)).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MediaType(Arc<str>);
+
+impl MediaType {
+    /// The type, such as `application/vnd.oci.image.index.v1+json`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a document of this type lists manifests.
+    pub fn is_index(&self) -> bool {
+        matches!(self.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST)
+    }
+
+    /// Whether this is one of the four types that clients pull.
+    pub fn is_manifest(&self) -> bool {
+        self.is_index()
+            || matches!(self.as_str(), media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = ManifestError;
+
+    /// Reads a `Content-Type`; parameters (`; charset=…`) are dropped.
+    fn from_str(text: &str) -> Result<Self, ManifestError> {
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let name_ok = |name: &str| {
+            (1..=127).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+        };
+        match essence.split_once('/') {
+            Some((kind, subtype)) if name_ok(kind) && name_ok(subtype) => Ok(Self(essence.into())),
+            _ => Err(ManifestError::MediaType),
+        }
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for MediaType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What one document says of another
+/// ([image-spec, descriptor.md](https://github.com/opencontainers/image-spec/blob/main/descriptor.md)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The type of the content.
+    pub media_type: MediaType,
+    /// The content's name.
+    pub digest: Digest,
+    /// The content's length in bytes.
+    pub size: u64,
+}
+
+/// A document under `manifests/`, read only as far as a cache needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    /// An image manifest: its config and layers.
+    Image {
+        /// The config first, then the layers, in their order.
+        blobs: Vec<Descriptor>,
+    },
+    /// An image index or manifest list.
+    Index(ImageIndex),
+    /// A document that lists nothing wharf understands (Docker schema 1, an unknown type): kept and
+    /// served, followed nowhere.
+    Opaque,
+}
+
+/// An image index
+/// ([image-spec, image-index.md](https://github.com/opencontainers/image-spec/blob/main/image-index.md)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageIndex {
+    /// The manifests that it lists, in its order. Entries whose digest cannot be verified are left out.
+    pub manifests: Vec<Descriptor>,
+}
+
+/// Why a document is not a manifest that may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Lists manifests and layers: two clients would read two images out of it (CVE-2021-41190).
+    #[error(
+        "the manifest lists both manifests and layers, so clients would disagree on what it is"
+    )]
+    Ambiguous,
+    /// Not JSON, or not of the specification's form.
+    #[error("the manifest is not a JSON document of the image specification")]
+    Form,
+    /// Not `type/subtype`.
+    #[error("not a media type")]
+    MediaType,
+}
+
+impl Manifest {
+    /// Reads the document `bytes`, which the registry served as `media_type`.
+    ///
+    /// # Errors
+    /// When a document of one of the four manifest types is not of that type's form, or is ambiguous.
+    pub fn parse(media_type: &MediaType, bytes: &[u8]) -> Result<Self, ManifestError> {
+        if !media_type.is_manifest() {
+            return Ok(Self::Opaque);
+        }
+        let document: Document = serde_json::from_slice(bytes).map_err(|_| ManifestError::Form)?;
+        if document.manifests.is_some() && (document.layers.is_some() || document.config.is_some())
+        {
+            return Err(ManifestError::Ambiguous);
+        }
+        if media_type.is_index() {
+            let manifests = document.manifests.ok_or(ManifestError::Form)?;
+            return Ok(Self::Index(ImageIndex { manifests: verifiable(manifests) }));
+        }
+        let config = document.config.ok_or(ManifestError::Form)?;
+        let layers = document.layers.unwrap_or_default();
+        Ok(Self::Image { blobs: verifiable(std::iter::once(config).chain(layers)) })
+    }
+
+    /// Everything the document refers to and wharf can verify.
+    pub fn references(&self) -> &[Descriptor] {
+        match self {
+            Self::Image { blobs } => blobs,
+            Self::Index(index) => &index.manifests,
+            Self::Opaque => &[],
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Document {
+    manifests: Option<Vec<RawDescriptor>>,
+    config: Option<RawDescriptor>,
+    layers: Option<Vec<RawDescriptor>>,
+}
+
+/// A descriptor before it is known whether its digest can be verified here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawDescriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+}
+
+fn verifiable(raw: impl IntoIterator<Item = RawDescriptor>) -> Vec<Descriptor> {
+    raw.into_iter()
+        .filter_map(|raw| {
+            let octets = || MediaType(media_type::OCTET_STREAM.into());
+            Some(Descriptor {
+                digest: raw.digest.parse().ok()?,
+                media_type: raw.media_type.parse().unwrap_or_else(|_| octets()),
+                size: raw.size,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn media(text: &str) -> MediaType {
+        text.parse().expect("a media type")
+    }
+
+    fn descriptor(size: u64) -> String {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{size}}}"#,
+            Digest::sha256(&size.to_be_bytes())
+        )
+    }
+
+    #[test]
+    fn reads_images_and_indexes_and_leaves_the_rest_alone() {
+        let image = format!(r#"{{"config":{},"layers":[{}]}}"#, descriptor(1), descriptor(2));
+        let parsed =
+            Manifest::parse(&media(media_type::OCI_MANIFEST), image.as_bytes()).expect("good");
+        assert_eq!(parsed.references().iter().map(|d| d.size).collect::<Vec<_>>(), [1, 2]);
+
+        let index = format!(r#"{{"manifests":[{}]}}"#, descriptor(3));
+        let parsed =
+            Manifest::parse(&media(media_type::DOCKER_LIST), index.as_bytes()).expect("good");
+        assert_eq!(parsed.references().len(), 1);
+
+        let schema1 = media("application/vnd.docker.distribution.manifest.v1+prettyjws");
+        assert_eq!(Manifest::parse(&schema1, b"anything"), Ok(Manifest::Opaque));
+    }
+
+    #[test]
+    fn refuses_what_clients_would_read_two_ways() {
+        let both = format!(r#"{{"manifests":[],"config":{}}}"#, descriptor(1));
+        for kind in [media_type::OCI_INDEX, media_type::OCI_MANIFEST] {
+            assert_eq!(
+                Manifest::parse(&media(kind), both.as_bytes()),
+                Err(ManifestError::Ambiguous)
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_of_its_type() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let negative = format!(r#"{{"config":{}}}"#, descriptor(1).replace(":1}", ":-1}"));
+        for bad in ["", "null", "[]", "{}", r#"{"config":3}"#, deep.as_str(), negative.as_str()] {
+            assert_eq!(
+                Manifest::parse(&media(media_type::OCI_MANIFEST), bad.as_bytes()),
+                Err(ManifestError::Form),
+                "{}",
+                &bad[..bad.len().min(40)]
+            );
+        }
+    }
+
+    #[test]
+    fn leaves_out_entries_that_cannot_be_verified() {
+        let index = r#"{"manifests":[{"mediaType":"a/b","digest":"blake3:00","size":1}]}"#;
+        let parsed =
+            Manifest::parse(&media(media_type::OCI_INDEX), index.as_bytes()).expect("good");
+        assert!(parsed.references().is_empty());
+    }
+
+    #[test]
+    fn a_content_type_loses_its_parameters() {
+        assert_eq!(media("Application/JSON; charset=utf-8").as_str(), "application/json");
+        for bad in ["", "json", "a/", "/b", "a/b c", "a/b\r\nx: y"] {
+            assert!(bad.parse::<MediaType>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_any_document(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for kind in [media_type::OCI_INDEX, media_type::OCI_MANIFEST] {
+                let _ = Manifest::parse(&media(kind), &bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The vocabulary of the OCI distribution and image specifications: pure values, no I/O.
+//!
+//! Everything that comes from outside (a path, a header, a document) is parsed here once, into types
+//! that cannot be wrong; the rest of wharf never sees the strings again.
+
+mod digest;
+mod error;
+mod manifest;
+mod reference;
+
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use error::{ErrorBody, ErrorCode};
+pub use manifest::{
+    Descriptor, ImageIndex, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
+};
+pub use reference::{
+    DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
+};
