@@ -114,6 +114,21 @@ impl PartialBlob {
         Ok(())
     }
 
+    /// Forgets the bytes on disk: the next ones are the blob's first.
+    ///
+    /// # Errors
+    /// When the disk does not do it; the value is as before.
+    pub async fn restart(mut self) -> (Self, Result<(), Error>) {
+        let restarting = spawn_blocking(move || {
+            let emptied = self.file.set_len(0).and_then(|()| io::Seek::rewind(&mut &*self.file));
+            if emptied.is_ok() {
+                (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
+            }
+            (self, emptied.map_err(Error::write))
+        });
+        restarting.await.expect("emptying does not panic, and the runtime outlives its downloads")
+    }
+
     /// Takes the bytes for the whole blob: gives it back verified if they match the digest, else `None`, with
     /// the file deleted.
     pub async fn verify(self) -> Option<VerifiedBlob> {
