@@ -2,4 +2,6 @@
 pub mod clock;
 pub mod metrics;
 pub mod oci;
+pub mod pull;
 pub mod store;
+pub mod upstream;

@@ -3,9 +3,26 @@
 //! Nothing above this layer sees HTTP: a question goes in with the specification's names, and a manifest,
 //! a blob's body or an [`Error`] that says whose fault it was comes out.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod attempt;
+mod auth;
+mod body;
+mod client;
+mod dial;
+mod error;
+#[cfg(test)]
+mod fake;
+mod headers;
+mod health;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, de::IgnoredAny};
 use url::Url;
 
 use crate::{
@@ -13,6 +30,21 @@ use crate::{
     metrics::Metrics,
     oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag},
 };
+use attempt::Document;
+use auth::Auth;
+pub use body::BlobBody;
+use client::{Answer, Http, Question};
+pub use error::{ConfigError, Error};
+use health::Endpoint;
+
+/// What clients pull; a registry that is not told of lists answers with some platform's manifest.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+const BLOBS: &str = "*/*";
+const TAGS: &str = "application/json";
+const REFERRERS: &str = "application/vnd.oci.image.index.v1+json, application/json";
 
 /// One registry and how to reach it; every value is already checked.
 #[derive(Clone, Debug)]
@@ -94,4 +126,245 @@ pub struct TagPage {
     pub tags: Vec<Tag>,
     /// The `last` and `n` of the page that follows, if one does.
     pub next: Option<(String, Option<u32>)>,
+}
+
+impl Secret {
+    /// Takes a text that is not to be shown.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, to be sent to whom it is for.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Every configured registry.
+pub struct Upstreams {
+    by_name: HashMap<RegistryName, Arc<Upstream>>,
+}
+
+/// One registry, and what is known of its endpoints' health and of the account there.
+///
+/// Every future may be dropped at any point: what it has begun is then as if the connection had broken.
+pub struct Upstream {
+    registry: RegistryName,
+    endpoints: Vec<Arc<Endpoint>>,
+    attempts: u32,
+    http: Http,
+    auth: Auth,
+    metrics: Metrics,
+}
+
+impl Upstreams {
+    /// Readies a client for each registry; nothing is dialled.
+    ///
+    /// # Errors
+    /// When a registry is there twice, has no endpoint to ask, or certificates that cannot be read.
+    pub fn new(
+        configs: Vec<Config>,
+        metrics: &Metrics,
+        clock: &Clock,
+    ) -> Result<Self, ConfigError> {
+        let mut by_name = HashMap::with_capacity(configs.len());
+        for config in configs {
+            let registry = config.registry.clone();
+            let upstream = Arc::new(Upstream::new(config, metrics, clock)?);
+            if by_name.insert(registry.clone(), upstream).is_some() {
+                return Err(ConfigError::Twice { registry });
+            }
+        }
+        Ok(Self { by_name })
+    }
+
+    /// The registry of that name, if it is configured.
+    pub fn select(&self, registry: &RegistryName) -> Option<&Arc<Upstream>> {
+        self.by_name.get(registry)
+    }
+
+    /// The names of all configured registries, in no order.
+    pub fn registries(&self) -> impl Iterator<Item = &RegistryName> {
+        self.by_name.keys()
+    }
+}
+
+impl Upstream {
+    fn new(config: Config, metrics: &Metrics, clock: &Clock) -> Result<Self, ConfigError> {
+        let registry = config.registry.clone();
+        let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        if config.endpoints.is_empty() || !config.endpoints.iter().all(usable) {
+            let reason = "endpoints are http or https addresses, at least one".to_owned();
+            return Err(ConfigError::Endpoint { registry, reason });
+        }
+        let http = Http::new(&config, metrics, clock)
+            .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
+        let auth = Auth::new(&config, clock);
+        let endpoint = |base| Arc::new(Endpoint::new(base, clock.clone()));
+        Ok(Self {
+            registry,
+            endpoints: config.endpoints.into_iter().map(endpoint).collect(),
+            attempts: config.patience.attempts,
+            http,
+            auth,
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// What the manifest is, without fetching it: free on Docker Hub, which counts `GET`s.
+    ///
+    /// # Errors
+    /// [`Error`]; `Protocol` also when the registry does not name the digest that a tag stands for.
+    pub async fn manifest_head(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        urgency: Urgency,
+    ) -> Result<ManifestHead, Error> {
+        let question = Question::get("manifest", MANIFESTS).head_only();
+        let path = format!("/v2/{name}/manifests/{reference}");
+        let read = |answer: Answer, _: &Arc<Endpoint>| {
+            let told = headers::content_digest(&answer.headers);
+            let digest = match (reference, told) {
+                // Another algorithm's digest of the same bytes is fine; the name is the one asked for.
+                (Reference::Digest(asked), Ok(Some(told)))
+                    if told != *asked && told.algorithm() == asked.algorithm() =>
+                {
+                    return Err(Error::protocol("the manifest of another digest"));
+                }
+                (Reference::Digest(asked), _) => *asked,
+                (Reference::Tag(_), told) => {
+                    told?.ok_or_else(|| Error::protocol("no Docker-Content-Digest for a tag"))?
+                }
+            };
+            let media_type = headers::media_type(&answer.headers)?;
+            Ok(ManifestHead { digest, media_type, size: headers::content_length(&answer.headers) })
+        };
+        self.ask_head(&question, name, &path, urgency, read).await
+    }
+
+    /// The manifest, of at most [`crate::oci::MANIFEST_MAX_BYTES`]. Its bytes are the registry's word, not yet verified.
+    ///
+    /// # Errors
+    /// [`Error`]; `Protocol` also when it is too long.
+    pub async fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+        urgency: Urgency,
+    ) -> Result<FetchedManifest, Error> {
+        let question = Question::get("manifest", MANIFESTS);
+        let path = format!("/v2/{name}/manifests/{reference}");
+        let read = |document: Document| {
+            let media_type = headers::media_type(&document.headers)?;
+            Ok(FetchedManifest { media_type, bytes: document.bytes })
+        };
+        self.ask_document(&question, name, &path, None, urgency, read).await
+    }
+
+    /// The length of a blob in bytes.
+    ///
+    /// # Errors
+    /// [`Error`]; `Protocol` also when the registry does not tell.
+    pub async fn blob_head(&self, name: &RepositoryName, digest: &Digest) -> Result<u64, Error> {
+        let question = Question::get("blob", BLOBS).head_only();
+        let path = format!("/v2/{name}/blobs/{digest}");
+        let read = |answer: Answer, _: &Arc<Endpoint>| {
+            headers::content_length(&answer.headers)
+                .ok_or_else(|| Error::protocol("no Content-Length of a blob"))
+        };
+        self.ask_head(&question, name, &path, Urgency::Must, read).await
+    }
+
+    /// The bytes of a blob from offset `from` on. Offsets at or behind the end are `Protocol`.
+    ///
+    /// A body that breaks off makes its endpoint rest, so that the next call prefers another.
+    ///
+    /// # Errors
+    /// [`Error`]; `Protocol` also when the registry sends another range than the one asked for.
+    pub async fn blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<BlobBody, Error> {
+        let question = Question { from, ..Question::get("blob", BLOBS) };
+        let path = format!("/v2/{name}/blobs/{digest}");
+        let read = |answer: Answer, endpoint: &Arc<Endpoint>| {
+            let length = headers::content_length(&answer.headers);
+            let (position, skip, total) = if answer.status == StatusCode::PARTIAL_CONTENT {
+                let range = headers::content_range(&answer.headers);
+                let range = range.filter(|range| range.first == from).ok_or_else(|| {
+                    Error::protocol(format!("another range than from byte {from} on"))
+                })?;
+                (from, 0, range.total.or_else(|| from.checked_add(length?)))
+            } else {
+                (0, from, length)
+            };
+            if total.is_some_and(|total| total < from) {
+                return Err(Error::protocol("the blob ends before the offset"));
+            }
+            Ok(BlobBody::new(answer.body, Arc::clone(endpoint), position, skip, total))
+        };
+        self.ask_head(&question, name, &path, Urgency::Must, read).await
+    }
+
+    /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn tags(
+        &self,
+        name: &RepositoryName,
+        n: Option<u32>,
+        last: Option<&str>,
+        urgency: Urgency,
+    ) -> Result<TagPage, Error> {
+        #[derive(Deserialize)]
+        struct TagList {
+            /// `null` at some registries when there are none.
+            tags: Option<Vec<String>>,
+        }
+        let question = Question::get("tags", TAGS);
+        let path = format!("/v2/{name}/tags/list");
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(n.map(|n| ("n", n.to_string())));
+        query.extend_pairs(last.map(|last| ("last", last)));
+        let query = Some(query.finish()).filter(|query| !query.is_empty());
+        let read = |document: Document| {
+            let list: TagList = serde_json::from_slice(&document.bytes)
+                .map_err(|_| Error::protocol("the tag list is not one"))?;
+            // What is not a tag could not be pulled either.
+            let tags = list.tags.unwrap_or_default();
+            let tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
+            Ok(TagPage { tags, next: headers::next_page(&document.headers, &document.url) })
+        };
+        self.ask_document(&question, name, &path, query.as_deref(), urgency, read).await
+    }
+
+    /// The index of what refers to a manifest, as JSON of at most [`crate::oci::MANIFEST_MAX_BYTES`].
+    ///
+    /// # Errors
+    /// [`Error`]; `NotFound` where the registry has no such API.
+    pub async fn referrers(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        urgency: Urgency,
+    ) -> Result<Bytes, Error> {
+        let question = Question::get("referrers", REFERRERS);
+        let path = format!("/v2/{name}/referrers/{digest}");
+        let read = |document: Document| match serde_json::from_slice::<IgnoredAny>(&document.bytes)
+        {
+            Ok(_) => Ok(document.bytes),
+            Err(_) => Err(Error::protocol("the list of referrers is not JSON")),
+        };
+        self.ask_document(&question, name, &path, None, urgency, read).await
+    }
 }

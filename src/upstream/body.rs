@@ -1,0 +1,169 @@
+//! Bodies of answers, piece by piece and never waited for without end; [`BlobBody`].
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+
+use super::{Error, client::Traffic, health::Endpoint};
+
+/// A body of an answer that nobody wants is read up to here, to keep the connection.
+const WORTH_DISCARDING: u64 = 64 * 1024;
+
+/// The body of one answer. Every byte of it is counted as received.
+pub(super) struct Body {
+    incoming: Incoming,
+    idle: Duration,
+    traffic: Traffic,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, idle: Duration, traffic: Traffic) -> Self {
+        Self { incoming, idle, traffic }
+    }
+
+    /// The next bytes, or `None` after the last.
+    ///
+    /// # Errors
+    /// `Unavailable` when none came for too long, or the connection broke.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame =
+                tokio::time::timeout(self.idle, self.incoming.frame()).await.map_err(|_| {
+                    Error::unavailable(format!("no byte of the body for {:?}", self.idle))
+                })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame
+                .map_err(|error| Error::unavailable(format!("the body broke off: {error}")))?;
+            // Trailers say nothing of use.
+            if let Ok(bytes) = frame.into_data() {
+                self.traffic.received(bytes.len() as u64);
+                return Ok(Some(bytes));
+            }
+        }
+    }
+
+    /// The whole body, of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// `Protocol` when it is longer; as [`Self::piece`].
+    pub(super) async fn whole(mut self, limit: usize) -> Result<Bytes, Error> {
+        let too_long = || Error::protocol(format!("a document of more than {limit} bytes"));
+        let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > limit {
+            return Err(too_long());
+        }
+        let mut whole = Vec::with_capacity(announced);
+        while let Some(piece) = self.piece().await? {
+            if whole.len() + piece.len() > limit {
+                return Err(too_long());
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.into())
+    }
+
+    /// Reads the body to its end if that is cheaper than a new connection.
+    pub(super) async fn discard(mut self) {
+        let mut left = WORTH_DISCARDING;
+        if self.incoming.size_hint().lower() > left {
+            return;
+        }
+        self.idle = self.idle.min(Duration::from_secs(1));
+        while let Ok(Some(piece)) = self.piece().await {
+            let Some(rest) = left.checked_sub(piece.len() as u64) else { return };
+            left = rest;
+        }
+    }
+}
+
+/// The bytes of a blob from some offset to its end, not verified.
+pub struct BlobBody {
+    body: Body,
+    /// Who sends; a body that breaks off makes it rest.
+    endpoint: Arc<Endpoint>,
+    /// Bytes still to skip: the registry began before the offset that was asked for.
+    skip: u64,
+    /// Offset in the blob of the next byte from the registry.
+    position: u64,
+    total: Option<u64>,
+    /// How the body ended, once it has.
+    end: Option<Result<(), Error>>,
+}
+
+impl BlobBody {
+    /// The body that begins at `position` of a blob of `total` bytes, wanted from `position + skip` on.
+    pub(super) fn new(
+        body: Body,
+        endpoint: Arc<Endpoint>,
+        position: u64,
+        skip: u64,
+        total: Option<u64>,
+    ) -> Self {
+        Self { body, endpoint, skip, position, total, end: None }
+    }
+
+    /// The length in bytes of the whole blob, whatever the offset, if the registry told.
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    /// The next bytes; the first of them all is at the offset that was asked for. `None`: the body ended as
+    /// announced. After an end or an error, the same again.
+    ///
+    /// # Errors
+    /// `Unavailable` when no byte came for too long, or the body ended early; `Protocol` when it is longer or
+    /// shorter than it can be.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(end) = &self.end {
+                return end.clone().map(|()| None);
+            }
+            match self.body.piece().await.and_then(|piece| self.advanced(piece)) {
+                Ok(Some(mut piece)) => {
+                    let skipped = self.skip.min(piece.len() as u64);
+                    self.skip -= skipped;
+                    // No more than the length of `piece`.
+                    piece.advance(skipped as usize);
+                    if !piece.is_empty() {
+                        return Ok(Some(piece));
+                    }
+                }
+                Ok(None) => self.end = Some(Ok(())),
+                Err(error) => {
+                    self.endpoint.failed(&error);
+                    self.end = Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// `piece`, if the body may have it here.
+    fn advanced(&mut self, piece: Option<Bytes>) -> Result<Option<Bytes>, Error> {
+        let Some(piece) = piece else {
+            let ended_at = self.position;
+            return match self.total {
+                Some(total) if ended_at < total => {
+                    Err(Error::unavailable(format!("the body ended at byte {ended_at} of {total}")))
+                }
+                _ if self.skip > 0 => Err(Error::protocol("the blob ends before the offset")),
+                _ => Ok(None),
+            };
+        };
+        self.position = self.position.saturating_add(piece.len() as u64);
+        if self.total.is_some_and(|total| self.position > total) {
+            return Err(Error::protocol("the body is longer than the blob"));
+        }
+        Ok(Some(piece))
+    }
+}
+
+impl std::fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobBody")
+            .field("position", &self.position)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+//! One registry's HTTP client: an exchange with its deadlines, and the redirects it leads through.
+
+use std::{error::Error as _, fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, USER_AGENT},
+};
+use http_body_util::Empty;
+use hyper_util::{
+    client::legacy::{self, Client, connect::capture_connection},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{Config, Error, body::Body, dial::Connector, headers, retry::Failure};
+use crate::{clock::Clock, metrics::Metrics, oci::RegistryName};
+
+/// Hops of one request; browsers and Docker stop at about as many.
+const MAX_REDIRECTS: usize = 10;
+/// Bounds the head of an answer, and what is read of a body at once.
+const READ_BUFFER: usize = 128 * 1024;
+/// Idle connections are closed before most registries and middleboxes forget them.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+const WHARF: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
+
+/// Talks HTTP to whatever one registry's endpoints lead to.
+pub(super) struct Http {
+    client: Client<Connector, Empty<Bytes>>,
+    first_byte: Duration,
+    idle: Duration,
+    clock: Clock,
+    traffic: Traffic,
+}
+
+/// Counts what goes to and comes from one registry.
+#[derive(Clone)]
+pub(super) struct Traffic {
+    registry: RegistryName,
+    metrics: Metrics,
+}
+
+/// A request, apart from where it goes.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    /// `GET` or `HEAD`.
+    pub(super) method: Method,
+    /// The kind of endpoint, for the metrics.
+    pub(super) kind: &'static str,
+    /// Media types, joined by commas.
+    pub(super) accept: &'static str,
+    /// The offset from which on the body is wanted.
+    pub(super) from: u64,
+}
+
+/// The head of an answer, and the way to its body.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// Who answered, after all redirects.
+    pub(super) url: Url,
+    /// Whether a redirect led away from the endpoint's scheme, host or port: what such a host says about
+    /// permissions is not the registry's word.
+    pub(super) is_foreign: bool,
+}
+
+impl Http {
+    /// # Errors
+    /// What is wrong with the configured certificates.
+    pub(super) fn new(config: &Config, metrics: &Metrics, clock: &Clock) -> Result<Self, String> {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEEP_IDLE)
+            .pool_max_idle_per_host(8)
+            .http1_max_buf_size(READ_BUFFER)
+            .build(Connector::new(config)?);
+        Ok(Self {
+            client,
+            first_byte: config.patience.first_byte,
+            idle: config.patience.idle,
+            clock: clock.clone(),
+            traffic: Traffic { registry: config.registry.clone(), metrics: metrics.clone() },
+        })
+    }
+
+    /// Asks `url`, and wherever it redirects to. `authorization` goes to the scheme, host and port of `url` only.
+    pub(super) async fn follow(
+        &self,
+        question: &Question,
+        mut url: Url,
+        mut authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let mut is_foreign = false;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut answer = self.exchange(question, &url, authorization).await?;
+            let redirects = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !redirects {
+                answer.is_foreign = is_foreign;
+                return Ok(answer);
+            }
+            let next = next_hop(&url, &answer.headers)?;
+            if next.origin() != url.origin() {
+                is_foreign = true;
+                authorization = None;
+            }
+            answer.body.discard().await;
+            url = next;
+        }
+        Err(Error::protocol(format!("more than {MAX_REDIRECTS} redirects")).into())
+    }
+
+    /// One request and the head of its answer.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is none in time.
+    pub(super) async fn exchange(
+        &self,
+        question: &Question,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        let mut exchange = Exchange::begin(&self.traffic, question, url);
+        let mut request = request(question, url, authorization)?;
+        let mut captured = capture_connection(&mut request);
+        let mut answering = self.client.request(request);
+        // The wait for a connection is the connector's to end.
+        let connected = async {
+            captured.wait_for_connection_metadata().await;
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = &mut answering => Ok(answered),
+            () = connected => tokio::time::timeout(self.first_byte, answering).await,
+        };
+        let response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(exchange.fail(chain(&error)).into()),
+            Err(_) => {
+                return Err(exchange.fail(format!("no answer for {:?}", self.first_byte)).into());
+            }
+        };
+        let (head, incoming) = response.into_parts();
+        exchange.answered(head.status);
+        let (limit, remaining) = headers::rate_limit(&head.headers);
+        if limit.is_some() || remaining.is_some() {
+            self.traffic.metrics.ratelimit(self.traffic.registry.as_str(), limit, remaining);
+        }
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: Body::new(incoming, self.idle, self.traffic.clone()),
+            url: url.clone(),
+            is_foreign: false,
+        })
+    }
+
+    /// What an answer that is no success means; `None` for one that is.
+    pub(super) fn refusal(&self, answer: &Answer) -> Option<Failure> {
+        let status = answer.status;
+        let says = || format!("{} answered {status}", host(&answer.url));
+        let retry_after = headers::retry_after(&answer.headers, self.clock.unix_seconds());
+        let error = match status.as_u16() {
+            200..300 => return None,
+            // Storage behind a registry knows presigned addresses, not accounts: a new redirect may do.
+            401 | 403 if answer.is_foreign => Error::unavailable(says()),
+            401 => Error::Unauthorized,
+            403 | 451 => Error::Denied,
+            404 | 410 => Error::NotFound,
+            429 => Error::RateLimited { retry_after },
+            408 | 500.. => Error::unavailable(says()),
+            _ => Error::protocol(says()),
+        };
+        Some(Failure { error, retry_after })
+    }
+}
+
+impl Traffic {
+    /// Bytes of a body arrived.
+    pub(super) fn received(&self, bytes: u64) {
+        self.metrics.upstream_bytes(self.registry.as_str(), bytes);
+    }
+}
+
+impl Question {
+    /// A `GET` of something that is not a blob.
+    pub(super) fn get(kind: &'static str, accept: &'static str) -> Self {
+        Self { method: Method::GET, kind, accept, from: 0 }
+    }
+
+    /// The same, asking for the head only.
+    pub(super) fn head_only(self) -> Self {
+        Self { method: Method::HEAD, ..self }
+    }
+}
+
+/// Counts and logs one exchange, also when its future is dropped halfway.
+struct Exchange<'a> {
+    traffic: &'a Traffic,
+    question: &'a Question,
+    url: &'a Url,
+    begun: Instant,
+    status: Option<StatusCode>,
+    failure: Option<String>,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(traffic: &'a Traffic, question: &'a Question, url: &'a Url) -> Self {
+        Self { traffic, question, url, begun: Instant::now(), status: None, failure: None }
+    }
+
+    fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    fn fail(&mut self, reason: String) -> Error {
+        let error = Error::unavailable(format!("{}: {reason}", host(self.url)));
+        self.failure = Some(reason);
+        error
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        let Self { traffic, question, url, .. } = self;
+        let status = self.status.map(|status| status.as_u16());
+        traffic.metrics.upstream_request(traffic.registry.as_str(), question.kind, status);
+        // Never the query: it may be a presigned right to read.
+        tracing::debug!(
+            method = %question.method,
+            host = host(url),
+            path = url.path(),
+            status,
+            error = self.failure.as_deref(),
+            elapsed = ?self.begun.elapsed(),
+            "upstream exchange"
+        );
+    }
+}
+
+fn request(
+    question: &Question,
+    url: &Url,
+    authorization: Option<&HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, Error> {
+    let uri = Uri::try_from(url.as_str())
+        .map_err(|_| Error::protocol(format!("no way to ask {}", host(url))))?;
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = question.method.clone();
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(WHARF));
+    headers.insert(ACCEPT, HeaderValue::from_static(question.accept));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if question.from > 0 {
+        let range = HeaderValue::try_from(format!("bytes={}-", question.from));
+        headers.insert(RANGE, range.expect("digits are a header value"));
+    }
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    Ok(request)
+}
+
+/// Where a redirect at `url` leads.
+///
+/// # Errors
+/// `Protocol` when nowhere, or from `https` to anything else.
+fn next_hop(url: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.ok_or_else(|| Error::protocol("a redirect without Location"))?;
+    let mut next = url
+        .join(location)
+        .map_err(|error| Error::protocol(format!("a redirect to no address: {error}")))?;
+    match (url.scheme(), next.scheme()) {
+        (_, "https") | ("http", "http") => {}
+        (_, scheme) => {
+            return Err(Error::protocol(format!("a redirect from {} to {scheme}", url.scheme())));
+        }
+    }
+    // Neither is sent, but neither should be written down either.
+    let no_user = next.set_username("").and_then(|()| next.set_password(None));
+    no_user.map_err(|()| Error::protocol("a redirect to no host"))?;
+    next.set_fragment(None);
+    Ok(next)
+}
+
+/// The host of an address, for people.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+/// An error and what it comes from, in one line.
+fn chain(error: &legacy::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(from: &str, location: &str) -> Result<String, Error> {
+        let location = HeaderValue::from_str(location).expect("a header value");
+        let headers = HeaderMap::from_iter([(LOCATION, location)]);
+        next_hop(&from.parse().expect("an address"), &headers).map(Into::into)
+    }
+
+    #[test]
+    fn redirects_lead_from_https_to_https_only() {
+        let from = "https://r.example/v2/a/blobs/b";
+        for (location, want) in [
+            ("https://cdn.example/x?sig=1", "https://cdn.example/x?sig=1"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("/x", "https://r.example/x"),
+            ("../c", "https://r.example/v2/a/c"),
+            ("https://me:secret@cdn.example/x#y", "https://cdn.example/x"),
+        ] {
+            assert_eq!(hop(from, location).as_deref(), Ok(want), "{location}");
+        }
+        for bad in ["http://r.example/x", "ftp://r.example/x", "data:x", "file:///x", "https://"] {
+            assert!(matches!(hop(from, bad), Err(Error::Protocol { .. })), "{bad}");
+        }
+        assert!(hop("http://r.example/", "http://cdn.example/").is_ok());
+        assert!(hop("http://r.example/", "https://cdn.example/").is_ok());
+        assert!(hop("http://r.example/", "file:///etc/passwd").is_err());
+        assert!(next_hop(&from.parse().expect("an address"), &HeaderMap::new()).is_err());
+    }
+}

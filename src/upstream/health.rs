@@ -1,0 +1,125 @@
+//! [`Endpoint`]: one address of a registry, which rests after a failure.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use url::Url;
+
+use super::Error;
+use crate::clock::Clock;
+
+/// The first rest; each further failure in a row doubles it.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// One base address of a registry.
+pub(super) struct Endpoint {
+    base: Url,
+    clock: Clock,
+    health: Mutex<Health>,
+}
+
+#[derive(Default)]
+struct Health {
+    /// Failures in a row.
+    failures: u32,
+    /// Until when only urgent questions are asked here.
+    rests_until: Option<Instant>,
+}
+
+impl Endpoint {
+    pub(super) fn new(base: Url, clock: Clock) -> Self {
+        Self { base, clock, health: Mutex::default() }
+    }
+
+    /// The configured address.
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The address of `path` (`/v2/…`) below this base.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url.set_query(None);
+        url.set_fragment(None);
+        url
+    }
+
+    /// Whether a failure is too fresh for a question that can do without an answer.
+    pub(super) fn rests(&self) -> bool {
+        self.health().rests_until.is_some_and(|until| self.clock.now() < until)
+    }
+
+    /// A request here failed. Failures while the endpoint already rests are of the same outage: a burst of
+    /// requests that fail together counts once.
+    pub(super) fn failed(&self, error: &Error) {
+        let now = self.clock.now();
+        let rest = {
+            let mut health = self.health();
+            if health.rests_until.is_some_and(|until| now < until) {
+                return;
+            }
+            let rest = FIRST_REST.saturating_mul(1 << health.failures.min(10)).min(LONGEST_REST);
+            health.failures = health.failures.saturating_add(1);
+            health.rests_until = Some(now + rest);
+            rest
+        };
+        tracing::warn!(endpoint = %self.base, %error, ?rest, "the endpoint failed and rests");
+    }
+
+    /// A request here was answered.
+    pub(super) fn worked(&self) {
+        if std::mem::take(&mut *self.health()).failures > 0 {
+            tracing::info!(endpoint = %self.base, "the endpoint answers again");
+        }
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        // Two plain values: whatever a panicking holder left is still a health.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_longer_after_each_failure_and_not_at_all_after_a_success() {
+        let clock = Clock::system();
+        let base = "https://registry.example/sub/".parse().expect("an address");
+        let endpoint = Endpoint::new(base, clock.clone());
+        let error = Error::unavailable("test");
+        for rest in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(!endpoint.rests());
+            endpoint.failed(&error);
+            endpoint.failed(&error);
+            clock.advance(Duration::from_secs(rest) - Duration::from_millis(500));
+            assert!(endpoint.rests(), "after {rest} s");
+            clock.advance(Duration::from_millis(500));
+        }
+        endpoint.failed(&error);
+        endpoint.worked();
+        assert!(!endpoint.rests());
+        endpoint.failed(&error);
+        clock.advance(Duration::from_secs(1));
+        assert!(!endpoint.rests());
+    }
+
+    #[test]
+    fn puts_paths_below_its_own() {
+        for (base, want) in [
+            ("https://r.example", "https://r.example/v2/a/tags/list"),
+            ("https://r.example/", "https://r.example/v2/a/tags/list"),
+            ("https://r.example/sub/", "https://r.example/sub/v2/a/tags/list"),
+            ("https://r.example/sub?x=1#y", "https://r.example/sub/v2/a/tags/list"),
+        ] {
+            let endpoint = Endpoint::new(base.parse().expect("an address"), Clock::system());
+            assert_eq!(endpoint.url("/v2/a/tags/list").as_str(), want);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! How often to ask, and where: endpoints in turn, back-off between rounds, `Retry-After`.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Error, Urgency, health::Endpoint};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// A `Retry-After` beyond this is not waited for: whoever asks should know now.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// All rounds of one question together.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why one try brought no answer, and when the next may.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { retry_after: error.retry_after(), error }
+    }
+}
+
+/// Asks `endpoints`, each by `attempt`, as far as `urgency` goes.
+///
+/// In a round every endpoint gets one try and its share of the time left: healthy ones first, in their order,
+/// then, if there is no other way, those that rest. Those that failed in a way that may pass take part in the
+/// next round, after a pause. The first answer ends it all; so does a dropped future.
+///
+/// # Errors
+/// What tells most of what the endpoints said last ([`Error::weight`]): an endpoint that was not asked because
+/// it rests has failed, too.
+pub(super) async fn ask<'a, T, F>(
+    endpoints: &'a [Arc<Endpoint>],
+    attempts: u32,
+    urgency: Urgency,
+    attempt: impl Fn(&'a Arc<Endpoint>) -> F,
+) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let (resting, mut asked): (Vec<_>, Vec<_>) = endpoints.iter().partition(|e| e.rests());
+    let mut verdict = Verdict::default();
+    let (patience, pauses) = match urgency {
+        Urgency::Fallback(patience) => {
+            if !resting.is_empty() {
+                verdict.add(Error::unavailable("an endpoint that just failed is left in peace"));
+            }
+            (patience, 0)
+        }
+        Urgency::Must => {
+            asked.extend(resting);
+            (PATIENCE, attempts.saturating_sub(1))
+        }
+    };
+    let deadline = Instant::now() + patience;
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(FIRST_BACKOFF)
+        .with_max_delay(LONGEST_BACKOFF)
+        .with_max_times(pauses as usize)
+        .with_jitter()
+        .build();
+    loop {
+        // What endpoints that may be asked again said in this round; it counts if they are not.
+        let mut passing = Verdict::default();
+        let mut again = Vec::new();
+        let mut pause = Duration::ZERO;
+        for (index, endpoint) in asked.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(asked.len() - index).unwrap_or(u32::MAX);
+            let failure = match timeout(share, attempt(endpoint)).await {
+                Ok(Ok(answer)) => {
+                    endpoint.worked();
+                    return Ok(answer);
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Error::unavailable(format!("no answer within {share:?}")).into(),
+            };
+            let Failure { error, retry_after } = failure;
+            if !error.is_failure() {
+                if !error.is_outage() {
+                    endpoint.worked();
+                }
+                verdict.add(error);
+                continue;
+            }
+            endpoint.failed(&error);
+            let retry_after = retry_after.unwrap_or_default();
+            if retry_after > LONGEST_WAIT {
+                verdict.add(error);
+                continue;
+            }
+            pause = pause.max(retry_after);
+            again.push(*endpoint);
+            passing.add(error);
+        }
+        let next = pauses.next().filter(|_| !again.is_empty()).map(|backoff| backoff.max(pause));
+        match next {
+            Some(pause) if Instant::now() + pause < deadline => sleep(pause).await,
+            _ => return Err(verdict.with(passing)),
+        }
+        asked = again;
+    }
+}
+
+/// The most telling error so far.
+#[derive(Default)]
+struct Verdict(Option<Error>);
+
+impl Verdict {
+    fn add(&mut self, error: Error) {
+        if self.0.as_ref().is_none_or(|kept| kept.weight() <= error.weight()) {
+            self.0 = Some(error);
+        }
+    }
+
+    fn with(mut self, other: Self) -> Error {
+        if let Some(error) = other.0 {
+            self.add(error);
+        }
+        self.0.unwrap_or_else(|| Error::unavailable("no endpoint"))
+    }
+}
