@@ -59,7 +59,11 @@ impl Pull {
     ///
     /// # Errors
     /// When neither the cache nor the registry has it, or this repository may not show it.
-    pub async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<BlobAnswer, Error> {
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
         let link = pull.store.link(repository, digest);

@@ -285,7 +285,9 @@ fn agreed(
         (Some(said), Some(told)) if said != told => {
             differs(format!("it says {told} bytes where {said} were announced"))
         }
-        (None, Some(told)) if told < written => differs(format!("it says {told} bytes, fewer than it sent")),
+        (None, Some(told)) if told < written => {
+            differs(format!("it says {told} bytes, fewer than it sent"))
+        }
         (said, told) => Ok(said.or(told)),
     }
 }

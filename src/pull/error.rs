@@ -23,7 +23,9 @@ pub enum Error {
     #[error("the registry has no such manifest in this repository")]
     ManifestUnknown,
     /// The registry knows no such repository, or hides it from this wharf's account.
-    #[error("the registry knows no such repository, or it needs credentials that wharf does not have")]
+    #[error(
+        "the registry knows no such repository, or it needs credentials that wharf does not have"
+    )]
     NameUnknown,
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]

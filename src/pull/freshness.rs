@@ -61,7 +61,12 @@ impl Freshness {
     }
 
     /// How asking for a name failed a moment ago.
-    pub(super) fn unknown(&self, repository: &Repository, kind: Kind, name: &Reference) -> Option<Error> {
+    pub(super) fn unknown(
+        &self,
+        repository: &Repository,
+        kind: Kind,
+        name: &Reference,
+    ) -> Option<Error> {
         let (error, at) = self.unknown.get(&(repository.clone(), kind, name.clone()))?;
         (self.clock.now().duration_since(at) < self.unknown_ttl).then_some(error)
     }

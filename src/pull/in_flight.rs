@@ -98,8 +98,7 @@ impl InFlight {
         let (sender, progress) = watch::channel(Progress { published: 0, phase: Phase::Asking });
         let flight = Flight { origin: origin.clone(), progress };
         flights.insert(*digest, flight.clone());
-        let lead =
-            Lead { flights: Arc::clone(&self.flights), digest: *digest, progress: sender };
+        let lead = Lead { flights: Arc::clone(&self.flights), digest: *digest, progress: sender };
         Ok((flight, Some(lead)))
     }
 

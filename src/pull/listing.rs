@@ -100,10 +100,14 @@ impl Pull {
 }
 
 impl Inner {
-    async fn list_tags(self: Arc<Self>, (repository, n, last): PageKey) -> Result<ListedTags, Error> {
+    async fn list_tags(
+        self: Arc<Self>,
+        (repository, n, last): PageKey,
+    ) -> Result<ListedTags, Error> {
         let upstream = self.upstream(&repository)?;
         let kept = self.config.serve_stale && !self.store.tags(&repository).is_empty();
-        let page = upstream.tags(&repository.name, Some(n), last.as_deref(), self.urgency(kept)).await;
+        let page =
+            upstream.tags(&repository.name, Some(n), last.as_deref(), self.urgency(kept)).await;
         let page = page.map_err(|error| match Error::of_manifest(error) {
             Error::ManifestUnknown => Error::NameUnknown,
             error => error,
@@ -113,12 +117,18 @@ impl Inner {
     }
 
     /// The registry's list, kept; `None` when it has none to give.
-    async fn list_referrers(self: Arc<Self>, repository: Repository, subject: Digest) -> Option<Bytes> {
+    async fn list_referrers(
+        self: Arc<Self>,
+        repository: Repository,
+        subject: Digest,
+    ) -> Option<Bytes> {
         let upstream = self.upstream(&repository).ok()?;
         // Docker asks for every attestation it pulls, and an empty answer is as good: never wait long for it.
         let listed = upstream.referrers(&repository.name, &subject, self.urgency(true)).await;
         let bytes = listed
-            .inspect_err(|error| tracing::debug!(%repository, %subject, %error, "no referrers list"))
+            .inspect_err(
+                |error| tracing::debug!(%repository, %subject, %error, "no referrers list"),
+            )
             .ok()?;
         let media_type = media_type::OCI_INDEX.parse().expect("a media type");
         if !matches!(Manifest::parse(&media_type, &bytes), Ok(Manifest::Index(_))) {

@@ -105,7 +105,12 @@ impl Pull {
             return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for });
         }
         if want == Want::Descriptor && stale_for.is_none() {
-            return Ok(ManifestAnswer { descriptor, bytes: None, outcome: Outcome::Miss, stale_for });
+            return Ok(ManifestAnswer {
+                descriptor,
+                bytes: None,
+                outcome: Outcome::Miss,
+                stale_for,
+            });
         }
         let fetched = self.fetch(repository, &descriptor.digest).await;
         match fetched {
@@ -158,7 +163,11 @@ impl Pull {
     }
 
     /// Fetches a manifest by digest, once for all who wait, and keeps it.
-    async fn fetch(&self, repository: &Repository, digest: &Digest) -> Result<ManifestAnswer, Error> {
+    async fn fetch(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
         let fetch = Arc::clone(pull).fetch_by_digest(repository.clone(), *digest);
         let key = (repository.clone(), *digest);

@@ -16,7 +16,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use self::{coalesce::Coalesced, freshness::Freshness, in_flight::InFlight, tasks::Tasks};
 pub use self::{
     blob::BlobAnswer,
     content::{Cut, Reader},
@@ -24,6 +23,7 @@ pub use self::{
     listing::{ListedTags, Referrers},
     manifest::{ManifestAnswer, Want},
 };
+use self::{coalesce::Coalesced, freshness::Freshness, in_flight::InFlight, tasks::Tasks};
 use crate::{
     clock::Clock,
     metrics::Metrics,

@@ -3,12 +3,13 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::timeout,
-};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
-use super::{Inner, content::{Alone, Cut}, download::TURN_DEADLINE};
+use super::{
+    Inner,
+    content::{Alone, Cut},
+    download::TURN_DEADLINE,
+};
 use crate::{
     oci::{Digest, Hasher, Repository},
     upstream::{BlobBody, Error},

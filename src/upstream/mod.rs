@@ -333,10 +333,7 @@ impl Upstream {
         }
         let question = Question::get("tags", TAGS);
         let path = format!("/v2/{name}/tags/list");
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(n.map(|n| ("n", n.to_string())));
-        query.extend_pairs(last.map(|last| ("last", last)));
-        let query = Some(query.finish()).filter(|query| !query.is_empty());
+        let query = page_query(n, last);
         let read = |document: Document| {
             let list: TagList = serde_json::from_slice(&document.bytes)
                 .map_err(|_| Error::protocol("the tag list is not one"))?;
@@ -367,4 +364,12 @@ impl Upstream {
         };
         self.ask_document(&question, name, &path, None, urgency, read).await
     }
+}
+
+/// `n=…&last=…`, as far as they are given.
+fn page_query(n: Option<u32>, last: Option<&str>) -> Option<String> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(n.map(|n| ("n", n.to_string())));
+    query.extend_pairs(last.map(|last| ("last", last)));
+    Some(query.finish()).filter(|query| !query.is_empty())
 }
