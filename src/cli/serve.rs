@@ -68,17 +68,28 @@ async fn serve(config: Config) -> Result<(), Failure> {
     tell_systemd(NotifyState::Ready);
 
     let shutdown = CancellationToken::new();
-    let mut running = std::pin::pin!(app.run(shutdown.clone()));
+    attend(app.run(shutdown.clone()), &shutdown, async || signals.next().await).await
+}
+
+/// Waits for `running`; the first signal asks it to end, the second one ends it.
+async fn attend(
+    running: impl Future<Output = ()>,
+    shutdown: &CancellationToken,
+    mut signalled: impl AsyncFnMut(),
+) -> Result<(), Failure> {
+    let mut running = std::pin::pin!(running);
     tokio::select! {
         () = &mut running => return Ok(()),
-        () = signals.next() => {}
+        () = signalled() => {}
     }
     tell_systemd(NotifyState::Stopping);
     tracing::info!("stopping: open pulls may finish, a second signal stops at once");
     shutdown.cancel();
     tokio::select! {
         () = &mut running => Ok(()),
-        () = signals.next() => Err(Failure::Failed("stopped before open pulls had finished".to_owned())),
+        () = signalled() => {
+            Err(Failure::Failed("stopped before open pulls had finished".to_owned()))
+        }
     }
 }
 
@@ -170,5 +181,56 @@ fn start_log(log: &LogConfig) {
 fn tell_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, path::Path};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_asks_and_the_second_ends() {
+        let shutdown = CancellationToken::new();
+        let patient = attend(shutdown.clone().cancelled_owned(), &shutdown, async || {
+            // One signal only: it is not what ends this.
+            if shutdown.is_cancelled() {
+                future::pending::<()>().await;
+            }
+        });
+        assert_eq!(patient.await, Ok(()));
+
+        let shutdown = CancellationToken::new();
+        let stubborn = attend(future::pending(), &shutdown, async || {}).await;
+        assert!(matches!(stubborn, Err(Failure::Failed(_))), "{stubborn:?}");
+        assert!(shutdown.is_cancelled(), "it was asked first");
+    }
+
+    #[test]
+    fn tells_what_to_paste() {
+        let told = Told { registries: "docker.io, ghcr.io".into(), dir: Path::new("./d").into() };
+        let said = told.usage(
+            &["10.0.0.2:5000".parse().expect("an address"), "[::1]:80".parse().expect("one")],
+            Some("127.0.0.1:5001".parse().expect("an address")),
+        );
+        let mirrors = r#"{ "registry-mirrors": ["http://10.0.0.2:5000", "http://[::1]:80"] }"#;
+        assert!(said.contains(mirrors), "{said}");
+        assert!(said.contains("serves docker.io, ghcr.io on 10.0.0.2:5000, [::1]:80, data in ./d"));
+        assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
+        assert!(told.usage(&[], None).ends_with("Metrics: off"));
+    }
+
+    #[test]
+    fn every_address_is_told_as_one_that_can_be_reached() {
+        let lan = "192.168.1.5".parse().expect("an address");
+        for (listens, told) in [
+            ("0.0.0.0:5000", "192.168.1.5:5000"),
+            ("[::]:5000", "192.168.1.5:5000"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+        ] {
+            let address = listens.parse().expect("an address");
+            assert_eq!(reachable(address, lan).to_string(), told);
+        }
     }
 }

@@ -53,7 +53,9 @@ pub(super) fn build(
         };
         let config = Config { credentials, ca_pem, ..without_files(raw) };
         warn_of_plain_http(&config, warnings);
-        all_files.insert(config.registry.clone(), files);
+        if files.password.is_some() || files.ca.is_some() {
+            all_files.insert(config.registry.clone(), files);
+        }
         configs.push(config);
     }
     if !configs.iter().any(|config| config.registry.is_docker_hub()) {

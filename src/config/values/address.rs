@@ -81,22 +81,28 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |what| Err(format!("\"{text}\" {what}"));
-        let Ok(url) = Url::parse(text) else {
-            return wrong("is not an address: write one such as \"https://registry.example\"");
+        // What may hold a password is not repeated: neither user info nor a query.
+        if text.contains('@') {
+            let problem = "an address with credentials: write username and password_file instead";
+            return Err(problem.to_owned());
+        }
+        if text.contains(['?', '#']) {
+            let problem =
+                "an address with a query or a fragment: leave out '?' or '#' and the rest";
+            return Err(problem.to_owned());
+        }
+        let mut url = match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+            _ => {
+                return Err(format!(
+                    "\"{text}\" is not the address of a registry: write one such as \
+                     \"https://registry.example\""
+                ));
+            }
         };
-        if !matches!(url.scheme(), "http" | "https") {
-            return wrong("is neither https:// nor http://: write \"https://\" and the host");
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            // The text is not repeated: it may hold a password.
-            return Err("the address holds credentials: write them as username and \
-                        password_file instead"
-                .to_owned());
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return wrong("has a query or a fragment: write the address without '?' and '#'");
-        }
+        // "…/mirror/" and "…/mirror" are one base address.
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
         Ok(Self(url))
     }
 }
