@@ -1,0 +1,167 @@
+//! Where the parts meet: a configuration becomes bound sockets, these run, and drain.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    task::{JoinSet, spawn_blocking},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{Admin, Readiness},
+    clock::Clock,
+    config::Config,
+    metrics::Metrics,
+    pull::Pull,
+    server::Server,
+    store::{self, Store},
+    upstream::{self, Upstreams},
+};
+
+/// How often access times are written down and the metrics of the cache are set right.
+const UPKEEP: Duration = Duration::from_secs(60);
+
+/// After how many rounds of upkeep the blobs are counted by looking at every file.
+const RECOUNT_ROUNDS: u32 = 30;
+
+/// How long downloads that no client waits for may go on at a stop; their bytes on disk are kept.
+const DOWNLOADS_DRAIN: Duration = Duration::from_secs(1);
+
+/// A wharf whose sockets are bound and whose cache is open; nothing is served yet.
+pub struct App {
+    listeners: Vec<TcpListener>,
+    addrs: Vec<SocketAddr>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    server: Server,
+    pull: Pull,
+    store: Arc<Store>,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+/// Why wharf cannot start: one sentence for its operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {with}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag and key that choose it.
+        with: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The cache directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The opening of the cache died.
+    #[error("the cache could not be opened: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// A registry's TLS configuration cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] upstream::ConfigError),
+}
+
+impl App {
+    /// Binds every socket, then opens the cache.
+    ///
+    /// # Errors
+    /// When a port is taken, the directory cannot be used, or a registry's configuration is no good.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for address in &config.listen {
+            listeners.push(listen(*address, "--listen or [server] listen").await?);
+        }
+        let addrs = listeners.iter().map(|(_, address)| *address).collect();
+        let admin = match config.admin {
+            Some(address) => Some(listen(address, "[admin] listen").await?),
+            None => None,
+        };
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let upstreams = Upstreams::new(config.upstreams, &metrics, &clock)?;
+        let store = {
+            let (config, clock) = (config.store, clock.clone());
+            Arc::new(spawn_blocking(move || Store::open(&config, &clock)).await??)
+        };
+        let pull = Pull::new(config.pull, Arc::clone(&store), upstreams, &metrics, &clock);
+        let server = Server::new(config.server, pull.clone(), &metrics);
+        let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
+        Ok(Self { listeners, addrs, admin, server, pull, store, metrics, clock })
+    }
+
+    /// The registry addresses, with the ports that the system chose for port 0.
+    pub fn registry_addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// The admin address.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The pull-through behind the registry address.
+    pub const fn pull(&self) -> &Pull {
+        &self.pull
+    }
+
+    /// The metrics.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The time by which everything expires.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains and closes the cache.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut parts = JoinSet::new();
+        if let Some((listener, _)) = self.admin {
+            let pull = self.pull.clone();
+            let readiness = move || pull.failing().map_or(Readiness::Ready, Readiness::Degraded);
+            let admin = Admin::new(self.metrics.clone(), Arc::new(readiness));
+            parts.spawn(admin.run(listener, shutdown.clone()));
+        }
+        parts.spawn(upkeep(Arc::clone(&self.store), self.metrics.clone(), shutdown.clone()));
+        self.server.run(self.listeners, shutdown).await;
+        self.pull.finish(DOWNLOADS_DRAIN).await;
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part of the daemon died");
+            }
+        }
+    }
+}
+
+async fn listen(
+    address: SocketAddr,
+    with: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = TcpListener::bind(address).await;
+    let bound = bound.and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
+    bound.map_err(|source| StartError::Listen { address, with, source })
+}
+
+/// Writes access times down and keeps the metrics of the cache right.
+async fn upkeep(store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken) {
+    let mut rounds = 0;
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = store.flush_pulled().await {
+            tracing::warn!(%error, "the times of the last pulls were not written down");
+        }
+        if rounds % RECOUNT_ROUNDS == 0 {
+            match store.holdings().await {
+                Ok(held) => metrics.cache_holds(held.bytes, held.blobs, held.images),
+                Err(error) => tracing::warn!(%error, "the cache could not be counted"),
+            }
+        }
+        rounds += 1;
+    }
+}

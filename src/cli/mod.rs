@@ -1,0 +1,114 @@
+//! The command line: one file per family of commands.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong
+//! usage or configuration.
+
+mod config;
+mod healthcheck;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Environment, Loaded, Overrides, Sources};
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf serve                                 Docker Hub on port 5000, data in ./wharf-data
+  wharf serve --listen 10.0.0.2:5000 --dir /srv/wharf
+  wharf serve --config /etc/wharf/config.toml
+  wharf config check --config config.toml     say what is wrong with a file before it is used
+  wharf healthcheck                           exit 0 when a running wharf is ready
+
+Every key of the file can be given as WHARF_<SECTION>__<KEY>: WHARF_CACHE__TAG_TTL=5m wharf serve
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+/// Pull-through caching proxy for container images: every byte crosses the uplink once.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    Healthcheck(healthcheck::Healthcheck),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug)]
+struct ConfigFile {
+    /// The configuration file [default: $WHARF_CONFIG, else no file]
+    #[arg(long = "config", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+/// How a command ends when it does not end well: what to say, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// 1: what was asked for could not be done.
+    Failed(String),
+    /// 2: what was asked for makes no sense here.
+    Usage(String),
+}
+
+/// Runs the command that `arguments` (the program's name first) give, and says how it ended.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with code 0. Nobody is left to tell if printing fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(),
+        Command::Healthcheck(healthcheck) => healthcheck.run(),
+    };
+    let (code, sentence) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(sentence)) => (1, sentence),
+        Err(Failure::Usage(sentence)) => (2, sentence),
+    };
+    complain(&sentence);
+    ExitCode::from(code)
+}
+
+impl ConfigFile {
+    /// The file, the environment over it, and `overrides` over both.
+    fn sources(&self, overrides: Overrides) -> Sources {
+        let environment = Environment::of_process();
+        let file = self.path.clone().or_else(|| environment.config_file());
+        Sources { file, environment, overrides }
+    }
+}
+
+/// Loads what `sources` name.
+fn load(sources: &Sources) -> Result<Loaded, Failure> {
+    Config::load(sources).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Writes a result. A closed pipe is the reader's choice, not a failure.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Writes what went wrong.
+fn complain(sentence: &str) {
+    let _ = writeln!(io::stderr().lock(), "wharf: {sentence}");
+}

@@ -1,0 +1,236 @@
+//! `wharf serve`: the daemon, from its arguments to its last connection.
+
+use std::{
+    io::{self, IsTerminal},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+};
+
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{ConfigFile, Failure, healthcheck::reachable, load, say};
+use crate::{
+    app::App,
+    config::{Config, LogConfig, LogFormat, Overrides, parse_address},
+};
+
+/// Run the daemon
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Where clients pull from; may be repeated [default: 0.0.0.0:5000]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    listen: Vec<SocketAddr>,
+    /// Where images are kept [default: $STATE_DIRECTORY, else ./wharf-data]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// "text" or "json" [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let Self { config, listen, dir, log_format } = self;
+        let loaded = load(&config.sources(Overrides { listen, dir, log_format }))?;
+        start_log(&loaded.config.log);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let runtime = runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
+        let outcome = runtime.block_on(serve(loaded.config));
+        // What is left after the drain has had its time: a file operation that hangs must not keep us.
+        runtime.shutdown_background();
+        outcome
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::new()
+        .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let told = Told::by(&config);
+    let app = tokio::select! {
+        app = App::bind(config) => app.map_err(|error| Failure::Usage(error.to_string()))?,
+        () = signals.next() => return Ok(()),
+    };
+    say(&told.usage(app.registry_addrs(), app.admin_addr()));
+    tell_systemd(NotifyState::Ready);
+
+    let shutdown = CancellationToken::new();
+    attend(app.run(shutdown.clone()), &shutdown, async || signals.next().await).await
+}
+
+/// Waits for `running`; the first signal asks it to end, the second one ends it.
+async fn attend(
+    running: impl Future<Output = ()>,
+    shutdown: &CancellationToken,
+    mut signalled: impl AsyncFnMut(),
+) -> Result<(), Failure> {
+    let mut running = std::pin::pin!(running);
+    tokio::select! {
+        () = &mut running => return Ok(()),
+        () = signalled() => {}
+    }
+    tell_systemd(NotifyState::Stopping);
+    tracing::info!("stopping: open pulls may finish, a second signal stops at once");
+    shutdown.cancel();
+    tokio::select! {
+        () = &mut running => Ok(()),
+        () = signalled() => {
+            Err(Failure::Failed("stopped before open pulls had finished".to_owned()))
+        }
+    }
+}
+
+/// The signals that ask wharf to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What the operator is told at the start, as far as the configuration knows it.
+struct Told {
+    registries: String,
+    dir: PathBuf,
+}
+
+impl Told {
+    fn by(config: &Config) -> Self {
+        let names: Vec<_> =
+            config.upstreams.iter().map(|upstream| upstream.registry.as_str()).collect();
+        Self { registries: names.join(", "), dir: config.store.dir.clone() }
+    }
+
+    /// How to use the wharf that listens on `registry`, with its metrics on `admin`.
+    fn usage(&self, registry: &[SocketAddr], admin: Option<SocketAddr>) -> String {
+        let host = lan_address();
+        let listens: Vec<_> = registry.iter().map(ToString::to_string).collect();
+        let mirrors: Vec<_> = registry
+            .iter()
+            .map(|address| format!("\"http://{}\"", reachable(*address, host)))
+            .collect();
+        let metrics = match admin {
+            Some(address) => format!("Metrics: http://{}/metrics", reachable(address, host)),
+            None => "Metrics: off".to_owned(),
+        };
+        format!(
+            "wharf {version} serves {registries} on {listens}, data in {dir}\n\
+             Put this into /etc/docker/daemon.json on each device, then restart Docker:\n\
+             \x20 {{ \"registry-mirrors\": [{mirrors}] }}\n\
+             {metrics}",
+            version = env!("CARGO_PKG_VERSION"),
+            registries = self.registries,
+            listens = listens.join(", "),
+            dir = self.dir.display(),
+            mirrors = mirrors.join(", "),
+        )
+    }
+}
+
+/// The address under which the local network most likely sees this machine: the one that the default
+/// route would send from. Connecting a UDP socket looks the route up and sends nothing; 192.0.2.1 is
+/// nobody's (RFC 5737).
+fn lan_address() -> IpAddr {
+    let looked_up = || -> io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    looked_up().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn start_log(log: &LogConfig) {
+    let filter = EnvFilter::new(&log.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A subscriber that is already there (a test's) stays.
+    let _ = match log.format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Says `state` to systemd; without systemd there is nobody to tell.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, path::Path};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_asks_and_the_second_ends() {
+        let shutdown = CancellationToken::new();
+        let patient = attend(shutdown.clone().cancelled_owned(), &shutdown, async || {
+            // One signal only: it is not what ends this.
+            if shutdown.is_cancelled() {
+                future::pending::<()>().await;
+            }
+        });
+        assert_eq!(patient.await, Ok(()));
+
+        let shutdown = CancellationToken::new();
+        let stubborn = attend(future::pending(), &shutdown, async || {}).await;
+        assert!(matches!(stubborn, Err(Failure::Failed(_))), "{stubborn:?}");
+        assert!(shutdown.is_cancelled(), "it was asked first");
+    }
+
+    #[test]
+    fn tells_what_to_paste() {
+        let told = Told { registries: "docker.io, ghcr.io".into(), dir: Path::new("./d").into() };
+        let said = told.usage(
+            &["10.0.0.2:5000".parse().expect("an address"), "[::1]:80".parse().expect("one")],
+            Some("127.0.0.1:5001".parse().expect("an address")),
+        );
+        let mirrors = r#"{ "registry-mirrors": ["http://10.0.0.2:5000", "http://[::1]:80"] }"#;
+        assert!(said.contains(mirrors), "{said}");
+        assert!(said.contains("serves docker.io, ghcr.io on 10.0.0.2:5000, [::1]:80, data in ./d"));
+        assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
+        assert!(told.usage(&[], None).ends_with("Metrics: off"));
+    }
+
+    #[test]
+    fn every_address_is_told_as_one_that_can_be_reached() {
+        let lan = "192.168.1.5".parse().expect("an address");
+        for (listens, told) in [
+            ("0.0.0.0:5000", "192.168.1.5:5000"),
+            ("[::]:5000", "192.168.1.5:5000"),
+            ("127.0.0.1:5000", "127.0.0.1:5000"),
+        ] {
+            let address = listens.parse().expect("an address");
+            assert_eq!(reachable(address, lan).to_string(), told);
+        }
+    }
+}

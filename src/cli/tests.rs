@@ -1,0 +1,37 @@
+//! The command line's form; what the commands do is tested with the real program.
+
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn usage_errors_and_help_are_told_apart() {
+    for (arguments, code) in [
+        (&["wharf"][..], 2),
+        (&["wharf", "sail"], 2),
+        (&["wharf", "serve", "--listen", "5000"], 2),
+        (&["wharf", "serve", "--log-format", "xml"], 2),
+        (&["wharf", "serve", "--dir", ""], 2),
+        (&["wharf", "serve", "extra"], 2),
+        (&["wharf", "config"], 2),
+        (&["wharf", "healthcheck", "--admin", "localhost"], 2),
+        (&["wharf", "--version"], 0),
+        (&["wharf", "--help"], 0),
+        (&["wharf", "config", "check", "--help"], 0),
+    ] {
+        let error = Cli::try_parse_from(arguments).expect_err("nothing to run");
+        assert_eq!(error.exit_code(), code, "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn serve_takes_several_addresses() {
+    let cli =
+        Cli::try_parse_from(["wharf", "serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2"]);
+    assert!(matches!(cli.expect("good").command, Command::Serve(_)));
+}

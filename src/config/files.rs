@@ -1,0 +1,76 @@
+//! The files that a configuration points to, read with a bound and said to be wrong in a sentence.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+
+/// A configuration file is a page of text.
+pub(super) const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
+/// A bundle of every public certificate authority takes a quarter of this.
+const CA_MAX_BYTES: u64 = 1024 * 1024;
+/// Access tokens are a few kilobytes at most.
+const PASSWORD_MAX_BYTES: u64 = 64 * 1024;
+
+/// A password, and whether others on this machine can read it.
+pub(super) struct Password {
+    pub(super) text: String,
+    pub(super) world_readable: bool,
+}
+
+/// The text of the file at `path`.
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
+    let file = open(path)?;
+    text_of(file, max_bytes)
+}
+
+/// The password in the file at `path`: its one line.
+pub(super) fn read_password(path: &Path) -> Result<Password, String> {
+    let file = open(path)?;
+    let mode = file.metadata().map_err(|error| unreadable(&error))?.permissions().mode();
+    let mut text = text_of(file, PASSWORD_MAX_BYTES)?;
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    if text.is_empty() {
+        return Err("is empty: write the password or access token into it".to_owned());
+    }
+    if text.contains(['\r', '\n']) {
+        return Err("holds more than one line: write only the password into it".to_owned());
+    }
+    Ok(Password { text, world_readable: mode & 0o004 != 0 })
+}
+
+/// The certificates in the file at `path`. Only their PEM frame is looked at here: what is inside is
+/// read when connections are set up.
+pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = text_of(open(path)?, CA_MAX_BYTES)?;
+    let begun = text.matches(BEGIN).count();
+    if begun == 0 || begun != text.matches(END).count() {
+        return Err(format!("holds no whole PEM certificate ({BEGIN} … {END})"));
+    }
+    Ok(text.into_bytes())
+}
+
+fn open(path: &Path) -> Result<File, String> {
+    File::open(path).map_err(|error| unreadable(&error))
+}
+
+fn text_of(file: File, max_bytes: u64) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(format!("is larger than {max_bytes} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}

@@ -1,0 +1,211 @@
+//! What wharf is told: defaults, then a TOML file, then the environment, then the command line.
+//!
+//! Each layer is read into [`raw::Raw`], the file's own form, whose value types refuse what cannot be
+//! meant; what comes out is one checked configuration per layer of the program. Every default and every
+//! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
+
+mod env;
+mod error;
+mod files;
+mod raw;
+mod upstreams;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use env::Environment;
+pub use error::ConfigError;
+pub use values::{LogFormat, parse_address};
+
+use crate::{oci::RegistryName, pull, server, store, upstream};
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients pull from (`[server] listen`); at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// `[cache]`, as far as it is about the disk.
+    pub store: store::Config,
+    /// `[cache]`, as far as it is about when to ask upstream.
+    pub pull: pull::Config,
+    /// `[server]`: limits on clients.
+    pub server: server::Config,
+    /// `[[upstream]]`: every registry served, Docker Hub always among them, no registry twice.
+    pub upstreams: Vec<upstream::Config>,
+    /// Where the credentials and certificates in `upstreams` were read from.
+    pub upstream_files: BTreeMap<RegistryName, UpstreamFiles>,
+    /// `[log]`.
+    pub log: LogConfig,
+}
+
+/// The files that belong to one registry, by absolute path.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamFiles {
+    /// Holds the password and nothing else.
+    pub password: Option<PathBuf>,
+    /// Holds PEM certificates to trust.
+    pub ca: Option<PathBuf>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// One line of text or one JSON object per event.
+    pub format: LogFormat,
+    /// A level, or `target=level` directives separated by commas.
+    pub level: String,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The TOML file; `None`: defaults only, whatever `WHARF_CONFIG` says.
+    pub file: Option<PathBuf>,
+    /// Laid over the file.
+    pub environment: Environment,
+    /// Laid over both.
+    pub overrides: Overrides,
+}
+
+/// What the command line may say; an empty value says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Replaces `[server] listen`.
+    pub listen: Vec<SocketAddr>,
+    /// Replaces `[cache] dir`.
+    pub dir: Option<PathBuf>,
+    /// Replaces `[log] format`.
+    pub log_format: Option<LogFormat>,
+}
+
+/// A configuration that can be run, and what an operator should know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks everything that `sources` name, the files it points to included.
+    ///
+    /// # Errors
+    /// One sentence with the file and line (or the variable), the key, and what to write instead.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        let mut config = Self::default();
+        if let Some(dir) = sources.environment.state_directory() {
+            config.store.dir = dir;
+        }
+        let mut warnings = Vec::new();
+        if let Some(path) = &sources.file {
+            let text = files::read_text(path, files::CONFIG_MAX_BYTES)
+                .map_err(|problem| ConfigError::file(path, format!("the file {problem}")))?;
+            let file = raw::Document { path, text: &text };
+            let upstreams = config.apply(file.parse()?);
+            (config.upstreams, config.upstream_files) =
+                upstreams::build(&file, upstreams, &mut warnings)?;
+        }
+        for layer in sources.environment.layers()? {
+            config.apply(layer);
+        }
+        config.overrule(&sources.overrides);
+        config.check_addresses()?;
+        Ok(Loaded { config, warnings })
+    }
+
+    /// The effective configuration in the file's form, every key that has a value written out.
+    /// Passwords appear as the path of their file. Read again, it gives the same configuration.
+    pub fn show(&self) -> String {
+        toml::to_string(&raw::Raw::from(self)).expect("plain tables, keys and values")
+    }
+
+    /// Takes over what one layer says, and hands back its registries.
+    fn apply(&mut self, raw: raw::Raw) -> Vec<toml::Spanned<raw::Upstream>> {
+        let raw::Raw { server, admin, cache, log, upstream } = raw;
+        set(&mut self.listen, server.listen);
+        set(&mut self.server.max_connections, server.max_connections);
+        set(&mut self.server.header_timeout, server.header_timeout);
+        set(&mut self.server.client_timeout, server.client_timeout);
+        set(&mut self.server.drain, server.drain);
+        set(&mut self.admin, admin.listen);
+        set(&mut self.store.dir, cache.dir);
+        set(&mut self.pull.tag_ttl, cache.tag_ttl);
+        set(&mut self.pull.unknown_ttl, cache.unknown_ttl);
+        set(&mut self.pull.serve_stale, cache.serve_stale);
+        set(&mut self.pull.revalidate_timeout, cache.revalidate_timeout);
+        set(&mut self.pull.max_downloads, cache.max_downloads);
+        set(&mut self.log.format, log.format);
+        set(&mut self.log.level, log.level);
+        upstream
+    }
+
+    fn overrule(&mut self, overrides: &Overrides) {
+        if !overrides.listen.is_empty() {
+            self.listen.clone_from(&overrides.listen);
+        }
+        set(&mut self.store.dir, overrides.dir.clone());
+        set(&mut self.log.format, overrides.log_format);
+    }
+
+    /// Two layers may name one address for two listeners: only here are both known.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        if let Some(twice) = values::first_repeated(&self.listen) {
+            let problem = format!("{twice} is given twice: write each address once");
+            return Err(ConfigError::key("server.listen", problem));
+        }
+        let shared = self.admin.filter(|admin| admin.port() != 0 && self.listen.contains(admin));
+        shared.map_or(Ok(()), |address| {
+            let problem = format!(
+                "{address} is also in server.listen: write another port, or \"off\" for no \
+                 metrics and health address"
+            );
+            Err(ConfigError::key("admin.listen", problem))
+        })
+    }
+}
+
+impl Default for Config {
+    /// What wharf does when told nothing: Docker Hub for everyone on port 5000.
+    fn default() -> Self {
+        let upstream = raw::Upstream::of(RegistryName::docker_hub());
+        Self {
+            listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
+            admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
+            store: store::Config { dir: Path::new("wharf-data").into() },
+            pull: pull::Config {
+                tag_ttl: Duration::from_secs(60),
+                unknown_ttl: Duration::from_secs(30),
+                serve_stale: true,
+                revalidate_timeout: Duration::from_secs(5),
+                max_downloads: 64,
+            },
+            server: server::Config {
+                max_connections: 4096,
+                header_timeout: Duration::from_secs(30),
+                client_timeout: Duration::from_secs(60),
+                drain: Duration::from_secs(25),
+            },
+            upstreams: vec![upstreams::without_files(upstream)],
+            upstream_files: BTreeMap::new(),
+            log: LogConfig { format: LogFormat::Text, level: "info".to_owned() },
+        }
+    }
+}
+
+/// A layer that does not name a key leaves it as it is.
+fn set<T, V: Into<T>>(place: &mut T, value: Option<V>) {
+    if let Some(value) = value {
+        *place = value.into();
+    }
+}

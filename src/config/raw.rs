@@ -1,0 +1,142 @@
+//! The file's own form: every key optional, unknown ones refused at every level.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::{
+    Config, ConfigError,
+    values::{AdminListen, Age, Count, Endpoint, FilePath, Filter, Listen, LogFormat, Realm, Wait},
+};
+use crate::oci::RegistryName;
+
+/// A file's text, and the name it goes by in messages.
+pub(super) struct Document<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) admin: Admin,
+    pub(super) cache: Cache,
+    pub(super) log: Log,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) upstream: Vec<Spanned<Upstream>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [server]")]
+pub(super) struct Server {
+    pub(super) listen: Option<Listen>,
+    pub(super) max_connections: Option<Count<1, 1_000_000>>,
+    pub(super) header_timeout: Option<Wait>,
+    pub(super) client_timeout: Option<Wait>,
+    pub(super) drain: Option<Age>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [admin]")]
+pub(super) struct Admin {
+    pub(super) listen: Option<AdminListen>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [cache]")]
+pub(super) struct Cache {
+    pub(super) dir: Option<FilePath>,
+    pub(super) tag_ttl: Option<Age>,
+    pub(super) unknown_ttl: Option<Age>,
+    pub(super) serve_stale: Option<bool>,
+    pub(super) revalidate_timeout: Option<Wait>,
+    pub(super) max_downloads: Option<Count<1, 4096>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [log]")]
+pub(super) struct Log {
+    pub(super) format: Option<LogFormat>,
+    pub(super) level: Option<Filter>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[upstream]]")]
+pub(super) struct Upstream {
+    pub(super) registry: Option<Spanned<RegistryName>>,
+    pub(super) endpoints: Option<Spanned<Vec<Endpoint>>>,
+    pub(super) username: Option<Spanned<String>>,
+    pub(super) password_file: Option<Spanned<FilePath>>,
+    pub(super) ca: Option<Spanned<FilePath>>,
+    pub(super) realms: Option<Vec<Realm>>,
+    pub(super) connect_timeout: Option<Wait>,
+    pub(super) first_byte_timeout: Option<Wait>,
+    pub(super) idle_timeout: Option<Wait>,
+    pub(super) attempts: Option<Count<1, 20>>,
+}
+
+impl Document<'_> {
+    /// Reads the document.
+    pub(super) fn parse(&self) -> Result<Raw, ConfigError> {
+        toml::from_str(self.text).map_err(|error| ConfigError::toml(self, &error))
+    }
+}
+
+impl Upstream {
+    /// A registry of which nothing else is said.
+    pub(super) fn of(registry: RegistryName) -> Self {
+        Self { registry: Some(anywhere(registry)), ..Self::default() }
+    }
+}
+
+impl From<&Config> for Raw {
+    /// Every key with the value it has; the inverse of loading.
+    fn from(config: &Config) -> Self {
+        let Config { listen, admin, store, pull, server, upstreams, upstream_files, log } = config;
+        let upstream = upstreams.iter().map(|upstream| {
+            let files = upstream_files.get(&upstream.registry).cloned().unwrap_or_default();
+            let credentials = upstream.credentials.as_ref();
+            anywhere(Upstream {
+                registry: Some(anywhere(upstream.registry.clone())),
+                endpoints: Some(anywhere(
+                    upstream.endpoints.iter().cloned().map(Endpoint).collect(),
+                )),
+                username: credentials.map(|known| anywhere(known.username.clone())),
+                password_file: files.password.map(|path| anywhere(FilePath(path))),
+                ca: files.ca.map(|path| anywhere(FilePath(path))),
+                realms: Some(upstream.realms.iter().cloned().map(Realm).collect()),
+                connect_timeout: Some(Wait(upstream.patience.connect)),
+                first_byte_timeout: Some(Wait(upstream.patience.first_byte)),
+                idle_timeout: Some(Wait(upstream.patience.idle)),
+                attempts: Some(Count(upstream.patience.attempts)),
+            })
+        });
+        Self {
+            server: Server {
+                listen: Some(Listen(listen.clone())),
+                max_connections: Some(Count::of(server.max_connections)),
+                header_timeout: Some(Wait(server.header_timeout)),
+                client_timeout: Some(Wait(server.client_timeout)),
+                drain: Some(Age(server.drain)),
+            },
+            admin: Admin { listen: Some(AdminListen(*admin)) },
+            cache: Cache {
+                dir: Some(FilePath(store.dir.clone())),
+                tag_ttl: Some(Age(pull.tag_ttl)),
+                unknown_ttl: Some(Age(pull.unknown_ttl)),
+                serve_stale: Some(pull.serve_stale),
+                revalidate_timeout: Some(Wait(pull.revalidate_timeout)),
+                max_downloads: Some(Count::of(pull.max_downloads)),
+            },
+            log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
+            upstream: upstream.collect(),
+        }
+    }
+}
+
+/// A value that stands in no file.
+fn anywhere<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}

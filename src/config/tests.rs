@@ -1,0 +1,448 @@
+//! What a configuration is refused for, and that what is shown is what is in force.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::*;
+
+/// A directory with a `wharf.toml` in it.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new(toml: &str) -> Self {
+        let site = Self(tempfile::tempdir().expect("a temporary directory"));
+        site.write("wharf.toml", toml, 0o600);
+        site
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode set");
+    }
+
+    fn sources(&self) -> Sources {
+        Sources { file: Some(self.0.path().join("wharf.toml")), ..Sources::default() }
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        Config::load(&self.sources())
+    }
+
+    /// The refusal, without the directory's name.
+    fn refusal(&self) -> String {
+        let error = self.load().expect_err("refused").to_string();
+        error.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
+}
+
+fn with_variables(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let sources = Sources { environment: environment(variables), ..Sources::default() };
+    Config::load(&sources).map(|loaded| loaded.config)
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config.toml");
+    let sources = Sources { file: Some(shipped.into()), ..Sources::default() };
+    let loaded = Config::load(&sources).expect("the shipped file is good");
+    assert_eq!(loaded.config.show(), Config::default().show());
+    assert_eq!(loaded.warnings, [""; 0]);
+}
+
+#[test]
+fn the_shipped_file_names_every_key() {
+    let shipped = include_str!("../../config.toml");
+    let site = Site::new(
+        "[[upstream]]\nregistry = \"a.example\"\nusername = \"u\"\npassword_file = \"p\"\nca = \"ca\"",
+    );
+    site.write("p", "secret", 0o600);
+    site.write("ca", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", 0o600);
+    let shown = site.load().expect("good").config.show();
+    for key in shown.lines().filter_map(|line| Some(line.split_once(" = ")?.0)) {
+        assert!(
+            shipped
+                .lines()
+                .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),
+            "config.toml says nothing of {key}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(Site::new("").load().expect("good").config.show(), Config::default().show());
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same() {
+    let site = Site::new(
+        r#"
+        [server]
+        listen = ["127.0.0.1:0", "[::1]:5000"]
+        max_connections = 7
+        header_timeout = "1h 30m"
+        drain = "0s"
+        [admin]
+        listen = "off"
+        [cache]
+        dir = "/srv/with \"quotes\""
+        tag_ttl = "1500ms"
+        serve_stale = false
+        [log]
+        format = "json"
+        level = "warn,wharf::upstream=debug"
+        [[upstream]]
+        registry = "GHCR.io"
+        endpoints = ["https://mirror.example/ghcr/", "http://10.0.0.1:5000"]
+        username = "someone"
+        password_file = "token"
+        ca = "ca.pem"
+        realms = ["Auth.example", "auth.example:8443"]
+        attempts = 1
+        "#,
+    );
+    site.write("token", "hunter2\r\n", 0o640);
+    site.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+    let first = site.load().expect("good");
+    assert_eq!(first.warnings.len(), 1, "plain HTTP with a password: {:?}", first.warnings);
+
+    let shown = first.config.show();
+    let elsewhere = Site::new(&shown);
+    let again = elsewhere.load().expect("what show prints is good").config;
+    assert_eq!(again.show(), shown);
+    assert_eq!(format!("{again:?}"), format!("{:?}", first.config));
+}
+
+#[test]
+fn a_password_is_shown_nowhere() {
+    let site = Site::new(
+        "[[upstream]]\nregistry = \"docker.io\"\nusername = \"u\"\npassword_file = \"p\"",
+    );
+    site.write("p", "hunter2\n", 0o600);
+    let config = site.load().expect("good").config;
+    let credentials = config.upstreams[0].credentials.as_ref().expect("given");
+    assert_eq!(credentials.username, "u");
+    assert!(!config.show().contains("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn warns_of_a_password_that_everyone_can_read() {
+    let site = Site::new(
+        "[[upstream]]\nregistry = \"docker.io\"\nusername = \"u\"\npassword_file = \"p\"",
+    );
+    site.write("p", "hunter2", 0o644);
+    let warnings = site.load().expect("good").warnings;
+    assert!(matches!(&warnings[..], [one] if one.contains("chmod 600")), "{warnings:?}");
+}
+
+#[test]
+fn docker_hub_is_always_served() {
+    let site = Site::new("[[upstream]]\nregistry = \"registry.example:5000\"");
+    let config = site.load().expect("good").config;
+    let names: Vec<_> =
+        config.upstreams.iter().map(|upstream| upstream.registry.as_str()).collect();
+    assert_eq!(names, ["docker.io", "registry.example:5000"]);
+    assert_eq!(config.upstreams[1].endpoints[0].as_str(), "https://registry.example:5000/");
+}
+
+#[test]
+fn refuses_with_the_line_the_key_and_what_to_write() {
+    let upstream = |keys: &str| format!("[[upstream]]\nregistry = \"ghcr.io\"\n{keys}");
+    for (toml, refusal) in [
+        (
+            "tag_ttl = \"1m\"".to_owned(),
+            "wharf.toml:1: tag_ttl: unknown key \"tag_ttl\": write one of",
+        ),
+        (
+            "[platforms]".into(),
+            "wharf.toml:1: platforms: unknown key \"platforms\": write one of server",
+        ),
+        (
+            "[cache]\n\ntag_tll = \"1m\"".into(),
+            "wharf.toml:3: cache.tag_tll: unknown key \"tag_tll\": did you mean \"tag_ttl\"?",
+        ),
+        (
+            upstream("regsitry = 1"),
+            "wharf.toml:3: upstream.regsitry: unknown key \"regsitry\": did you mean \"registry\"?",
+        ),
+        ("cache = 3".into(), "wharf.toml:1: cache: integer 3 will not do: write a table: [cache]"),
+        (
+            "[upstream]\nregistry = \"a.example\"".into(),
+            "wharf.toml:1: upstream: this table may come several times",
+        ),
+        ("[server".into(), "wharf.toml:1: "),
+        ("[cache]\ntag_ttl = \"1m\"\ntag_ttl = \"2m\"".into(), "wharf.toml:3: "),
+        (
+            "[cache]\ntag_ttl = 5".into(),
+            "wharf.toml:2: cache.tag_ttl: integer 5 will not do: write a duration in quotes",
+        ),
+        ("[cache]\ntag_ttl = \"5\"".into(), "wharf.toml:2: cache.tag_ttl: \"5\" is not a duration"),
+        (
+            "[cache]\ntag_ttl = \"-1s\"".into(),
+            "wharf.toml:2: cache.tag_ttl: \"-1s\" is not a duration",
+        ),
+        (
+            "[cache]\ntag_ttl = \"9999999y\"".into(),
+            "wharf.toml:2: cache.tag_ttl: \"9999999y\" is too long",
+        ),
+        (
+            "[cache]\nrevalidate_timeout = \"0s\"".into(),
+            "wharf.toml:2: cache.revalidate_timeout: \"0s\" leaves no time",
+        ),
+        (
+            "[cache]\nmax_downloads = 0".into(),
+            "wharf.toml:2: cache.max_downloads: 0 will not do: write a number from 1 to 4096",
+        ),
+        ("[cache]\nmax_downloads = -1".into(), "wharf.toml:2: cache.max_downloads: -1 will not do"),
+        (
+            "[cache]\nmax_downloads = 9999999999999".into(),
+            "wharf.toml:2: cache.max_downloads: 9999999999999 will not do",
+        ),
+        (
+            "[cache]\nmax_downloads = \"8\"".into(),
+            "wharf.toml:2: cache.max_downloads: string \"8\" will not do: write a whole number",
+        ),
+        (
+            "[cache]\nserve_stale = \"yes\"".into(),
+            "wharf.toml:2: cache.serve_stale: string \"yes\" will not do: write a boolean",
+        ),
+        ("[cache]\ndir = \"\"".into(), "wharf.toml:2: cache.dir: an empty path"),
+        (
+            "[server]\nlisten = \"0.0.0.0:5000\"".into(),
+            "wharf.toml:2: server.listen: string \"0.0.0.0:5000\" will not do: write a list",
+        ),
+        ("[server]\nlisten = []".into(), "wharf.toml:2: server.listen: nowhere to listen"),
+        (
+            "[server]\nlisten = [\n\"0.0.0.0:5000\",\n\":5001\"]".into(),
+            "wharf.toml:4: server.listen: \":5001\" is not an address",
+        ),
+        (
+            "[server]\nlisten = [\"[::]:1\", \"[::]:1\"]".into(),
+            "wharf.toml:2: server.listen: [::]:1 is given twice",
+        ),
+        (
+            "[server]\nmax_connections = 1.5".into(),
+            "wharf.toml:2: server.max_connections: floating point 1.5 will not do",
+        ),
+        ("[admin]\nlisten = \"\"".into(), "wharf.toml:2: admin.listen: \"\" is not an address"),
+        (
+            "[admin]\nlisten = \"0.0.0.0:5000\"".into(),
+            "admin.listen: 0.0.0.0:5000 is also in server.listen",
+        ),
+        ("[log]\nformat = \"xml\"".into(), "wharf.toml:2: log.format: \"xml\" is not a log format"),
+        ("[log]\nlevel = \"inof\"".into(), "wharf.toml:2: log.level: \"inof\" is not a log level"),
+        ("[log]\nlevel = \"info,a=b=c\"".into(), "wharf.toml:2: log.level: "),
+        (
+            "\n[[upstream]]\nendpoints = [\"https://a.example\"]".into(),
+            "wharf.toml:2: upstream: a registry without a name",
+        ),
+        (
+            "[[upstream]]\nregistry = \"https://ghcr.io\"".into(),
+            "wharf.toml:2: upstream.registry: not a registry host",
+        ),
+        (
+            upstream("[[upstream]]\nregistry = \"GHCR.IO\""),
+            "wharf.toml:4: upstream.registry: ghcr.io is listed twice",
+        ),
+        (upstream("endpoints = []"), "wharf.toml:3: upstream.endpoints: no endpoint"),
+        (
+            upstream("endpoints = [\"ghcr.io\"]"),
+            "wharf.toml:3: upstream.endpoints: \"ghcr.io\" is not the address of a registry",
+        ),
+        (
+            upstream("endpoints = [\"ftp://ghcr.io\"]"),
+            "wharf.toml:3: upstream.endpoints: \"ftp://ghcr.io\" is not the address",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example?hunter2\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with a query",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example#hunter2\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with a query or a fragment",
+        ),
+        (
+            upstream("endpoints = [\"https://u:hunter2@a.example\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with credentials",
+        ),
+        (
+            upstream("endpoints = [\"ftp://u:hunter2@\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with credentials",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example\", \"https://A.example/\"]"),
+            "wharf.toml:3: upstream.endpoints: https://a.example is given twice",
+        ),
+        (
+            upstream("username = \"u\""),
+            "wharf.toml:3: upstream.username: a username without a password",
+        ),
+        (
+            upstream("password_file = \"one-line\""),
+            "wharf.toml:3: upstream.password_file: a password without a user",
+        ),
+        (
+            upstream("username = \"\"\npassword_file = \"one-line\""),
+            "wharf.toml:3: upstream.username: not a user name",
+        ),
+        (
+            upstream("username = \"u:v\"\npassword_file = \"one-line\""),
+            "wharf.toml:3: upstream.username: not a user name",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"missing\""),
+            "wharf.toml:4: upstream.password_file: missing does not exist",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \".\""),
+            "wharf.toml:4: upstream.password_file: . is a directory",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"blank\""),
+            "wharf.toml:4: upstream.password_file: blank is empty",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"two-lines\""),
+            "wharf.toml:4: upstream.password_file: two-lines holds more than one line",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"/dev/zero\""),
+            "wharf.toml:4: upstream.password_file: /dev/zero is larger than 65536 bytes",
+        ),
+        (upstream("ca = \"missing\""), "wharf.toml:3: upstream.ca: missing does not exist"),
+        (
+            upstream("ca = \"one-line\""),
+            "wharf.toml:3: upstream.ca: one-line holds no whole PEM certificate",
+        ),
+        (
+            upstream("realms = [\"https://auth.example/\"]"),
+            "wharf.toml:3: upstream.realms: \"https://auth.example/\" is not a host",
+        ),
+        (
+            upstream("idle_timeout = \"0s\""),
+            "wharf.toml:3: upstream.idle_timeout: \"0s\" leaves no time",
+        ),
+        (
+            upstream("attempts = 0"),
+            "wharf.toml:3: upstream.attempts: 0 will not do: write a number from 1 to 20",
+        ),
+    ] {
+        let site = Site::new(&toml);
+        site.write("one-line", "secret\n", 0o600);
+        site.write("two-lines", "secret\nuser\n", 0o600);
+        site.write("blank", "\n", 0o600);
+        let said = site.refusal();
+        assert!(said.starts_with(refusal), "{toml}\n  says {said}");
+        assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error() {
+    let sources = Sources { file: Some("/nowhere/wharf.toml".into()), ..Sources::default() };
+    let error = Config::load(&sources).expect_err("no such file").to_string();
+    assert_eq!(error, "/nowhere/wharf.toml: the file does not exist");
+}
+
+#[test]
+fn each_layer_lies_over_the_one_before() {
+    let site = Site::new(
+        "[cache]\ntag_ttl = \"2m\"\nunknown_ttl = \"2m\"\ndir = \"file\"\n[log]\nformat = \"text\"",
+    );
+    let variables = [
+        ("WHARF_CACHE__UNKNOWN_TTL", "3m"),
+        ("WHARF_CACHE__DIR", "variable"),
+        ("STATE_DIRECTORY", "/var/lib/wharf"),
+    ];
+    let overrides = Overrides {
+        dir: Some("flag".into()),
+        listen: vec![([127, 0, 0, 1], 1).into()],
+        log_format: Some(LogFormat::Json),
+    };
+    let sources = Sources { environment: environment(&variables), overrides, ..site.sources() };
+    let config = Config::load(&sources).expect("good").config;
+    assert_eq!(config.pull.revalidate_timeout, Duration::from_secs(5), "the default");
+    assert_eq!(config.pull.tag_ttl, Duration::from_secs(120), "the file");
+    assert_eq!(config.pull.unknown_ttl, Duration::from_secs(180), "the variable");
+    assert_eq!(config.store.dir, Path::new("flag"));
+    assert_eq!(config.listen, [([127, 0, 0, 1], 1).into()]);
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn variables_need_no_quotes() {
+    let config = with_variables(&[
+        ("WHARF_SERVER__LISTEN", "127.0.0.1:5000, [::1]:5000"),
+        ("WHARF_SERVER__MAX_CONNECTIONS", "12"),
+        ("WHARF_CACHE__SERVE_STALE", "false"),
+        ("WHARF_CACHE__DIR", "2024"),
+        ("WHARF_ADMIN__LISTEN", "off"),
+    ])
+    .expect("good");
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.server.max_connections, 12);
+    assert!(!config.pull.serve_stale);
+    assert_eq!(config.store.dir, Path::new("2024"));
+    assert_eq!(config.admin, None);
+
+    for list in ["[::1]:5000", "[\"[::1]:5000\"]"] {
+        let config = with_variables(&[("WHARF_SERVER__LISTEN", list)]).expect("good");
+        assert_eq!(config.listen, ["[::1]:5000".parse().expect("an address")], "{list}");
+    }
+}
+
+#[test]
+fn every_key_has_its_variable() {
+    let defaults: toml::Table = toml::from_str(&Config::default().show()).expect("TOML");
+    for (section, keys) in defaults.iter().filter(|(section, _)| *section != "upstream") {
+        for (key, value) in keys.as_table().expect("a section") {
+            let name = format!("WHARF_{section}__{key}").to_uppercase();
+            let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+            let config = with_variables(&[(&name, &value)]).expect("its own default is good");
+            assert_eq!(config.show(), Config::default().show(), "{name}={value}");
+        }
+    }
+}
+
+#[test]
+fn refuses_variables_by_name_and_leaves_those_of_others_alone() {
+    for (name, value, refusal) in [
+        ("WHARF_CACHE__TAG_TLL", "1m", "unknown key \"tag_tll\": did you mean \"tag_ttl\"?"),
+        ("WHARF_CAHCE__TAG_TTL", "1m", "unknown key \"cahce\": did you mean \"cache\"?"),
+        ("WHARF_CACHE__TAG_TTL", "often", "\"often\" is not a duration"),
+        ("WHARF_CACHE__MAX_DOWNLOADS", "many", "string \"many\" will not do: write a whole number"),
+        ("WHARF_SERVER__LISTEN", "", "nowhere to listen"),
+        ("WHARF_UPSTREAM__REGISTRY", "ghcr.io", "registries cannot be set by variables"),
+    ] {
+        let said = with_variables(&[(name, value)]).expect_err("refused").to_string();
+        assert!(said.starts_with(&format!("{name}: {refusal}")), "{said}");
+    }
+    with_variables(&[("WHARF_PORT", "tcp://10.0.0.1:5000"), ("WHARF_SERVICE_HOST", "10.0.0.1")])
+        .expect("Kubernetes sets these for a service called wharf");
+}
+
+#[test]
+fn systemd_says_where_the_data_lives() {
+    for (list, dir) in [
+        ("/var/lib/wharf", "/var/lib/wharf"),
+        ("/var/lib/a:/var/lib/b", "/var/lib/a"),
+        ("", "wharf-data"),
+    ] {
+        let config = with_variables(&[("STATE_DIRECTORY", list)]).expect("good");
+        assert_eq!(config.store.dir, Path::new(dir));
+    }
+}
+
+#[test]
+fn takes_levels_and_directives() {
+    for level in
+        ["off", "error", "WARN", "info", "debug", "trace", "info,wharf=trace", "a[b]=debug"]
+    {
+        Site::new(&format!("[log]\nlevel = \"{level}\"")).load().expect(level);
+    }
+}

@@ -1,0 +1,168 @@
+//! `[[upstream]]`: from a registry's keys to an [`upstream::Config`], its files read.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use toml::Spanned;
+use url::Url;
+
+use super::{
+    ConfigError, UpstreamFiles, files,
+    raw::{self, Document},
+    set,
+    values::{Endpoint, FilePath},
+};
+use crate::{
+    oci::{DOCKER_HUB, RegistryName},
+    upstream::{Config, Credentials, Patience, Secret},
+};
+
+/// Where Docker Hub answers the registry protocol: not under the name that images carry.
+const DOCKER_HUB_ENDPOINT: &str = "https://registry-1.docker.io";
+
+type Built = (Vec<Config>, BTreeMap<RegistryName, UpstreamFiles>);
+
+/// The registries of `file`, in its order, Docker Hub put first when it is not among them.
+pub(super) fn build(
+    file: &Document<'_>,
+    raw: Vec<Spanned<raw::Upstream>>,
+    warnings: &mut Vec<String>,
+) -> Result<Built, ConfigError> {
+    let mut configs: Vec<Config> = Vec::new();
+    let mut all_files = BTreeMap::new();
+    for raw in raw {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let Some(registry) = &raw.registry else {
+            let problem = "a registry without a name: write registry = \"…\", such as \"ghcr.io\"";
+            return Err(ConfigError::at(file, span, problem.to_owned()));
+        };
+        if configs.iter().any(|known| known.registry == *registry.get_ref()) {
+            let problem =
+                format!("{} is listed twice: write one [[upstream]] for it", registry.get_ref());
+            return Err(ConfigError::at(file, registry.span(), problem));
+        }
+        check_endpoints(file, raw.endpoints.as_ref())?;
+        let files = files_of(file, &raw);
+        let credentials = credentials(file, &raw, warnings)?;
+        let ca_pem = match &raw.ca {
+            Some(ca) => files::read_ca(&beside(file, ca.get_ref())).map_err(|problem| {
+                let problem = format!("{} {problem}", ca.get_ref());
+                ConfigError::at(file, ca.span(), problem)
+            })?,
+            None => Vec::new(),
+        };
+        let config = Config { credentials, ca_pem, ..without_files(raw) };
+        warn_of_plain_http(&config, warnings);
+        if files.password.is_some() || files.ca.is_some() {
+            all_files.insert(config.registry.clone(), files);
+        }
+        configs.push(config);
+    }
+    if !configs.iter().any(|config| config.registry.is_docker_hub()) {
+        configs.insert(0, without_files(raw::Upstream::of(RegistryName::docker_hub())));
+    }
+    Ok((configs, all_files))
+}
+
+/// What `raw` says, apart from what stands in other files; a missing `registry` is Docker Hub.
+pub(super) fn without_files(raw: raw::Upstream) -> Config {
+    let registry = raw.registry.map_or_else(RegistryName::docker_hub, Spanned::into_inner);
+    let endpoints = match raw.endpoints {
+        Some(endpoints) => endpoints.into_inner().into_iter().map(Url::from).collect(),
+        None => vec![default_endpoint(&registry)],
+    };
+    let mut patience = Patience {
+        connect: Duration::from_secs(10),
+        first_byte: Duration::from_secs(20),
+        idle: Duration::from_secs(30),
+        attempts: 4,
+    };
+    set(&mut patience.connect, raw.connect_timeout);
+    set(&mut patience.first_byte, raw.first_byte_timeout);
+    set(&mut patience.idle, raw.idle_timeout);
+    set(&mut patience.attempts, raw.attempts.map(|attempts| attempts.0));
+    let realms = raw.realms.unwrap_or_default().into_iter().map(String::from).collect();
+    Config { registry, endpoints, credentials: None, ca_pem: Vec::new(), realms, patience }
+}
+
+fn default_endpoint(registry: &RegistryName) -> Url {
+    let address = match registry.as_str() {
+        DOCKER_HUB => DOCKER_HUB_ENDPOINT.to_owned(),
+        host => format!("https://{host}"),
+    };
+    Url::parse(&address).expect("a registry's name is a host and a port")
+}
+
+fn check_endpoints(
+    file: &Document<'_>,
+    endpoints: Option<&Spanned<Vec<Endpoint>>>,
+) -> Result<(), ConfigError> {
+    let Some(endpoints) = endpoints else { return Ok(()) };
+    let list = endpoints.get_ref();
+    if list.is_empty() {
+        let problem = "no endpoint: write at least one address, or leave the key out";
+        return Err(ConfigError::at(file, endpoints.span(), problem.to_owned()));
+    }
+    let twice = list.iter().enumerate().find(|(at, endpoint)| list[..*at].contains(endpoint));
+    twice.map_or(Ok(()), |(_, endpoint)| {
+        let problem = format!("{endpoint} is given twice: write each address once");
+        Err(ConfigError::at(file, endpoints.span(), problem))
+    })
+}
+
+fn credentials(
+    file: &Document<'_>,
+    raw: &raw::Upstream,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Credentials>, ConfigError> {
+    let (username, path) = match (&raw.username, &raw.password_file) {
+        (None, None) => return Ok(None),
+        (Some(username), Some(path)) => (username, path),
+        (Some(username), None) => {
+            let problem = "a username without a password: write password_file = \"…\" too";
+            return Err(ConfigError::at(file, username.span(), problem.to_owned()));
+        }
+        (None, Some(path)) => {
+            let problem = "a password without a user: write username = \"…\" too";
+            return Err(ConfigError::at(file, path.span(), problem.to_owned()));
+        }
+    };
+    // RFC 7617 §2: the first colon ends the user-id.
+    if username.get_ref().is_empty() || username.get_ref().contains([':', '\r', '\n']) {
+        let problem = "not a user name: write at least one character, and no colon";
+        return Err(ConfigError::at(file, username.span(), problem.to_owned()));
+    }
+    let password = files::read_password(&beside(file, path.get_ref())).map_err(|problem| {
+        ConfigError::at(file, path.span(), format!("{} {problem}", path.get_ref()))
+    })?;
+    if password.world_readable {
+        let path = path.get_ref();
+        warnings.push(format!("every user of this machine can read {path}: run chmod 600 {path}"));
+    }
+    Ok(Some(Credentials {
+        username: username.get_ref().clone(),
+        password: Secret::new(password.text),
+    }))
+}
+
+fn warn_of_plain_http(config: &Config, warnings: &mut Vec<String>) {
+    let plain = config.endpoints.iter().find(|endpoint| endpoint.scheme() == "http");
+    if let (Some(endpoint), Some(_)) = (plain, &config.credentials) {
+        let registry = &config.registry;
+        warnings.push(format!(
+            "the password for {registry} crosses the network unprotected: {endpoint} is not https"
+        ));
+    }
+}
+
+fn files_of(file: &Document<'_>, raw: &raw::Upstream) -> UpstreamFiles {
+    let path =
+        |path: &Option<Spanned<FilePath>>| path.as_ref().map(|path| beside(file, path.get_ref()));
+    UpstreamFiles { password: path(&raw.password_file), ca: path(&raw.ca) }
+}
+
+/// `path` as seen from the directory of `file`, absolute so that it means the same from anywhere.
+fn beside(file: &Document<'_>, path: &FilePath) -> PathBuf {
+    let near = file.path.with_file_name(&path.0);
+    std::path::absolute(&near).unwrap_or(near)
+}
