@@ -17,6 +17,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -198,9 +199,14 @@ impl Upstreams {
 impl Upstream {
     fn new(config: Config, metrics: &Metrics, clock: &Clock) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
-        let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let usable = |url: &Url| {
+            // An account in an address would be written to the log with it.
+            let no_account = url.username().is_empty() && url.password().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && no_account
+        };
         if config.endpoints.is_empty() || !config.endpoints.iter().all(usable) {
-            let reason = "endpoints are http or https addresses, at least one".to_owned();
+            let reason = "endpoints are http or https addresses without a user name, at least one"
+                .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
         let http = Http::new(&config, metrics, clock)
@@ -333,10 +339,7 @@ impl Upstream {
         }
         let question = Question::get("tags", TAGS);
         let path = format!("/v2/{name}/tags/list");
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(n.map(|n| ("n", n.to_string())));
-        query.extend_pairs(last.map(|last| ("last", last)));
-        let query = Some(query.finish()).filter(|query| !query.is_empty());
+        let query = page_query(n, last);
         let read = |document: Document| {
             let list: TagList = serde_json::from_slice(&document.bytes)
                 .map_err(|_| Error::protocol("the tag list is not one"))?;
@@ -367,4 +370,12 @@ impl Upstream {
         };
         self.ask_document(&question, name, &path, None, urgency, read).await
     }
+}
+
+/// The query for `n` tags behind the tag `last`.
+fn page_query(n: Option<u32>, last: Option<&str>) -> Option<String> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(n.map(|n| ("n", n.to_string())));
+    query.extend_pairs(last.map(|last| ("last", last)));
+    Some(query.finish()).filter(|query| !query.is_empty())
 }
