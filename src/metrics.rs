@@ -199,6 +199,12 @@ impl Metrics {
         self.0.cache_images.set(clamped(images));
     }
 
+    /// A blob of this many bytes is now kept.
+    pub fn cache_grew(&self, bytes: u64) {
+        self.0.cache_bytes.add(clamped(bytes));
+        self.0.cache_blobs.inc();
+    }
+
     /// A blob download was asked for.
     pub fn download_started(&self) {
         self.0.downloads_in_flight.inc();

@@ -21,6 +21,8 @@ pub enum ErrorCode {
     NameInvalid,
     /// code-9: no such repository, or no such registry here.
     NameUnknown,
+    /// Of the Docker registry: `n` or `last` of a list cannot be used.
+    PaginationNumberInvalid,
     /// code-14: too many requests.
     #[serde(rename = "TOOMANYREQUESTS")]
     TooManyRequests,
@@ -41,6 +43,7 @@ impl ErrorCode {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
+            Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unknown => "UNKNOWN",
             Self::Unsupported => "UNSUPPORTED",
@@ -100,6 +103,7 @@ mod tests {
             ErrorCode::ManifestUnknown,
             ErrorCode::NameInvalid,
             ErrorCode::NameUnknown,
+            ErrorCode::PaginationNumberInvalid,
             ErrorCode::TooManyRequests,
             ErrorCode::Unknown,
             ErrorCode::Unsupported,

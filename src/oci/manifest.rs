@@ -40,6 +40,12 @@ impl MediaType {
         matches!(self.as_str(), media_type::OCI_INDEX | media_type::DOCKER_LIST)
     }
 
+    /// Whether a document of this type belongs under `manifests/`: one of the four types that clients pull, an
+    /// older schema, or an artifact's; not a web page of a captive portal.
+    pub fn names_a_manifest(&self) -> bool {
+        self.as_str().contains(".manifest.") || self.as_str().contains(".index.")
+    }
+
     /// Whether this is one of the four types that clients pull.
     pub fn is_manifest(&self) -> bool {
         self.is_index()

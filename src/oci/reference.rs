@@ -190,6 +190,18 @@ impl FromStr for Repository {
     }
 }
 
+impl Serialize for Repository {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Repository {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 impl Tag {
     /// The tag.
     pub fn as_str(&self) -> &str {
@@ -220,6 +232,12 @@ impl FromStr for Reference {
         } else {
             Ok(Self::Tag(text.parse()?))
         }
+    }
+}
+
+impl From<Digest> for Reference {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
     }
 }
 

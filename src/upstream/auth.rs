@@ -23,7 +23,7 @@ const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// All tokens of one registry together.
 const TOKENS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Repositories of one registry whose challenge is remembered.
-const CHALLENGES: u64 = 4096;
+const CHALLENGES: u64 = 1024;
 /// A token is not used in its last seconds: it may expire on its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -84,7 +84,7 @@ impl Auth {
             tokens: Cache::builder()
                 .max_capacity(TOKENS_MAX_BYTES)
                 .weigher(|service: &Arc<Service>, token: &Token| {
-                    let bytes = token.header.len() + service.scope.len() + 512;
+                    let bytes = token.header.len() + service.len();
                     u32::try_from(bytes).unwrap_or(u32::MAX)
                 })
                 .eviction_policy(EvictionPolicy::lru())

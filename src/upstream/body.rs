@@ -114,7 +114,7 @@ impl BlobBody {
     }
 
     /// The next bytes; the first of them all is at the offset that was asked for. `None`: the body ended as
-    /// announced. After an end or an error, the same again.
+    /// announced. After an end or an error, the same again. A future that is dropped loses no byte.
     ///
     /// # Errors
     /// `Unavailable` when no byte came for too long, or the body ended early; `Protocol` when it is longer or

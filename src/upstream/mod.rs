@@ -372,7 +372,7 @@ impl Upstream {
     }
 }
 
-/// The query for `n` tags behind the tag `last`.
+/// `n=…&last=…`, as far as they are given.
 fn page_query(n: Option<u32>, last: Option<&str>) -> Option<String> {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(n.map(|n| ("n", n.to_string())));

@@ -12,6 +12,8 @@ use crate::oci::{RegistryName, RepositoryName};
 
 /// Longest token taken: servers refuse heads that are longer.
 const TOKEN_MAX_BYTES: usize = 64 * 1024;
+/// Longest challenge remembered: those seen are of some hundred bytes.
+const SERVICE_MAX_BYTES: usize = 4096;
 /// A token lives at least this long, whatever it says ("Token Response Fields", `expires_in`).
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -82,12 +84,22 @@ impl Service {
             return Err(Error::protocol("a token service at an address that is not https"));
         }
         realm.set_fragment(None);
-        Ok(Self {
+        let service = Self {
             is_kin: kin.includes(&realm, endpoint),
             scope: param("scope").unwrap_or_else(|| format!("repository:{name}:pull")),
             name: param("service"),
             realm,
-        })
+        };
+        if service.len() > SERVICE_MAX_BYTES {
+            return Err(Error::protocol("a challenge that is too long"));
+        }
+        Ok(service)
+    }
+
+    /// How many bytes it takes to remember this, about.
+    pub(super) fn len(&self) -> usize {
+        let name = self.name.as_ref().map_or(0, String::len);
+        self.realm.as_str().len() + name + self.scope.len()
     }
 
     /// Where to ask for the token.
@@ -191,6 +203,8 @@ mod tests {
             assert!(matches!(got, Err(Error::Protocol { .. })), "{bad}");
         }
         assert!(named(tls, r#"service="x""#).is_err());
+        let long = format!(r#"realm="https://r.example/",scope="{}""#, "a".repeat(4096));
+        assert!(named(tls, &long).is_err());
     }
 
     #[test]

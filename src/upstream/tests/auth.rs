@@ -283,8 +283,12 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn the_log_tells_where_a_request_went_and_no_secret() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-    let _logging = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
 
     let cdn = Fake::start(|_| reply(503, &[], "")).await;
     let presigned = format!("{}/object?signature=presigned", cdn.url());

@@ -1,0 +1,222 @@
+//! Blobs: from the cache, from the download that runs, or from one that this request begins.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Cut, Error, Inner, Outcome, Pull,
+    content::{Alone, Reader, Source},
+    freshness::Kind,
+    in_flight::{Flight, Phase},
+};
+use crate::{
+    oci::{Digest, Reference, Repository},
+    store::StoredBlob,
+};
+
+/// Downloads led by other repositories that may fail before this request is told to come again.
+const FOREIGN_FAILURES: u32 = 3;
+
+/// The answer to a request for a blob: its length, and whence to read it.
+pub struct BlobAnswer {
+    /// The blob's length in bytes; `None` while only its end will tell.
+    pub size: Option<u64>,
+    /// How the answer came about.
+    pub outcome: Outcome,
+    source: BlobSource,
+}
+
+enum BlobSource {
+    Stored(StoredBlob),
+    Flight { flight: Flight, alone: Alone },
+}
+
+impl BlobAnswer {
+    /// Reads the bytes in `range`; of the whole blob if `None`. The range must lie within the size.
+    pub fn read(self, range: Option<Range<u64>>) -> Reader {
+        let size = self.size.unwrap_or(u64::MAX);
+        let range = range.unwrap_or(0..size);
+        match self.source {
+            BlobSource::Stored(blob) => Reader::new(range, Source::File(blob.file().clone())),
+            BlobSource::Flight { flight, mut alone } => {
+                alone.whole = range == (0..size);
+                Reader::new(range, Source::Flight { flight, alone })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BlobAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobAnswer")
+            .field("size", &self.size)
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pull {
+    /// The blob `digest` of `repository`, as soon as its length and existence are known.
+    ///
+    /// # Errors
+    /// When neither the cache nor the registry has it, or this repository may not show it.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobAnswer, Error> {
+        let pull = &self.0;
+        pull.upstream(repository)?;
+        let link = pull.store.link(repository, digest);
+        let size = link.as_ref().map(|link| link.size);
+        if link.is_none() {
+            if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
+                return Err(error);
+            }
+        }
+        if let Some(blob) = pull.kept_blob(digest, size).await {
+            if link.is_none() {
+                self.confirm_blob(repository, digest).await?;
+            }
+            let (size, source) = (Some(blob.size()), BlobSource::Stored(blob));
+            return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
+        }
+        if link.is_none()
+            && pull.downloads.contains(digest)
+            && !pull.downloads.is_led_by(digest, repository)
+        {
+            self.confirm_blob(repository, digest).await?;
+        }
+        for _ in 0..FOREIGN_FAILURES {
+            let (flight, lead) = pull.downloads.join(digest, repository)?;
+            let led = lead.is_some();
+            if let Some(lead) = lead {
+                let download = Arc::clone(pull).download(lead, repository.clone(), size);
+                pull.tasks.spawn(download);
+            }
+            let foreign = flight.origin != *repository;
+            match self.joined(repository, digest, flight, led).await {
+                // Another repository's download may fail for its own reasons; ours is then begun.
+                Err(_) if foreign => {}
+                Err(error) => {
+                    if !error.is_outage() {
+                        let name = (*digest).into();
+                        pull.freshness.remember_unknown(repository, Kind::Blob, &name, &error);
+                    }
+                    return Err(error);
+                }
+                Ok(answer) => return Ok(answer),
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// The length of the blob `digest` of `repository`; downloads nothing.
+    ///
+    /// # Errors
+    /// When neither the cache nor the registry has it, or this repository may not show it.
+    pub async fn blob_head(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(u64, Outcome), Error> {
+        let pull = &self.0;
+        pull.upstream(repository)?;
+        if let Some(link) = pull.store.link(repository, digest) {
+            return Ok((link.size, Outcome::Hit));
+        }
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
+            return Err(error);
+        }
+        Ok((self.confirm_blob(repository, digest).await?, Outcome::Miss))
+    }
+
+    /// Waits until a download can say how long the blob is, or that there is none.
+    async fn joined(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        mut flight: Flight,
+        led: bool,
+    ) -> Result<BlobAnswer, Error> {
+        let kept = if led { Outcome::Miss } else { Outcome::Coalesced };
+        // An empty blob has no last byte to hold back: its head waits until it is verified.
+        let ready = |phase: &Phase| match phase {
+            Phase::Asking | Phase::Streaming { total: Some(0), .. } => false,
+            Phase::Streaming { .. } | Phase::Done { .. } => true,
+            Phase::Detached { .. } | Phase::Failed(_) => true,
+        };
+        let (size, outcome) = {
+            let progress = flight.progress.wait_for(|progress| ready(&progress.phase)).await;
+            let progress = progress.map_err(|_| Error::Busy)?;
+            match &progress.phase {
+                Phase::Failed(error) => return Err(error.clone()),
+                Phase::Asking => return Err(Error::Busy),
+                Phase::Streaming { total, .. } => (*total, kept),
+                Phase::Done { .. } => (Some(progress.published), kept),
+                Phase::Detached { total, .. } => {
+                    (total.filter(|_| progress.published > 0), Outcome::Relay)
+                }
+            }
+        };
+        let size = match (size, outcome) {
+            // The registry may not have been asked yet: it must know the blob before a client is told so.
+            (None, Outcome::Relay) => Some(self.confirm_blob(repository, digest).await?),
+            (size, _) => size,
+        };
+        let alone = Alone {
+            pull: Arc::clone(&self.0),
+            repository: repository.clone(),
+            digest: *digest,
+            whole: false,
+        };
+        Ok(BlobAnswer { size, outcome, source: BlobSource::Flight { flight, alone } })
+    }
+
+    /// Has the registry confirm that `repository` holds `digest`: bytes are shared, permission is not.
+    async fn confirm_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, Error> {
+        let pull = &self.0;
+        let confirm = Arc::clone(pull).confirm_blob(repository.clone(), *digest);
+        let key = (repository.clone(), *digest);
+        pull.blob_heads.get(key, &pull.tasks, confirm).await?.0
+    }
+}
+
+impl Inner {
+    async fn confirm_blob(
+        self: Arc<Self>,
+        repository: Repository,
+        digest: Digest,
+    ) -> Result<u64, Error> {
+        let upstream = self.upstream(&repository)?;
+        let size = upstream.blob_head(&repository.name, &digest).await.map_err(|error| {
+            let error = Error::of_blob(error);
+            if !error.is_outage() {
+                let name = Reference::Digest(digest);
+                self.freshness.remember_unknown(&repository, Kind::Blob, &name, &error);
+            }
+            error
+        })?;
+        self.keep_link(&repository, &digest, size).await;
+        Ok(size)
+    }
+
+    /// The kept blob, unless it has another length than `size`: then it counts as missing.
+    pub(super) async fn kept_blob(&self, digest: &Digest, size: Option<u64>) -> Option<StoredBlob> {
+        let kept = self.store.blob(digest).await.unwrap_or_else(|error| {
+            self.read_failed(&error);
+            None
+        })?;
+        if size.is_some_and(|size| size != kept.size()) {
+            tracing::error!(%digest, on_disk = kept.size(), ?size, "a kept blob has a wrong length");
+            return None;
+        }
+        Some(kept)
+    }
+}
+
+/// A body that is cut is an error for whoever sends it on.
+impl From<Cut> for std::io::Error {
+    fn from(cut: Cut) -> Self {
+        Self::other(cut)
+    }
+}

@@ -1,0 +1,133 @@
+//! One answer for all who ask the same question at the same time.
+//!
+//! The question is asked by a task of its own: whoever asked first may leave, and the others still get the answer.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{Error, Tasks};
+
+/// Questions that are being asked, by key.
+#[derive(Debug)]
+pub(super) struct Coalesced<K, V>(Arc<Mutex<Running<K, V>>>);
+
+type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
+
+/// Different questions that may be open at once; more are refused.
+const OPEN_MAX: usize = 4096;
+
+impl<K, V> Coalesced<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// The answer to `key`: from the task that asks already, or from `ask`. Tells whether this call asked.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many questions are open, or the daemon is shutting down.
+    pub(super) async fn get<F>(&self, key: K, tasks: &Tasks, ask: F) -> Result<(V, bool), Error>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (mut answer, asked) = self.join(key, tasks, ask)?;
+        let value = answer.wait_for(Option::is_some).await.map_err(|_| Error::Busy)?;
+        value.clone().map(|value| (value, asked)).ok_or(Error::Busy)
+    }
+
+    fn join<F>(
+        &self,
+        key: K,
+        tasks: &Tasks,
+        ask: F,
+    ) -> Result<(watch::Receiver<Option<V>>, bool), Error>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = running.get(&key) {
+            return Ok((answer.clone(), false));
+        }
+        if running.len() >= OPEN_MAX {
+            return Err(Error::Busy);
+        }
+        let (sender, answer) = watch::channel(None);
+        running.insert(key.clone(), answer.clone());
+        let entry = Entry { running: Arc::clone(&self.0), key };
+        tasks.spawn(async move {
+            // Dropped with the task, however it ends: the key is free again and `sender` wakes all who wait.
+            let _entry = entry;
+            let value = ask.await;
+            sender.send_replace(Some(value));
+        });
+        Ok((answer, true))
+    }
+
+    /// How many questions are open.
+    pub(super) fn open(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl<K, V> Default for Coalesced<K, V> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+struct Entry<K: Eq + Hash, V> {
+    running: Arc<Mutex<Running<K, V>>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, V> Drop for Entry<K, V> {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_askers_make_one_question_and_the_first_may_leave() {
+        let (questions, tasks) = (Coalesced::<u8, u32>::default(), Tasks::default());
+        let (asked, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+        let ask = || {
+            let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
+            async move {
+                gate.notified().await;
+                asked.fetch_add(1, Ordering::Relaxed) + 1
+            }
+        };
+        let first = questions.join(1, &tasks, ask()).expect("room");
+        assert!(first.1);
+        drop(first);
+        let (mut second, led) = questions.join(1, &tasks, ask()).expect("room");
+        assert!(!led);
+        gate.notify_one();
+        assert_eq!(*second.wait_for(Option::is_some).await.expect("answered"), Some(1));
+        tasks.finish(std::time::Duration::from_secs(5)).await;
+        assert_eq!(questions.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_dies_frees_its_key_and_wakes_all() {
+        let (questions, tasks) = (Coalesced::<u8, u32>::default(), Tasks::default());
+        let waiting = questions.get(1, &tasks, std::future::pending());
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        tasks.finish(std::time::Duration::ZERO).await;
+        assert!(matches!(waiting.await, Err(Error::Busy)));
+        assert_eq!(questions.open(), 0);
+    }
+}

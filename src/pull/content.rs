@@ -1,0 +1,130 @@
+//! Reading a blob's bytes, wherever they are: kept, arriving, or only passed on.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{
+    Inner,
+    in_flight::{Flight, Phase},
+    relay::Relay,
+};
+use crate::{
+    oci::{Digest, Repository},
+    store::BlobFile,
+};
+
+/// How long a reader waits for a download that makes no progress. Downloads end by deadlines of their own;
+/// this one holds when a disk hangs. Kubernetes gives up on a pull after the same time.
+const STALL_DEADLINE: Duration = Duration::from_secs(300);
+
+/// A body that cannot be finished: the connection must be cut, so that nobody takes it for whole.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cut(pub(super) String);
+
+/// A blob's bytes, one piece after another, at the reader's own pace.
+pub struct Reader {
+    /// The next byte to give out, and the one behind the last; the end is `u64::MAX` while it is unknown.
+    range: Range<u64>,
+    source: Source,
+}
+
+pub(super) enum Source {
+    /// A file that holds every byte wanted.
+    File(BlobFile),
+    /// A download in progress.
+    Flight { flight: Flight, alone: Alone },
+    /// The registry, past the disk.
+    Relay(Box<Relay>),
+}
+
+/// What a reader needs to go on when the disk fails the download that it follows.
+#[derive(Clone)]
+pub(super) struct Alone {
+    pub(super) pull: Arc<Inner>,
+    pub(super) repository: Repository,
+    pub(super) digest: Digest,
+    /// Whether the reader wants the blob from its first byte to its last, so that it can be verified.
+    pub(super) whole: bool,
+}
+
+/// What to do next, as far as the download tells.
+enum Step {
+    Read(BlobFile, u64),
+    End,
+    Leave(Box<Relay>),
+    Wait,
+}
+
+impl Reader {
+    pub(super) const fn new(range: Range<u64>, source: Source) -> Self {
+        Self { range, source }
+    }
+
+    /// The next piece; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Cut`] when the rest cannot be had, or is not what the digest says.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+        loop {
+            if self.range.is_empty() {
+                return Ok(None);
+            }
+            let step = match &mut self.source {
+                Source::File(file) => Step::Read(file.clone(), self.range.end),
+                Source::Relay(relay) => {
+                    let piece = relay.next().await?;
+                    return Ok(piece.inspect(|piece| self.range.start += piece.len() as u64));
+                }
+                Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
+            };
+            match step {
+                Step::Read(file, end) => {
+                    let piece = file.read(self.range.start, end).await;
+                    let piece = piece.map_err(|error| Cut(format!("the disk failed: {error}")))?;
+                    self.range.start += piece.len() as u64;
+                    return Ok(Some(piece));
+                }
+                Step::End => return Ok(None),
+                Step::Leave(relay) => self.source = Source::Relay(relay),
+                Step::Wait => self.wait().await?,
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), Cut> {
+        let Source::Flight { flight, .. } = &mut self.source else { return Ok(()) };
+        match timeout(STALL_DEADLINE, flight.progress.changed()).await {
+            // An ended download has said how; what it said last is looked at once more.
+            Ok(_) => Ok(()),
+            Err(_) => Err(Cut("the download made no progress".to_owned())),
+        }
+    }
+}
+
+fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, Cut> {
+    let progress = flight.progress.borrow_and_update();
+    let published = progress.published.min(range.end);
+    let (file, step) = match &progress.phase {
+        Phase::Asking => (None, Step::Wait),
+        Phase::Streaming { file, .. } => (Some(file), Step::Wait),
+        Phase::Done { file } => (Some(file), Step::End),
+        Phase::Failed(error) => return Err(Cut(error.to_string())),
+        Phase::Detached { total, file, hasher } => {
+            if range.start < published {
+                (file.as_ref(), Step::Wait)
+            } else {
+                // Whoever reads the whole blob has read what the hash has seen, so it can go on from there.
+                let at_hash = alone.whole && range.start == progress.published;
+                let hasher = at_hash.then(|| hasher.clone());
+                (None, Step::Leave(Box::new(Relay::new(alone, range.clone(), *total, hasher))))
+            }
+        }
+    };
+    match file {
+        Some(file) if range.start < published => Ok(Step::Read(file.clone(), published)),
+        _ => Ok(step),
+    }
+}

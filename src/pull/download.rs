@@ -1,0 +1,323 @@
+//! The download itself: from the registry into the partial file, over as many broken connections as it takes.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Error, Inner,
+    in_flight::{Lead, Phase},
+};
+use crate::{
+    oci::{Descriptor, Digest, Hasher, Repository, media_type},
+    store::{self, PartialBlob},
+    upstream::{self, BlobBody, Upstream},
+};
+
+/// Bytes read ahead of the disk, for each download.
+const AHEAD_BYTES: u64 = 256 * 1024;
+
+/// A connection that brought less than this counts as a failed attempt.
+const PROGRESS_BYTES: u64 = 64 * 1024;
+
+/// Attempts in a row without progress after which a download is given up.
+const ATTEMPTS: usize = 6;
+
+/// How long a download waits for its turn.
+pub(super) const TURN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a connection that carried a body ended.
+enum Pumped {
+    /// The registry ended the body properly.
+    Ended,
+    /// The connection broke, stalled, or the registry sent too much.
+    Broken(upstream::Error),
+    /// The disk did not take a write.
+    Disk(store::Error),
+}
+
+/// How the bytes on disk stand when a download is over.
+enum Filled {
+    /// All there, not verified yet.
+    Whole(PartialBlob),
+    /// Given up. The bytes may serve a later download, unless they are wrong.
+    GivenUp { partial: PartialBlob, error: upstream::Error },
+    /// The disk did not take more; the blob's length as far as it is known.
+    Stopped { partial: PartialBlob, total: Option<u64> },
+}
+
+impl Inner {
+    /// Runs a download to its end, whatever that is; `size` is what the manifest says of the blob's length.
+    pub(super) async fn download(
+        self: Arc<Self>,
+        lead: Lead,
+        repository: Repository,
+        size: Option<u64>,
+    ) {
+        self.metrics.download_started();
+        let _ended = Ended(&self);
+        if let Err(error) = self.try_download(&lead, &repository, size).await {
+            let published = lead.has_published();
+            tracing::warn!(digest = %lead.digest(), %repository, %error, published, "a download failed");
+            lead.publish(0, Phase::Failed(error));
+        }
+    }
+
+    async fn try_download(
+        &self,
+        lead: &Lead,
+        repository: &Repository,
+        size: Option<u64>,
+    ) -> Result<(), Error> {
+        let digest = lead.digest();
+        if let Some(blob) = self.kept_blob(digest, size).await {
+            // Kept by a download that ended between the request's look and its turn.
+            lead.publish(blob.size(), Phase::Done { file: blob.file().clone() });
+            return Ok(());
+        }
+        let upstream = self.upstream(repository)?;
+        let turn = timeout(TURN_DEADLINE, self.downloads.turns.acquire()).await;
+        let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?;
+        let partial = match self.store.begin(digest, repository, size).await {
+            Ok(partial) => partial,
+            Err(error) => {
+                self.not_kept(&error);
+                let hasher = Hasher::new(digest.algorithm());
+                lead.publish(0, Phase::Detached { total: size, file: None, hasher });
+                return Ok(());
+            }
+        };
+        match self.fill(lead, &upstream, repository, partial, size).await {
+            Filled::Whole(partial) => self.verify(lead, partial, repository).await,
+            Filled::GivenUp { partial, error } => {
+                if partial.written() == 0 || !matches!(error, upstream::Error::Unavailable { .. }) {
+                    partial.discard().await;
+                }
+                Err(Error::of_blob(error))
+            }
+            Filled::Stopped { partial, total } => {
+                let (published, file) = (partial.written(), Some(partial.file()));
+                let hasher = partial.hasher();
+                lead.publish(published, Phase::Detached { total, file, hasher });
+                // Those who follow have it open; everybody else gets the space back.
+                partial.discard().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the registry for what is missing until nothing is, or it has failed too often in a row.
+    async fn fill(
+        &self,
+        lead: &Lead,
+        upstream: &Upstream,
+        repository: &Repository,
+        mut partial: PartialBlob,
+        mut total: Option<u64>,
+    ) -> Filled {
+        let digest = lead.digest();
+        let mut pauses = pauses();
+        while partial.written() == 0 || Some(partial.written()) != total {
+            let before = partial.written();
+            if before > 0 {
+                self.metrics.download_resumed();
+            }
+            let asked = upstream.blob(&repository.name, digest, before).await;
+            let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));
+            let error = match asked {
+                Err(error) => error,
+                Ok((told, body)) => {
+                    total = told;
+                    if !lead.has_published() {
+                        let file = partial.file();
+                        lead.publish(held_back(before, total), Phase::Streaming { total, file });
+                    }
+                    let pumped;
+                    (partial, pumped) = self.pump(lead, partial, body, total).await;
+                    match pumped {
+                        Pumped::Ended if total.is_none_or(|total| total == partial.written()) => {
+                            return Filled::Whole(partial);
+                        }
+                        Pumped::Ended => unavailable("the body ended early"),
+                        Pumped::Broken(error) => error,
+                        Pumped::Disk(error) => {
+                            self.not_kept(&error);
+                            return Filled::Stopped { partial, total };
+                        }
+                    }
+                }
+            };
+            if partial.written() >= before + PROGRESS_BYTES {
+                pauses = self::pauses();
+            }
+            if !lead.has_published() {
+                // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
+                // are bytes of an earlier run, these may be what the registry objects to.
+                let objects = matches!(error, upstream::Error::Protocol { .. });
+                if before == 0 || !objects {
+                    return Filled::GivenUp { partial, error };
+                }
+                let restarted;
+                (partial, restarted) = partial.restart().await;
+                if let Err(error) = self.store.noted(restarted) {
+                    self.not_kept(&error);
+                    return Filled::Stopped { partial, total };
+                }
+            }
+            let Some(pause) = pauses.next().filter(|_| error.is_outage()) else {
+                return Filled::GivenUp { partial, error };
+            };
+            tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");
+            sleep(pause.max(error.retry_after().unwrap_or_default().min(MAX_PAUSE))).await;
+        }
+        Filled::Whole(partial)
+    }
+
+    /// Moves a body into the partial file, reading on while the disk writes.
+    async fn pump(
+        &self,
+        lead: &Lead,
+        mut partial: PartialBlob,
+        mut body: BlobBody,
+        total: Option<u64>,
+    ) -> (PartialBlob, Pumped) {
+        let mut arrived = Arrived::default();
+        loop {
+            if arrived.chunks.is_empty() && arrived.end.is_none() {
+                arrived.take(body.chunk().await);
+            }
+            if total.is_some_and(|total| partial.written() + arrived.bytes > total) {
+                let reason = "it sent more than the blob's length".to_owned();
+                return (partial, Pumped::Broken(upstream::Error::Protocol { reason }));
+            }
+            arrived.bytes = 0;
+            let mut appending = pin!(partial.append(std::mem::take(&mut arrived.chunks)));
+            let appended = loop {
+                let room = arrived.end.is_none() && arrived.bytes < AHEAD_BYTES;
+                tokio::select! {
+                    biased;
+                    appended = &mut appending => break appended,
+                    next = body.chunk(), if room => arrived.take(next),
+                }
+            };
+            let result;
+            (partial, result) = appended;
+            if let Err(error) = self.store.noted(result) {
+                return (partial, Pumped::Disk(error));
+            }
+            lead.publish_more(held_back(partial.written(), total));
+            if arrived.chunks.is_empty() {
+                if let Some(end) = arrived.end {
+                    return (partial, end);
+                }
+            }
+        }
+    }
+
+    /// Releases the last piece if the digest matches, then makes the blob durable.
+    async fn verify(
+        &self,
+        lead: &Lead,
+        partial: PartialBlob,
+        repository: &Repository,
+    ) -> Result<(), Error> {
+        let (digest, size, file) = (lead.digest(), partial.written(), partial.file());
+        let Some(verified) = partial.verify().await else {
+            self.metrics.verify_failed("blob");
+            tracing::error!(%digest, %repository, size, "a blob did not match its digest; thrown away");
+            return Err(Error::Unavailable("it sent a blob of another digest".to_owned()));
+        };
+        lead.publish(size, Phase::Done { file });
+        match self.store.noted(verified.commit().await) {
+            Ok(_) => self.metrics.cache_grew(size),
+            Err(error) => {
+                self.not_kept(&error);
+                return Ok(());
+            }
+        }
+        if self.store.link(repository, digest).is_none() {
+            self.keep_link(repository, digest, size).await;
+        }
+        Ok(())
+    }
+
+    /// Writes down that the registry itself showed a blob under this repository.
+    pub(super) async fn keep_link(&self, repository: &Repository, digest: &Digest, size: u64) {
+        let media_type = media_type::OCTET_STREAM.parse().expect("a media type");
+        let blob = Descriptor { media_type, digest: *digest, size };
+        if let Err(error) = self.store.keep_link(repository, &blob).await {
+            self.not_kept(&error);
+        }
+    }
+}
+
+/// What came from the registry and is not on disk yet.
+#[derive(Default)]
+struct Arrived {
+    chunks: Vec<Bytes>,
+    bytes: u64,
+    end: Option<Pumped>,
+}
+
+impl Arrived {
+    fn take(&mut self, next: Result<Option<Bytes>, upstream::Error>) {
+        match next {
+            Ok(Some(chunk)) => {
+                self.bytes += chunk.len() as u64;
+                self.chunks.push(chunk);
+            }
+            Ok(None) => self.end = Some(Pumped::Ended),
+            Err(error) => self.end = Some(Pumped::Broken(error)),
+        }
+    }
+}
+
+/// The blob's length, if what the registry now says goes with what was said before.
+fn agreed(
+    total: Option<u64>,
+    body: &BlobBody,
+    written: u64,
+) -> Result<Option<u64>, upstream::Error> {
+    let differs = |reason: String| Err(upstream::Error::Protocol { reason });
+    match (total, body.total()) {
+        (Some(said), Some(told)) if said != told => {
+            differs(format!("it says {told} bytes where {said} were announced"))
+        }
+        (None, Some(told)) if told < written => {
+            differs(format!("it says {told} bytes, fewer than it sent"))
+        }
+        (said, told) => Ok(said.or(told)),
+    }
+}
+
+fn unavailable(reason: &str) -> upstream::Error {
+    upstream::Error::Unavailable { reason: reason.to_owned() }
+}
+
+/// The longest pause between two attempts, also when the registry asks for a longer one.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(ATTEMPTS - 1)
+        .with_jitter()
+        .build()
+}
+
+/// How much of `written` bytes may be handed out before the digest is verified: never the whole.
+fn held_back(written: u64, total: Option<u64>) -> u64 {
+    total.map_or(written, |total| written.min(total.saturating_sub(1)))
+}
+
+/// Counts a download's end, also when its task is dropped.
+struct Ended<'a>(&'a Inner);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.download_ended();
+    }
+}

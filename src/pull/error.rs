@@ -1,0 +1,85 @@
+//! Why a pull cannot be answered; whose side failed is in the variant.
+
+use std::time::Duration;
+
+use crate::{oci::RegistryName, store, upstream};
+
+/// Why there is no answer. `server/respond.rs` alone turns this into a status and an OCI error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The registry has no such blob in that repository.
+    #[error("the registry has no such blob in this repository")]
+    BlobUnknown,
+    /// Too much is going on here at once, or the daemon is shutting down.
+    #[error("too many requests are waiting here")]
+    Busy,
+    /// The registry refuses this wharf's account.
+    #[error("the registry denies access")]
+    Denied,
+    /// The registry served a manifest that clients must not be given.
+    #[error("the registry's manifest was refused: {0}")]
+    ManifestInvalid(String),
+    /// The registry has no such manifest in that repository.
+    #[error("the registry has no such manifest in this repository")]
+    ManifestUnknown,
+    /// The registry knows no such repository, or hides it from this wharf's account.
+    #[error(
+        "the registry knows no such repository, or it needs credentials that wharf does not have"
+    )]
+    NameUnknown,
+    /// The registry's pull limit is reached.
+    #[error("the registry's pull limit is reached")]
+    RateLimited {
+        /// When to ask again, if it said.
+        retry_after: Option<Duration>,
+    },
+    /// The registry is not configured here.
+    #[error("registry {0} is not configured here")]
+    RegistryUnknown(RegistryName),
+    /// The cache failed and the registry could not stand in for it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The registry could not be reached, failed, or answered nonsense.
+    #[error("the registry did not answer: {0}")]
+    Unavailable(String),
+}
+
+impl Error {
+    /// What a failed question about a manifest means.
+    pub(super) fn of_manifest(error: upstream::Error) -> Self {
+        Self::of(error, Self::ManifestUnknown)
+    }
+
+    /// What a failed question about a blob means.
+    pub(super) fn of_blob(error: upstream::Error) -> Self {
+        Self::of(error, Self::BlobUnknown)
+    }
+
+    fn of(error: upstream::Error, unknown: Self) -> Self {
+        match error {
+            upstream::Error::NotFound => unknown,
+            upstream::Error::Unauthorized => Self::NameUnknown,
+            upstream::Error::Denied => Self::Denied,
+            upstream::Error::RateLimited { retry_after } => Self::RateLimited { retry_after },
+            upstream::Error::Unavailable { reason } | upstream::Error::Protocol { reason } => {
+                Self::Unavailable(reason)
+            }
+        }
+    }
+
+    /// Whether a kept answer may stand in: nobody said no, there was just no good answer.
+    pub(super) const fn is_outage(&self) -> bool {
+        match self {
+            Self::Busy
+            | Self::ManifestInvalid(_)
+            | Self::RateLimited { .. }
+            | Self::Store(_)
+            | Self::Unavailable(_) => true,
+            Self::BlobUnknown
+            | Self::Denied
+            | Self::ManifestUnknown
+            | Self::NameUnknown
+            | Self::RegistryUnknown(_) => false,
+        }
+    }
+}

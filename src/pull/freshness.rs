@@ -1,0 +1,101 @@
+//! What is remembered of names for a short while: tags that were just confirmed, and names that are unknown.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::Error;
+use crate::{
+    clock::Clock,
+    oci::{Descriptor, Digest, Reference, Repository, Tag},
+};
+
+/// Names remembered of each kind; the least used are forgotten first.
+const NAMES_MAX: u64 = 10_000;
+
+/// Tags remembered as waiting for one manifest.
+const WAITING_TAGS_MAX: usize = 16;
+
+/// Short-lived knowledge of names; every part is bounded and lost at restart.
+#[derive(Debug)]
+pub(super) struct Freshness {
+    clock: Clock,
+    tag_ttl: Duration,
+    unknown_ttl: Duration,
+    confirmed: Cache<(Repository, Tag), (Descriptor, Instant)>,
+    unknown: Cache<(Repository, Kind, Reference), (Error, Instant)>,
+    /// Tags that a `HEAD` resolved to a manifest that is not kept yet.
+    waiting: Cache<(Repository, Digest), Arc<BTreeSet<Tag>>>,
+}
+
+/// Under which endpoint a name was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Blob,
+    Manifest,
+}
+
+impl Freshness {
+    pub(super) fn new(clock: &Clock, tag_ttl: Duration, unknown_ttl: Duration) -> Self {
+        Self {
+            clock: clock.clone(),
+            tag_ttl,
+            unknown_ttl,
+            confirmed: Cache::new(NAMES_MAX),
+            unknown: Cache::new(NAMES_MAX),
+            waiting: Cache::new(NAMES_MAX),
+        }
+    }
+
+    /// What the tag means, if the registry said so within the time to live.
+    pub(super) fn confirmed(&self, repository: &Repository, tag: &Tag) -> Option<Descriptor> {
+        let (manifest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
+        (self.clock.now().duration_since(at) < self.tag_ttl).then_some(manifest)
+    }
+
+    /// The registry just said what the tag means.
+    pub(super) fn confirm(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) {
+        let value = (manifest.clone(), self.clock.now());
+        self.confirmed.insert((repository.clone(), tag.clone()), value);
+    }
+
+    /// How asking for a name failed a moment ago.
+    pub(super) fn unknown(
+        &self,
+        repository: &Repository,
+        kind: Kind,
+        name: &Reference,
+    ) -> Option<Error> {
+        let (error, at) = self.unknown.get(&(repository.clone(), kind, name.clone()))?;
+        (self.clock.now().duration_since(at) < self.unknown_ttl).then_some(error)
+    }
+
+    /// The registry just said that there is no such thing, or not for us.
+    pub(super) fn remember_unknown(
+        &self,
+        repository: &Repository,
+        kind: Kind,
+        name: &Reference,
+        error: &Error,
+    ) {
+        let value = (error.clone(), self.clock.now());
+        self.unknown.insert((repository.clone(), kind, name.clone()), value);
+    }
+
+    /// A tag means a manifest that is not kept: once it is, the tag is to be written down with it.
+    pub(super) fn wait_for(&self, repository: &Repository, manifest: &Digest, tag: &Tag) {
+        let key = (repository.clone(), *manifest);
+        let mut tags = self.waiting.get(&key).unwrap_or_default();
+        if tags.len() < WAITING_TAGS_MAX {
+            Arc::make_mut(&mut tags).insert(tag.clone());
+            self.waiting.insert(key, tags);
+        }
+    }
+
+    /// The tags that waited for a manifest; they wait no more.
+    pub(super) fn waited_for(&self, repository: &Repository, manifest: &Digest) -> BTreeSet<Tag> {
+        let waited = self.waiting.remove(&(repository.clone(), *manifest));
+        waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone)
+    }
+}

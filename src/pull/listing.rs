@@ -1,0 +1,159 @@
+//! Lists: tags, referrers, and the repositories that are kept.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Error, Inner, Outcome, Pull};
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type},
+    upstream::Urgency,
+};
+
+/// Most names in one page of a list ([CVE-2023-2253](https://nvd.nist.gov/vuln/detail/CVE-2023-2253): `n` is the client's to choose).
+const PAGE_MAX: u32 = 1000;
+
+/// Where a page begins and how long it is.
+pub(super) type PageKey = (Repository, u32, Option<String>);
+
+/// One page of a repository's tags.
+#[derive(Clone, Debug)]
+pub struct ListedTags {
+    /// The tags.
+    pub tags: Vec<Tag>,
+    /// The `last` of the page that follows, if one does.
+    pub next: Option<String>,
+    /// How the answer came about.
+    pub outcome: Outcome,
+}
+
+/// What refers to a manifest: an image index, to the byte as the registry sent it; `None`: nothing known.
+#[derive(Clone, Debug)]
+pub struct Referrers {
+    /// The index.
+    pub index: Option<Bytes>,
+    /// How the answer came about.
+    pub outcome: Outcome,
+}
+
+impl Pull {
+    /// One page of the tags of `repository`: the registry's, or the kept ones when it gives no good answer.
+    ///
+    /// # Errors
+    /// When the registry says no, or nothing is kept to stand in for it.
+    pub async fn tags(
+        &self,
+        repository: &Repository,
+        n: Option<u32>,
+        last: Option<&str>,
+    ) -> Result<ListedTags, Error> {
+        let pull = &self.0;
+        pull.upstream(repository)?;
+        let n = n.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+        let key = (repository.clone(), n, last.map(str::to_owned));
+        let list = Arc::clone(pull).list_tags(key.clone());
+        let (listed, _) = pull.tag_lists.get(key, &pull.tasks, list).await?;
+        match listed {
+            Err(error) if error.is_outage() && pull.config.serve_stale => {
+                let kept = pull.store.tags(repository);
+                if kept.is_empty() { Err(error) } else { Ok(page(kept, n, last)) }
+            }
+            listed => listed,
+        }
+    }
+
+    /// What refers to the manifest `subject`: what the registry says, else what was kept, else nothing.
+    ///
+    /// # Errors
+    /// Only for a registry that is not configured: Docker 29.1 and later goes to Docker Hub when this fails.
+    pub async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, Error> {
+        let pull = &self.0;
+        pull.upstream(repository)?;
+        let list = Arc::clone(pull).list_referrers(repository.clone(), *subject);
+        let key = (repository.clone(), *subject);
+        let (index, _) = pull.referrer_lists.get(key, &pull.tasks, list).await?;
+        if let Some(index) = index {
+            return Ok(Referrers { index: Some(index), outcome: Outcome::Miss });
+        }
+        let Some(kept) = pull.store.referrers(repository, subject) else {
+            return Ok(Referrers { index: None, outcome: Outcome::Miss });
+        };
+        let index = pull.store.manifest(&kept.digest).await.unwrap_or_else(|error| {
+            pull.read_failed(&error);
+            None
+        });
+        Ok(Referrers { index, outcome: Outcome::Stale })
+    }
+
+    /// Up to `n` repositories of which a tag is kept, in order, that come after `last`, and whether more do.
+    pub fn catalog(&self, n: Option<u32>, last: Option<&str>) -> (Vec<Repository>, bool) {
+        let n = n.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
+        let mut found = self.0.store.repositories(last, n + 1);
+        let more = found.len() > n;
+        found.truncate(n);
+        (found, more)
+    }
+}
+
+impl Inner {
+    async fn list_tags(
+        self: Arc<Self>,
+        (repository, n, last): PageKey,
+    ) -> Result<ListedTags, Error> {
+        let upstream = self.upstream(&repository)?;
+        let kept = self.config.serve_stale && !self.store.tags(&repository).is_empty();
+        let page =
+            upstream.tags(&repository.name, Some(n), last.as_deref(), self.urgency(kept)).await;
+        let page = page.map_err(|error| match Error::of_manifest(error) {
+            Error::ManifestUnknown => Error::NameUnknown,
+            error => error,
+        })?;
+        let next = page.next.map(|(last, _)| last);
+        Ok(ListedTags { tags: page.tags, next, outcome: Outcome::Miss })
+    }
+
+    /// The registry's list, kept; `None` when it has none to give.
+    async fn list_referrers(
+        self: Arc<Self>,
+        repository: Repository,
+        subject: Digest,
+    ) -> Option<Bytes> {
+        let upstream = self.upstream(&repository).ok()?;
+        // Docker asks for every attestation it pulls, and an empty answer is as good: never wait long for it.
+        let listed = upstream.referrers(&repository.name, &subject, self.urgency(true)).await;
+        let bytes = listed
+            .inspect_err(
+                |error| tracing::debug!(%repository, %subject, %error, "no referrers list"),
+            )
+            .ok()?;
+        let media_type = media_type::OCI_INDEX.parse().expect("a media type");
+        if !matches!(Manifest::parse(&media_type, &bytes), Ok(Manifest::Index(_))) {
+            return None;
+        }
+        let index =
+            Descriptor { media_type, digest: Digest::sha256(&bytes), size: bytes.len() as u64 };
+        let kept = self.store.keep_referrers(&repository, &subject, &index, &bytes).await;
+        if let Err(error) = kept {
+            self.not_kept(&error);
+        }
+        Some(bytes)
+    }
+
+    const fn urgency(&self, kept: bool) -> Urgency {
+        if kept { Urgency::Fallback(self.config.revalidate_timeout) } else { Urgency::Must }
+    }
+}
+
+/// The page of `tags`, which are in order, that comes after `last`.
+fn page(tags: Vec<Tag>, n: u32, last: Option<&str>) -> ListedTags {
+    let mut tags: Vec<Tag> =
+        tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last)).collect();
+    let more = tags.len() > n as usize;
+    tags.truncate(n as usize);
+    let next = tags.last().filter(|_| more).map(ToString::to_string);
+    ListedTags { tags, next, outcome: Outcome::Stale }
+}

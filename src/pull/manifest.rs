@@ -1,0 +1,398 @@
+//! Manifests: a tag is confirmed by `HEAD` once its time to live is over, content is fetched once and kept.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::{Error, Inner, Outcome, Pull, freshness::Kind};
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
+    store,
+    upstream::{FetchedManifest, Upstream, Urgency},
+};
+
+/// What the client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Want {
+    /// The document (`GET`).
+    Content,
+    /// What it is (`HEAD`).
+    Descriptor,
+}
+
+/// The answer to a request for a manifest.
+#[derive(Clone, Debug)]
+pub struct ManifestAnswer {
+    /// Its type, digest and length; the same for `HEAD` and `GET`.
+    pub descriptor: Descriptor,
+    /// The document; always there when it was wanted.
+    pub bytes: Option<Bytes>,
+    /// How the answer came about.
+    pub outcome: Outcome,
+    /// For a stale answer: how long ago the tag was last confirmed.
+    pub stale_for: Option<Duration>,
+}
+
+/// What a tag was found to mean.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    descriptor: Descriptor,
+    how: How,
+}
+
+#[derive(Clone, Debug)]
+enum How {
+    /// The registry confirmed it.
+    Confirmed,
+    /// The registry sent it.
+    Fetched(Fetched),
+    /// The registry gave no good answer; this is what was kept.
+    Stale { for_: Duration },
+}
+
+/// A manifest that was just fetched and verified.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    descriptor: Descriptor,
+    bytes: Bytes,
+    kept: bool,
+}
+
+impl Pull {
+    /// The manifest that `reference` means in `repository`.
+    ///
+    /// # Errors
+    /// When neither the cache nor the registry has it.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        self.0.upstream(repository)?;
+        let answer = match reference {
+            Reference::Tag(tag) => self.by_tag(repository, tag, want).await,
+            Reference::Digest(digest) => self.by_digest(repository, digest, want).await,
+        }?;
+        if want == Want::Content {
+            self.0.store.pulled(repository, &answer.descriptor.digest);
+        }
+        Ok(answer)
+    }
+
+    async fn by_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        let name = Reference::Tag(tag.clone());
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
+            return Err(error);
+        }
+        let (resolved, asked) = match pull.freshness.confirmed(repository, tag) {
+            Some(descriptor) => (Resolved { descriptor, how: How::Confirmed }, false),
+            None => self.check_tag(repository, tag, want).await?,
+        };
+        let (outcome, stale_for) = match resolved.how {
+            How::Fetched(fetched) => return Ok(fetched.answer(asked)),
+            How::Confirmed => (Outcome::Hit, None),
+            How::Stale { for_ } => (Outcome::Stale, Some(for_)),
+        };
+        let descriptor = resolved.descriptor;
+        if let Some(bytes) = pull.kept_manifest(repository, &descriptor.digest).await {
+            return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for });
+        }
+        if want == Want::Descriptor && stale_for.is_none() {
+            return Ok(ManifestAnswer {
+                descriptor,
+                bytes: None,
+                outcome: Outcome::Miss,
+                stale_for,
+            });
+        }
+        let fetched = self.fetch(repository, &descriptor.digest).await;
+        match fetched {
+            // A registry may confirm by HEAD for free and refuse the GET for its pull limit.
+            Err(error) if error.is_outage() && pull.config.serve_stale => {
+                pull.stale_tag(repository, tag).await.ok_or(error)
+            }
+            fetched => fetched,
+        }
+    }
+
+    async fn by_digest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        if let Some(bytes) = pull.kept_manifest(repository, digest).await {
+            let descriptor = pull.kept_descriptor(repository, digest, &bytes)?;
+            let outcome = Outcome::Hit;
+            return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for: None });
+        }
+        let name = Reference::Digest(*digest);
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
+            return Err(error);
+        }
+        if want == Want::Content {
+            return self.fetch(repository, digest).await;
+        }
+        let head = Arc::clone(pull).manifest_head(repository.clone(), *digest);
+        let key = (repository.clone(), *digest);
+        let (head, asked) = pull.manifest_heads.get(key, &pull.tasks, head).await?;
+        let outcome = if asked { Outcome::Miss } else { Outcome::Coalesced };
+        Ok(ManifestAnswer { descriptor: head?, bytes: None, outcome, stale_for: None })
+    }
+
+    /// Asks the registry what a tag means, once for all who wait; tells whether this call asked.
+    async fn check_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        want: Want,
+    ) -> Result<(Resolved, bool), Error> {
+        let pull = &self.0;
+        let check = Arc::clone(pull).check_tag(repository.clone(), tag.clone(), want);
+        let key = (repository.clone(), tag.clone(), want);
+        let (resolved, asked) = pull.tag_checks.get(key, &pull.tasks, check).await?;
+        Ok((resolved?, asked))
+    }
+
+    /// Fetches a manifest by digest, once for all who wait, and keeps it.
+    async fn fetch(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        let fetch = Arc::clone(pull).fetch_by_digest(repository.clone(), *digest);
+        let key = (repository.clone(), *digest);
+        let (fetched, asked) = pull.manifest_fetches.get(key, &pull.tasks, fetch).await?;
+        Ok(fetched?.answer(asked))
+    }
+}
+
+impl Inner {
+    async fn check_tag(
+        self: Arc<Self>,
+        repository: Repository,
+        tag: Tag,
+        want: Want,
+    ) -> Result<Resolved, Error> {
+        let upstream = self.upstream(&repository)?;
+        let kept = self.store.tag(&repository, &tag);
+        let reference = Reference::Tag(tag.clone());
+        if kept.is_none() && want == Want::Content {
+            return self.fetch_by_tag(&upstream, &repository, &tag).await;
+        }
+        let urgency = match &kept {
+            Some(_) if self.config.serve_stale => Urgency::Fallback(self.config.revalidate_timeout),
+            _ => Urgency::Must,
+        };
+        let head = upstream.manifest_head(&repository.name, &reference, urgency).await;
+        let head = match head {
+            Ok(head) => head,
+            Err(error) if error.is_outage() => {
+                if kept.is_some() && self.config.serve_stale {
+                    return self.stale(&repository, &tag).ok_or_else(|| Error::of_manifest(error));
+                }
+                if matches!(error, crate::upstream::Error::Protocol { .. }) {
+                    // A registry without a usable HEAD: the document itself tells.
+                    return self.fetch_by_tag(&upstream, &repository, &tag).await;
+                }
+                return Err(Error::of_manifest(error));
+            }
+            Err(error) => {
+                let error = Error::of_manifest(error);
+                self.freshness.remember_unknown(&repository, Kind::Manifest, &reference, &error);
+                return Err(error);
+            }
+        };
+        if let Some((descriptor, _)) = kept.filter(|(kept, _)| kept.digest == head.digest) {
+            self.freshness.confirm(&repository, &tag, &descriptor);
+            return Ok(Resolved { descriptor, how: How::Confirmed });
+        }
+        let Some(size) = head.size else {
+            self.freshness.wait_for(&repository, &head.digest, &tag);
+            let fetched =
+                Arc::clone(&self).fetch_by_digest(repository.clone(), head.digest).await?;
+            let descriptor = fetched.descriptor.clone();
+            return Ok(Resolved { descriptor, how: How::Fetched(fetched) });
+        };
+        let descriptor = Descriptor { media_type: head.media_type, digest: head.digest, size };
+        if self.kept_manifest(&repository, &head.digest).await.is_some() {
+            if let Err(error) = self.store.keep_tag(&repository, &tag, &descriptor).await {
+                self.not_kept(&error);
+            }
+        } else {
+            self.freshness.wait_for(&repository, &head.digest, &tag);
+        }
+        self.freshness.confirm(&repository, &tag, &descriptor);
+        Ok(Resolved { descriptor, how: How::Confirmed })
+    }
+
+    async fn fetch_by_tag(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Resolved, Error> {
+        let reference = Reference::Tag(tag.clone());
+        let fetched = upstream.manifest(&repository.name, &reference, Urgency::Must).await;
+        let fetched = self.answered(repository, &reference, fetched)?;
+        let digest = Digest::sha256(&fetched.bytes);
+        let fetched = self.keep(repository, digest, fetched, Some(tag)).await?;
+        let descriptor = fetched.descriptor.clone();
+        self.freshness.confirm(repository, tag, &descriptor);
+        Ok(Resolved { descriptor, how: How::Fetched(fetched) })
+    }
+
+    async fn fetch_by_digest(
+        self: Arc<Self>,
+        repository: Repository,
+        digest: Digest,
+    ) -> Result<Fetched, Error> {
+        if let Some(bytes) = self.kept_manifest(&repository, &digest).await {
+            // Kept by a fetch that ended between this request's look and its turn.
+            let descriptor = self.kept_descriptor(&repository, &digest, &bytes)?;
+            return Ok(Fetched { descriptor, bytes, kept: true });
+        }
+        let upstream = self.upstream(&repository)?;
+        let reference = Reference::Digest(digest);
+        let fetched = upstream.manifest(&repository.name, &reference, Urgency::Must).await;
+        let fetched = self.answered(&repository, &reference, fetched)?;
+        if Digest::of(digest.algorithm(), &fetched.bytes) != digest {
+            self.metrics.verify_failed("manifest");
+            return Err(Error::Unavailable("it sent a manifest of another digest".to_owned()));
+        }
+        self.keep(&repository, digest, fetched, None).await
+    }
+
+    async fn manifest_head(
+        self: Arc<Self>,
+        repository: Repository,
+        digest: Digest,
+    ) -> Result<Descriptor, Error> {
+        let upstream = self.upstream(&repository)?;
+        let reference = Reference::Digest(digest);
+        let head = upstream.manifest_head(&repository.name, &reference, Urgency::Must).await;
+        let head = self.answered(&repository, &reference, head)?;
+        match head.size {
+            Some(size) if head.digest == digest => {
+                Ok(Descriptor { media_type: head.media_type, digest, size })
+            }
+            _ => Ok(self.fetch_by_digest(repository, digest).await?.descriptor),
+        }
+    }
+
+    /// Puts a fetched manifest into the store, under the tags that mean it.
+    ///
+    /// A store that does not take it makes the answer a relay, not an error.
+    async fn keep(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        fetched: FetchedManifest,
+        tag: Option<&Tag>,
+    ) -> Result<Fetched, Error> {
+        let FetchedManifest { media_type, bytes } = fetched;
+        if !media_type.names_a_manifest() {
+            let what = format!("it sent {media_type} instead of a manifest");
+            return Err(Error::Unavailable(what));
+        }
+        let document = Manifest::parse(&media_type, &bytes)
+            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
+        let mut tags = self.freshness.waited_for(repository, &digest);
+        tags.extend(tag.cloned());
+        let tags: Vec<Tag> = tags.into_iter().collect();
+        let kept =
+            self.store.keep_manifest(repository, &descriptor, &document, &bytes, &tags).await;
+        if let Err(error) = &kept {
+            self.not_kept(error);
+        } else {
+            self.metrics.cache_grew(descriptor.size);
+        }
+        Ok(Fetched { descriptor, bytes, kept: kept.is_ok() })
+    }
+
+    /// Remembers a definite no.
+    fn answered<T>(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        answer: Result<T, crate::upstream::Error>,
+    ) -> Result<T, Error> {
+        answer.map_err(|error| {
+            let error = Error::of_manifest(error);
+            if !error.is_outage() {
+                self.freshness.remember_unknown(repository, Kind::Manifest, reference, &error);
+            }
+            error
+        })
+    }
+
+    /// The kept document of a manifest that `repository` may show.
+    ///
+    /// A disk that fails to give it counts as not having it: the registry is asked instead.
+    async fn kept_manifest(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+        let link = self.store.link(repository, digest)?;
+        if !link.media_type.names_a_manifest() {
+            return None;
+        }
+        self.store.manifest(digest).await.unwrap_or_else(|error| {
+            self.read_failed(&error);
+            None
+        })
+    }
+
+    fn kept_descriptor(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        bytes: &Bytes,
+    ) -> Result<Descriptor, Error> {
+        let link = self.store.link(repository, digest).ok_or(Error::ManifestUnknown)?;
+        Ok(Descriptor { size: bytes.len() as u64, ..link })
+    }
+
+    /// What the tag meant when it was last confirmed.
+    fn stale(&self, repository: &Repository, tag: &Tag) -> Option<Resolved> {
+        let (descriptor, at) = self.store.tag(repository, tag)?;
+        let for_ = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
+        Some(Resolved { descriptor, how: How::Stale { for_ } })
+    }
+
+    async fn stale_tag(&self, repository: &Repository, tag: &Tag) -> Option<ManifestAnswer> {
+        let Resolved { descriptor, how: How::Stale { for_ } } = self.stale(repository, tag)? else {
+            return None;
+        };
+        let bytes = self.kept_manifest(repository, &descriptor.digest).await?;
+        let (outcome, stale_for) = (Outcome::Stale, Some(for_));
+        Some(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for })
+    }
+
+    pub(super) fn read_failed(&self, error: &store::Error) {
+        tracing::error!(%error, "the cache could not be read; the registry is asked instead");
+    }
+}
+
+impl Fetched {
+    fn answer(self, asked: bool) -> ManifestAnswer {
+        let outcome = match (self.kept, asked) {
+            (false, _) => Outcome::Relay,
+            (true, true) => Outcome::Miss,
+            (true, false) => Outcome::Coalesced,
+        };
+        ManifestAnswer {
+            descriptor: self.descriptor,
+            bytes: Some(self.bytes),
+            outcome,
+            stale_for: None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
+
+mod blob;
+mod coalesce;
+mod content;
+mod download;
+mod error;
+mod freshness;
+mod in_flight;
+mod listing;
+mod manifest;
+mod relay;
+mod tasks;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{
+    blob::BlobAnswer,
+    content::{Cut, Reader},
+    error::Error,
+    listing::{ListedTags, Referrers},
+    manifest::{ManifestAnswer, Want},
+};
+use self::{coalesce::Coalesced, freshness::Freshness, in_flight::InFlight, tasks::Tasks};
+use crate::{
+    clock::Clock,
+    metrics::Metrics,
+    oci::{Descriptor, Digest, Repository, Tag},
+    store::{self, Store},
+    upstream::{Upstream, Upstreams},
+};
+
+/// How fresh is fresh, and how much at once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For how long a tag is answered without asking the registry; zero asks every time.
+    pub tag_ttl: Duration,
+    /// For how long an unknown name is remembered as unknown.
+    pub unknown_ttl: Duration,
+    /// Whether a kept tag is served when no upstream gives a good answer.
+    pub serve_stale: bool,
+    /// For how long a client waits for a tag to be confirmed while a kept copy could be served.
+    pub revalidate_timeout: Duration,
+    /// Blob downloads that run at once; more wait for their turn.
+    pub max_downloads: usize,
+}
+
+/// The pull-through: asks the store, then the upstream, and keeps what comes. Clones are the same one.
+#[derive(Clone)]
+pub struct Pull(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    store: Arc<Store>,
+    upstreams: Upstreams,
+    metrics: Metrics,
+    clock: Clock,
+    tasks: Tasks,
+    freshness: Freshness,
+    downloads: InFlight,
+    tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
+    manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
+    manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
+    blob_heads: Coalesced<(Repository, Digest), Result<u64, Error>>,
+    tag_lists: Coalesced<listing::PageKey, Result<ListedTags, Error>>,
+    referrer_lists: Coalesced<(Repository, Digest), Option<Bytes>>,
+}
+
+/// How an answer came about: the value of the `Wharf-Cache` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Another client's download was joined.
+    Coalesced,
+    /// From the cache alone, or after the registry confirmed it.
+    Hit,
+    /// Fetched from the registry, and kept.
+    Miss,
+    /// Passed on from the registry without being kept.
+    Relay,
+    /// From the cache, because the registry gave no good answer.
+    Stale,
+}
+
+impl Outcome {
+    /// The word for headers, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Coalesced => "coalesced",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Relay => "relay",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Pull {
+    /// A pull-through over `store` and `upstreams`.
+    pub fn new(
+        config: Config,
+        store: Arc<Store>,
+        upstreams: Upstreams,
+        metrics: &Metrics,
+        clock: &Clock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
+            downloads: InFlight::new(config.max_downloads),
+            config,
+            store,
+            upstreams,
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            tasks: Tasks::default(),
+            tag_checks: Coalesced::default(),
+            manifest_heads: Coalesced::default(),
+            manifest_fetches: Coalesced::default(),
+            blob_heads: Coalesced::default(),
+            tag_lists: Coalesced::default(),
+            referrer_lists: Coalesced::default(),
+        }))
+    }
+
+    /// Whether requests for this registry can be answered.
+    pub fn serves(&self, registry: &crate::oci::RegistryName) -> bool {
+        self.0.upstreams.select(registry).is_some()
+    }
+
+    /// Why the cache does not take writes; `None` while it does.
+    pub fn failing(&self) -> Option<String> {
+        self.0.store.failing()
+    }
+
+    /// How many downloads and questions to registries are open: zero when all is quiet.
+    pub fn open(&self) -> usize {
+        let pull = &self.0;
+        pull.downloads.open()
+            + pull.tag_checks.open()
+            + pull.manifest_heads.open()
+            + pull.manifest_fetches.open()
+            + pull.blob_heads.open()
+            + pull.tag_lists.open()
+            + pull.referrer_lists.open()
+    }
+
+    /// Waits up to `deadline` for downloads to end; what has not is dropped, and its bytes on disk wait for
+    /// the next start. Then closes the store.
+    pub async fn finish(&self, deadline: Duration) {
+        self.0.tasks.finish(deadline).await;
+        self.0.store.close().await;
+    }
+}
+
+impl Inner {
+    fn upstream(&self, repository: &Repository) -> Result<Arc<Upstream>, Error> {
+        let registry = &repository.registry;
+        let upstream = self.upstreams.select(registry).cloned();
+        upstream.ok_or_else(|| Error::RegistryUnknown(registry.clone()))
+    }
+
+    /// Counts a write that the store refused; the answer goes on as a relay.
+    fn not_kept(&self, error: &store::Error) {
+        self.metrics.store_failed();
+        tracing::debug!(%error, "relayed without keeping");
+    }
+}

@@ -1,0 +1,130 @@
+//! Passing a blob on without keeping it, for when the disk does not take it.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+
+use super::{
+    Inner,
+    content::{Alone, Cut},
+    download::TURN_DEADLINE,
+};
+use crate::{
+    oci::{Digest, Hasher, Repository},
+    upstream::{BlobBody, Error},
+};
+
+/// Broken connections in a row, without a byte between them, after which a relay is given up.
+const ATTEMPTS: u32 = 5;
+
+/// One client's own stream from the registry.
+pub(super) struct Relay {
+    pull: Arc<Inner>,
+    repository: Repository,
+    digest: Digest,
+    /// The next byte to fetch, and the one behind the last wanted.
+    range: Range<u64>,
+    total: Option<u64>,
+    /// The hash of everything before `range.start`; `None` where the client wants only a part.
+    hasher: Option<Hasher>,
+    /// With a hasher, the latest piece is held until another follows or the digest is verified.
+    held: Option<Bytes>,
+    connection: Option<(BlobBody, OwnedSemaphorePermit)>,
+    failures: u32,
+}
+
+impl Relay {
+    pub(super) fn new(
+        alone: &Alone,
+        range: Range<u64>,
+        total: Option<u64>,
+        hasher: Option<Hasher>,
+    ) -> Self {
+        Self {
+            pull: Arc::clone(&alone.pull),
+            repository: alone.repository.clone(),
+            digest: alone.digest,
+            range,
+            total,
+            hasher,
+            held: None,
+            connection: None,
+            failures: 0,
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+        loop {
+            if self.range.is_empty() || self.total == Some(self.range.start) {
+                return self.end();
+            }
+            match self.fetch().await {
+                Ok(Some(piece)) => {
+                    self.failures = 0;
+                    let Some(hasher) = &mut self.hasher else { return Ok(Some(piece)) };
+                    hasher.update(&piece);
+                    if let Some(held) = self.held.replace(piece) {
+                        return Ok(Some(held));
+                    }
+                }
+                Ok(None) => {
+                    self.total = Some(self.range.start);
+                    return self.end();
+                }
+                Err(error) => {
+                    self.connection = None;
+                    self.failures += 1;
+                    if self.failures >= ATTEMPTS || !error.is_outage() {
+                        return Err(Cut(error.to_string()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> Result<Option<Bytes>, Cut> {
+        self.connection = None;
+        let Some(hasher) = self.hasher.take() else { return Ok(None) };
+        if hasher.finish() != self.digest {
+            self.pull.metrics.verify_failed("relay");
+            return Err(Cut("the blob did not match its digest".to_owned()));
+        }
+        Ok(self.held.take())
+    }
+
+    async fn fetch(&mut self) -> Result<Option<Bytes>, Error> {
+        let from = self.range.start;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => {
+                let fresh = connect(&self.pull, &self.repository, &self.digest, from).await?;
+                self.connection.insert(fresh)
+            }
+        };
+        let Some(mut piece) = connection.0.chunk().await? else {
+            if self.total.is_some_and(|total| from < total) {
+                return Err(Error::Unavailable { reason: "the body ended early".to_owned() });
+            }
+            return Ok(None);
+        };
+        let wanted = usize::try_from(self.range.end - from).unwrap_or(usize::MAX);
+        piece.truncate(wanted);
+        self.range.start += piece.len() as u64;
+        Ok(Some(piece))
+    }
+}
+
+async fn connect(
+    pull: &Inner,
+    repository: &Repository,
+    digest: &Digest,
+    from: u64,
+) -> Result<(BlobBody, OwnedSemaphorePermit), Error> {
+    let busy = || Error::Unavailable { reason: "too many downloads run here".to_owned() };
+    let turn = Arc::clone(&pull.downloads.turns).acquire_owned();
+    let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?.map_err(|_| busy())?;
+    let upstream = pull.upstream(repository).map_err(|_| busy())?;
+    Ok((upstream.blob(&repository.name, digest, from).await?, turn))
+}

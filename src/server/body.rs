@@ -1,0 +1,104 @@
+//! Answer bodies: nothing, bytes in memory, or a blob that is read as the client takes it.
+//!
+//! A body carries its request's [`Record`], so the log line and the metrics come when the last byte has gone,
+//! or when the client has.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
+use http_body::{Frame, SizeHint};
+
+use super::record::Record;
+use crate::pull::{Cut, Reader};
+
+/// The body of one answer.
+pub(super) struct Body {
+    content: Content,
+    record: Record,
+}
+
+/// What a body sends.
+pub(super) enum Content {
+    /// Nothing: errors to `HEAD`, 304.
+    Empty,
+    /// Bytes in memory.
+    Full(Bytes),
+    /// A blob; its length if known.
+    Blob { pieces: BoxStream<'static, Result<Bytes, Cut>>, left: Option<u64> },
+}
+
+impl Content {
+    /// The bytes of `reader`, of which there are `size`.
+    pub(super) fn blob(reader: Reader, size: Option<u64>) -> Self {
+        let pieces = futures_util::stream::unfold(Some(reader), |reader| async move {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(piece) => piece.map(|piece| (Ok(piece), Some(reader))),
+                Err(cut) => Some((Err(cut), None)),
+            }
+        });
+        Self::Blob { pieces: pieces.boxed(), left: size }
+    }
+}
+
+impl Body {
+    pub(super) const fn new(content: Content, record: Record) -> Self {
+        Self { content, record }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = &mut *self;
+        let piece = match &mut this.content {
+            Content::Empty => None,
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                Some(Ok(bytes))
+            }
+            Content::Blob { pieces, left } => {
+                let piece = ready!(Pin::new(pieces).poll_next(context));
+                if let (Some(Ok(piece)), Some(left)) = (&piece, left) {
+                    *left = left.saturating_sub(piece.len() as u64);
+                }
+                piece
+            }
+        };
+        match &piece {
+            Some(Ok(piece)) => this.record.sent(piece.len() as u64),
+            Some(Err(cut)) => this.record.cut(cut),
+            None => {}
+        }
+        if this.is_end_stream() || piece.is_none() {
+            this.record.completed();
+        }
+        Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(bytes) => bytes.is_empty(),
+            Content::Blob { left, .. } => *left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Blob { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
+
+mod body;
+mod range;
+mod record;
+mod respond;
+mod route;
+
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method, Request, Response, header::USER_AGENT};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    body::Body,
+    record::Record,
+    respond::Answer,
+    route::{Endpoint, Route},
+};
+use crate::{
+    metrics::Metrics,
+    pull::{Pull, Want},
+};
+
+/// Limits of the registry address.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Client connections open at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// How long a client may take to send a request's head, and to stay idle between two requests.
+    pub header_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub client_timeout: Duration,
+    /// How long open answers may go on after a stop was asked for.
+    pub drain: Duration,
+}
+
+/// Most header lines of a request; clients of registries send about ten.
+const HEADERS_MAX: usize = 100;
+
+/// Most bytes of a request's headers.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// What hyper itself takes before it answers with a bare 431; above the limits that are answered in OCI form.
+const HYPER_HEADERS_MAX: usize = 512;
+
+/// Pause after a failed accept: mostly too many open files, which pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The registry address' server.
+pub struct Server {
+    config: Config,
+    pull: Pull,
+    metrics: Metrics,
+    connections: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A server that answers from `pull`.
+    pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
+        let connections = Arc::new(Semaphore::new(config.max_connections));
+        Self { config, pull, metrics: metrics.clone(), connections }
+    }
+
+    /// Serves `listeners` until `stop` is cancelled, then lets open answers end for at most the drain time.
+    pub async fn run(self, listeners: Vec<TcpListener>, stop: CancellationToken) {
+        let server = Arc::new(self);
+        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        for listener in listeners {
+            let (server, tasks, stop, cut) =
+                (Arc::clone(&server), tasks.clone(), stop.clone(), cut.clone());
+            tasks.clone().spawn(server.accept(listener, tasks, stop, cut));
+        }
+        tasks.close();
+        stop.cancelled().await;
+        if timeout(server.config.drain, tasks.wait()).await.is_err() {
+            tracing::warn!("cut off answers that did not end within the drain time");
+            cut.cancel();
+            tasks.wait().await;
+        }
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.accept_one(&listener) => accepted,
+            };
+            let Some((stream, client, permit)) = accepted else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let connection = Arc::clone(&self).serve(stream, client, permit, stop.clone());
+            let cut = cut.clone();
+            tasks.spawn(async move {
+                cut.run_until_cancelled(connection).await;
+            });
+        }
+    }
+
+    async fn accept_one(
+        &self,
+        listener: &TcpListener,
+    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+        match listener.accept().await {
+            Ok((stream, client)) => Some((stream, client, permit)),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                None
+            }
+        }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        _permit: OwnedSemaphorePermit,
+        stop: CancellationToken,
+    ) {
+        let _open = OpenConnection::new(&self.metrics);
+        // Small answers must not wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.config.client_timeout));
+        let io = TokioIo::new(Box::pin(stream));
+        let server = Arc::clone(&self);
+        let service = service_fn(move |request| Arc::clone(&server).answer(request, client));
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.header_timeout)
+            .max_headers(HYPER_HEADERS_MAX)
+            .serve_connection(io, service);
+        let mut connection = Pin::new(&mut connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%client, %error, "a connection ended early");
+        }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: SocketAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        let (head, _) = request.into_parts();
+        let mut record = Record::new(&self.metrics, head.method.clone(), client);
+        let agent = head.headers.get(USER_AGENT).map(|agent| agent.as_bytes().escape_ascii());
+        record.user_agent = agent.map(|agent| agent.to_string()).unwrap_or_default();
+        record.repository = head.uri.path().escape_default().to_string();
+        if is_too_large(&head.headers) {
+            return Ok(respond::head_too_large().into_response(record, None));
+        }
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Ok(respond::method_not_allowed().into_response(record, None));
+        }
+        let serves = |registry: &_| self.pull.serves(registry);
+        let route = match Route::parse(head.uri.path(), head.uri.query(), serves) {
+            Ok(route) => route,
+            Err(bad) => return Ok(respond::bad_address(&bad).into_response(record, None)),
+        };
+        (record.repository, record.reference) = route.endpoint.named();
+        record.endpoint = route.endpoint.kind();
+        let answer = self.ask(&route, &head.method, &head.headers).await;
+        let answer = answer.unwrap_or_else(|error| {
+            let (repository, reference) = (&record.repository, &record.reference);
+            tracing::debug!(%repository, %reference, %error, "not answered");
+            respond::failure(&error)
+        });
+        Ok(answer.into_response(record, Some(&route)))
+    }
+
+    async fn ask(
+        &self,
+        route: &Route,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Answer, crate::pull::Error> {
+        let head = *method == Method::HEAD;
+        let pull = &self.pull;
+        Ok(match &route.endpoint {
+            Endpoint::Ping => respond::ping(),
+            Endpoint::Catalog => {
+                let (repositories, more) = pull.catalog(route.n, route.last.as_deref());
+                respond::catalog(&repositories, more, route)
+            }
+            Endpoint::Blob(repository, digest) if head => {
+                let (size, outcome) = pull.blob_head(repository, digest).await?;
+                respond::blob_head(size, outcome, digest, headers)
+            }
+            Endpoint::Blob(repository, digest) => {
+                respond::blob(pull.blob(repository, digest).await?, digest, headers)
+            }
+            Endpoint::Manifest(repository, reference) => {
+                let want = if head { Want::Descriptor } else { Want::Content };
+                let answer = pull.manifest(repository, reference, want).await?;
+                respond::manifest(answer, repository, headers)
+            }
+            Endpoint::Tags(repository) => {
+                let listed = pull.tags(repository, route.n, route.last.as_deref()).await?;
+                respond::tags(&listed, repository, route)
+            }
+            Endpoint::Referrers(repository, subject) => {
+                respond::referrers(pull.referrers(repository, subject).await?, route)
+            }
+        })
+    }
+}
+
+fn is_too_large(headers: &HeaderMap) -> bool {
+    let bytes: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX
+}
+
+/// Counts a connection for as long as it is open.
+struct OpenConnection(Metrics);
+
+impl OpenConnection {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.connection_opened();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connection_closed();
+    }
+}

@@ -1,0 +1,107 @@
+//! One request, as it will stand in the log and be counted: once, when its answer is over.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::{
+    metrics::{Metrics, RequestDone},
+    pull::Cut,
+};
+
+/// What is known of a request; written to the log and the metrics when dropped.
+pub(super) struct Record {
+    pub(super) metrics: Metrics,
+    pub(super) method: Method,
+    pub(super) client: SocketAddr,
+    pub(super) user_agent: String,
+    /// `manifest`, `blob`, …; `other` for what is no endpoint.
+    pub(super) endpoint: &'static str,
+    /// The full repository name, or the path as it came if it names none.
+    pub(super) repository: String,
+    /// The tag, digest or page.
+    pub(super) reference: String,
+    pub(super) status: StatusCode,
+    /// `hit`, `miss`, `coalesced`, `stale`, `relay`, or how it failed.
+    pub(super) outcome: &'static str,
+    begun: Instant,
+    first_byte: Option<Duration>,
+    bytes: u64,
+    /// The whole body was handed to the connection, or there was none to send.
+    complete: bool,
+}
+
+/// Longest text of a client's choosing in a log line.
+const TEXT_MAX: usize = 300;
+
+impl Record {
+    pub(super) fn new(metrics: &Metrics, method: Method, client: SocketAddr) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            method,
+            client,
+            user_agent: String::new(),
+            endpoint: "other",
+            repository: String::new(),
+            reference: String::new(),
+            status: StatusCode::OK,
+            outcome: "client_error",
+            begun: Instant::now(),
+            first_byte: None,
+            bytes: 0,
+            complete: false,
+        }
+    }
+
+    /// A piece of the body goes to the connection.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.first_byte.get_or_insert_with(|| self.begun.elapsed());
+        self.bytes += bytes;
+    }
+
+    /// The body cannot be finished; the connection is cut.
+    pub(super) fn cut(&self, cut: &Cut) {
+        tracing::warn!(
+            repository = %self.repository, reference = %self.reference, client = %self.client,
+            sent = self.bytes, "cut a client off: {cut}"
+        );
+    }
+
+    /// All of the body was sent.
+    pub(super) const fn completed(&mut self) {
+        self.complete = true;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let duration = self.begun.elapsed();
+        let outcome = if self.complete { self.outcome } else { "cut" };
+        self.metrics.request_done(&RequestDone {
+            endpoint: self.endpoint,
+            outcome,
+            duration,
+            first_byte: self.first_byte,
+            bytes: self.bytes,
+        });
+        tracing::info!(
+            target: "wharf::request",
+            method = %self.method,
+            endpoint = self.endpoint,
+            repository = shortened(&self.repository),
+            reference = shortened(&self.reference),
+            outcome,
+            status = self.status.as_u16(),
+            bytes = self.bytes,
+            ms = duration.as_secs_f64() * 1000.0,
+            client = %self.client,
+            user_agent = shortened(&self.user_agent),
+        );
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    let end = text.char_indices().nth(TEXT_MAX).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}

@@ -1,0 +1,360 @@
+//! From what the pull-through says to status, headers and body. The only place where an error becomes a status.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{
+        ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+        IF_RANGE, LINK, RANGE, RETRY_AFTER, WARNING,
+    },
+};
+
+use super::{
+    body::{Body, Content},
+    range::{RangeRequest, Selected},
+    record::Record,
+    route::{Prefix, Route, RouteError},
+};
+use crate::{
+    oci::{Digest, ErrorBody, ErrorCode, Repository, media_type},
+    pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers},
+};
+
+/// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.
+const WHARF_CACHE: &str = "wharf-cache";
+/// The digest of what is answered ([spec.md, "Pulling manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests)).
+const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+/// Says that this is a registry; old Docker Engines look for it.
+const API_VERSION: &str = "docker-distribution-api-version";
+/// Echoes `?ns=` ([spec.md, "Registry Proxying"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#registry-proxying)).
+const OCI_NAMESPACE: &str = "oci-namespace";
+/// Which filter a referrers list was put through.
+const OCI_FILTERS_APPLIED: &str = "oci-filters-applied";
+
+/// When a client that came at a busy time should come again.
+const BUSY_RETRY: Duration = Duration::from_secs(5);
+
+/// An answer in the making.
+pub(super) struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    content: Content,
+    outcome: &'static str,
+}
+
+impl Answer {
+    fn new(status: StatusCode, outcome: &'static str) -> Self {
+        let mut headers = HeaderMap::with_capacity(10);
+        headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+        Self { status, headers, content: Content::Empty, outcome }
+    }
+
+    fn cached(outcome: Outcome) -> Self {
+        let mut answer = Self::new(StatusCode::OK, outcome.as_str());
+        answer.headers.insert(WHARF_CACHE, HeaderValue::from_static(outcome.as_str()));
+        answer
+    }
+
+    fn document(mut self, content_type: &'static str, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self.headers.insert(CONTENT_LENGTH, bytes.len().into());
+        self.content = Content::Full(bytes);
+        self
+    }
+
+    fn text(&mut self, name: impl http::header::IntoHeaderName, value: &str) {
+        // What cannot stand in a header is left out; everything put here was parsed or made by wharf.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+    }
+
+    /// The response to `method`; its body's end writes `record`.
+    pub(super) fn into_response(
+        mut self,
+        mut record: Record,
+        route: Option<&Route>,
+    ) -> Response<Body> {
+        if let Some(namespace) = route.and_then(|route| route.namespace.as_ref()) {
+            self.text(OCI_NAMESPACE, namespace.as_str());
+        }
+        record.status = self.status;
+        record.outcome = self.outcome;
+        if record.method == Method::HEAD || self.status == StatusCode::NOT_MODIFIED {
+            self.content = Content::Empty;
+        }
+        if matches!(self.content, Content::Empty) {
+            record.completed();
+        }
+        let mut response = Response::new(Body::new(self.content, record));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// end-1: this is a registry, and it asks nobody for a password: an older Docker Engine would answer with
+/// its Docker Hub login.
+pub(super) fn ping() -> Answer {
+    Answer::new(StatusCode::OK, "hit").document("application/json", &b"{}"[..])
+}
+
+/// end-3.
+pub(super) fn manifest(
+    answer: ManifestAnswer,
+    repository: &Repository,
+    request: &HeaderMap,
+) -> Answer {
+    let ManifestAnswer { descriptor, bytes, outcome, stale_for } = answer;
+    let mut answered = Answer::cached(outcome);
+    answered.text(CONTENT_TYPE, descriptor.media_type.as_str());
+    answered.headers.insert(CONTENT_LENGTH, descriptor.size.into());
+    name_content(&mut answered, &descriptor.digest);
+    if let Some(stale_for) = stale_for {
+        let minutes = stale_for.as_secs() / 60;
+        let registry = &repository.registry;
+        answered.text(
+            WARNING,
+            &format!(
+                "299 - \"{registry} did not answer; the tag was last confirmed {minutes} min ago\""
+            ),
+        );
+    }
+    if let Some(bytes) = bytes {
+        answered.content = Content::Full(bytes);
+    }
+    unless_known(answered, &descriptor.digest, request)
+}
+
+/// end-2, `GET`.
+pub(super) fn blob(answer: BlobAnswer, digest: &Digest, request: &HeaderMap) -> Answer {
+    let mut answered = Answer::cached(answer.outcome);
+    blob_headers(&mut answered, digest);
+    let Some(size) = answer.size else {
+        answered.content = Content::blob(answer.read(None), None);
+        return answered;
+    };
+    let range = match wanted_range(digest, request).map(|range| range.select(size)) {
+        Some(Selected::Unsatisfiable) => {
+            let mut refused = error(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                ErrorCode::Unsupported,
+                &format!("the blob has {size} bytes"),
+            );
+            refused.text(CONTENT_RANGE, &format!("bytes */{size}"));
+            return refused;
+        }
+        Some(Selected::Part(range)) => {
+            let (first, last) = (range.start, range.end - 1);
+            answered.status = StatusCode::PARTIAL_CONTENT;
+            answered.text(CONTENT_RANGE, &format!("bytes {first}-{last}/{size}"));
+            Some(range)
+        }
+        None => None,
+    };
+    let length = range.as_ref().map_or(size, |range| range.end - range.start);
+    answered.headers.insert(CONTENT_LENGTH, length.into());
+    answered.content = Content::blob(answer.read(range), Some(length));
+    unless_known(answered, digest, request)
+}
+
+/// end-2, `HEAD`.
+pub(super) fn blob_head(
+    size: u64,
+    outcome: Outcome,
+    digest: &Digest,
+    request: &HeaderMap,
+) -> Answer {
+    let mut answered = Answer::cached(outcome);
+    blob_headers(&mut answered, digest);
+    answered.headers.insert(CONTENT_LENGTH, size.into());
+    unless_known(answered, digest, request)
+}
+
+/// end-8.
+pub(super) fn tags(listed: &ListedTags, repository: &Repository, route: &Route) -> Answer {
+    let tags: Vec<&str> = listed.tags.iter().map(crate::oci::Tag::as_str).collect();
+    let body = serde_json::json!({ "name": repository.name, "tags": tags });
+    let mut answered =
+        Answer::cached(listed.outcome).document("application/json", body.to_string());
+    if listed.outcome == Outcome::Stale {
+        let registry = &repository.registry;
+        answered.text(
+            WARNING,
+            &format!("299 - \"{registry} did not answer; these are the tags kept\""),
+        );
+    }
+    if let Some(next) = &listed.next {
+        let base = base(repository, route);
+        link_next(&mut answered, &format!("{base}/tags/list"), next, route);
+    }
+    answered
+}
+
+/// end-12: always 200, since 404 sends Docker 29.1 and later to Docker Hub.
+pub(super) fn referrers(listed: Referrers, route: &Route) -> Answer {
+    let answered = Answer::cached(listed.outcome);
+    let index = listed.index.unwrap_or_else(|| {
+        let empty = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],
+        });
+        empty.to_string().into()
+    });
+    let Some(wanted) = &route.artifact_type else {
+        return answered.document(media_type::OCI_INDEX, index);
+    };
+    let mut answered = answered.document(media_type::OCI_INDEX, filtered(&index, wanted));
+    answered.headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    answered
+}
+
+/// `/v2/_catalog`: full names, each of which can be pulled as `<this host>/<name>`.
+pub(super) fn catalog(repositories: &[Repository], more: bool, route: &Route) -> Answer {
+    let names: Vec<String> = repositories.iter().map(ToString::to_string).collect();
+    let body = serde_json::json!({ "repositories": names });
+    let mut answered = Answer::cached(Outcome::Hit).document("application/json", body.to_string());
+    if let Some(last) = names.last().filter(|_| more) {
+        link_next(&mut answered, "/v2/_catalog", last, route);
+    }
+    answered
+}
+
+/// 405 to everything that would write.
+pub(super) fn method_not_allowed() -> Answer {
+    let mut answered = error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::Unsupported,
+        "this registry is a read-only cache: only GET and HEAD",
+    );
+    answered.headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answered
+}
+
+/// 431 to a head that no client of registries sends.
+pub(super) fn head_too_large() -> Answer {
+    error(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        ErrorCode::Unsupported,
+        "the request's headers are too many or too long",
+    )
+}
+
+/// An address that means nothing here.
+pub(super) fn bad_address(bad: &RouteError) -> Answer {
+    let status = match bad.code {
+        ErrorCode::DigestInvalid | ErrorCode::NameInvalid | ErrorCode::PaginationNumberInvalid => {
+            StatusCode::BAD_REQUEST
+        }
+        _ => StatusCode::NOT_FOUND,
+    };
+    error(status, bad.code, &bad.message)
+}
+
+/// A pull that could not be answered.
+pub(super) fn failure(failed: &Error) -> Answer {
+    let (status, code) = match failed {
+        Error::BlobUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
+        Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests),
+        Error::Denied => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Error::ManifestInvalid(_) => (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid),
+        Error::ManifestUnknown => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+        Error::NameUnknown | Error::RegistryUnknown(_) => {
+            (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
+        }
+        Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+        Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+        Error::Unavailable(_) => (StatusCode::BAD_GATEWAY, ErrorCode::Unknown),
+    };
+    let message = match failed {
+        // Paths and system errors are for the log.
+        Error::Store(_) => "the cache failed; its log says why".to_owned(),
+        failed => failed.to_string(),
+    };
+    let mut answered = error(status, code, &message);
+    let retry_after = match failed {
+        Error::Busy => Some(BUSY_RETRY),
+        Error::RateLimited { retry_after } => *retry_after,
+        _ => None,
+    };
+    if let Some(retry_after) = retry_after {
+        answered.headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+    }
+    answered
+}
+
+fn error(status: StatusCode, code: ErrorCode, message: &str) -> Answer {
+    let outcome = if status.is_server_error() { "upstream_error" } else { "client_error" };
+    let body = ErrorBody::new(code, message).to_json();
+    Answer::new(status, outcome).document("application/json", body)
+}
+
+fn name_content(answered: &mut Answer, digest: &Digest) {
+    answered.text(DOCKER_CONTENT_DIGEST, &digest.to_string());
+    answered.text(ETAG, &format!("\"{digest}\""));
+}
+
+fn blob_headers(answered: &mut Answer, digest: &Digest) {
+    answered.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCTET_STREAM));
+    answered.headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    name_content(answered, digest);
+}
+
+/// The single range that is asked for; `If-Range` of another content asks for everything.
+fn wanted_range(digest: &Digest, request: &HeaderMap) -> Option<RangeRequest> {
+    let mut headers = request.get_all(RANGE).iter();
+    let (header, None) = (headers.next()?, headers.next()) else { return None };
+    let same = |etag: &HeaderValue| etag.as_bytes() == format!("\"{digest}\"").as_bytes();
+    if !request.get(IF_RANGE).is_none_or(same) {
+        return None;
+    }
+    RangeRequest::parse(header.to_str().ok()?)
+}
+
+/// 304 to a client that has this content already (RFC 9110 §13.1.2).
+fn unless_known(mut answered: Answer, digest: &Digest, request: &HeaderMap) -> Answer {
+    let etag = format!("\"{digest}\"");
+    let known = |header: &HeaderValue| {
+        let listed = header.to_str().unwrap_or_default().split(',').map(str::trim);
+        listed.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
+    };
+    if request.get_all(IF_NONE_MATCH).iter().any(known) {
+        answered.status = StatusCode::NOT_MODIFIED;
+        answered.content = Content::Empty;
+        answered.headers.remove(CONTENT_LENGTH);
+        answered.headers.remove(CONTENT_RANGE);
+    }
+    answered
+}
+
+/// The path of a repository in the shape in which this client wrote it.
+fn base(repository: &Repository, route: &Route) -> String {
+    let Repository { registry, name } = repository;
+    match route.prefix {
+        Prefix::None => format!("/v2/{name}"),
+        Prefix::BeforeV2 => format!("/{registry}/v2/{name}"),
+        Prefix::AfterV2 => format!("/v2/{registry}/{name}"),
+    }
+}
+
+fn link_next(answered: &mut Answer, path: &str, last: &str, route: &Route) {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(route.n.map(|n| ("n", n.to_string())));
+    query.append_pair("last", last);
+    query.extend_pairs(route.namespace.as_ref().map(|namespace| ("ns", namespace.as_str())));
+    answered.text(LINK, &format!("<{path}?{}>; rel=\"next\"", query.finish()));
+}
+
+/// The index without the entries of other artifact types.
+fn filtered(index: &[u8], artifact_type: &str) -> Vec<u8> {
+    let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(index) else {
+        return index.to_vec();
+    };
+    if let Some(entries) = document.get_mut("manifests").and_then(|entries| entries.as_array_mut())
+    {
+        entries.retain(|entry| entry.get("artifactType").is_some_and(|kind| kind == artifact_type));
+    }
+    document.to_string().into_bytes()
+}

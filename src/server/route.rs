@@ -1,0 +1,379 @@
+//! From a request's path to what is asked: the endpoints of the distribution specification
+//! ([spec.md, "Endpoints"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints)),
+//! and which registry they mean.
+//!
+//! Clients write the same question in several ways, depending on how their mirror is configured:
+//!
+//! ```text
+//! /v2/library/alpine/manifests/3.20                        the default registry, docker.io
+//! /v2/library/alpine/manifests/3.20?ns=docker.io           containerd, Docker's containerd store
+//! /v2/docker.io/library/alpine/manifests/3.20              podman, BuildKit: mirror "host:5000/docker.io"
+//! /docker.io/v2/library/alpine/manifests/3.20              Docker 24+: mirror "http://host:5000/docker.io"
+//! ```
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::oci::{Digest, ErrorCode, NameError, Reference, RegistryName, Repository};
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `/v2/_catalog`: what is cached here.
+    Catalog,
+    /// end-1: `/v2/`.
+    Ping,
+    /// end-2: a blob.
+    Blob(Repository, Digest),
+    /// end-3: a manifest.
+    Manifest(Repository, Reference),
+    /// end-8: tags.
+    Tags(Repository),
+    /// end-12: referrers.
+    Referrers(Repository, Digest),
+}
+
+/// A request's address, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) endpoint: Endpoint,
+    /// The registry that `?ns=` named, to be echoed in `OCI-Namespace`.
+    pub(super) namespace: Option<RegistryName>,
+    /// What stood before `/v2/`, and before the repository's name behind it, for links back here.
+    pub(super) prefix: Prefix,
+    /// `n` of a list.
+    pub(super) n: Option<u32>,
+    /// `last` of a list.
+    pub(super) last: Option<String>,
+    /// `artifactType` of a referrers list.
+    pub(super) artifact_type: Option<String>,
+}
+
+/// Where in the path the registry stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prefix {
+    /// Nowhere, or in `?ns=`.
+    None,
+    /// `/<registry>/v2/…`
+    BeforeV2,
+    /// `/v2/<registry>/…`
+    AfterV2,
+}
+
+/// Why an address cannot be answered: the specification's code, and a sentence for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RouteError {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+}
+
+/// Longest `last` and `artifactType` taken.
+const QUERY_VALUE_MAX: usize = 255;
+
+impl Route {
+    /// Reads path and query; `serves` tells which registries are configured.
+    pub(super) fn parse(
+        path: &str,
+        query: Option<&str>,
+        serves: impl Fn(&RegistryName) -> bool,
+    ) -> Result<Self, RouteError> {
+        let query = Query::parse(query)?;
+        let namespace = query.ns.as_deref().map(|ns| known(ns, &serves)).transpose()?;
+        let path = path.strip_prefix('/').ok_or_else(unknown_address)?;
+        let segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let (before, segments) = match segments.as_slice() {
+            ["v2", rest @ ..] => (None, rest),
+            [registry, "v2", rest @ ..] => (Some(known(registry, &serves)?), rest),
+            _ => return Err(unknown_address()),
+        };
+        let route = |endpoint, prefix| Self {
+            endpoint,
+            namespace: namespace.clone(),
+            prefix,
+            n: query.n,
+            last: query.last.clone(),
+            artifact_type: query.artifact_type.clone(),
+        };
+        let outer = if before.is_some() { Prefix::BeforeV2 } else { Prefix::None };
+        match segments {
+            [] | [""] => return Ok(route(Endpoint::Ping, outer)),
+            ["_catalog"] => return Ok(route(Endpoint::Catalog, outer)),
+            // Some clients check for a registry below the path prefix of a mirror.
+            [registry, ""] if known(registry, &serves).is_ok() => {
+                return Ok(route(Endpoint::Ping, Prefix::AfterV2));
+            }
+            _ => {}
+        }
+        let [name @ .., kind, last] = segments else { return Err(unknown_address()) };
+        let (registry, name, prefix) =
+            place(namespace.as_ref().or(before.as_ref()), name, &serves)?;
+        let prefix = if before.is_some() { outer } else { prefix };
+        let repository = || {
+            Repository::new(registry.clone(), &name.join("/")).map_err(|error| RouteError {
+                code: ErrorCode::NameInvalid,
+                message: format!("{}: {error}", name.join("/")),
+            })
+        };
+        let digest =
+            || last.parse::<Digest>().map_err(|error| invalid_digest(last, &error.to_string()));
+        let endpoint = match (*kind, *last) {
+            ("blobs", _) => Endpoint::Blob(repository()?, digest()?),
+            ("manifests", _) => Endpoint::Manifest(repository()?, reference(last)?),
+            ("referrers", _) => Endpoint::Referrers(repository()?, digest()?),
+            ("tags", "list") => Endpoint::Tags(repository()?),
+            _ => return Err(unknown_address()),
+        };
+        Ok(route(endpoint, prefix))
+    }
+}
+
+impl Endpoint {
+    /// Repository and reference for the log; empty where the endpoint has none.
+    pub(super) fn named(&self) -> (String, String) {
+        match self {
+            Self::Catalog | Self::Ping => (String::new(), String::new()),
+            Self::Blob(repository, digest) | Self::Referrers(repository, digest) => {
+                (repository.to_string(), digest.to_string())
+            }
+            Self::Manifest(repository, reference) => {
+                (repository.to_string(), reference.to_string())
+            }
+            Self::Tags(repository) => (repository.to_string(), String::new()),
+        }
+    }
+
+    /// The word for metrics and logs.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Catalog => "catalog",
+            Self::Ping => "ping",
+            Self::Blob(..) => "blob",
+            Self::Manifest(..) => "manifest",
+            Self::Tags(_) => "tags",
+            Self::Referrers(..) => "referrers",
+        }
+    }
+}
+
+/// Which registry a name belongs to, and the name without it.
+///
+/// `given` is what `?ns=` or the path before `/v2/` said; a name that repeats it loses the repetition
+/// (BuildKit with mirror `host/docker.io` sends both).
+fn place<'a>(
+    given: Option<&RegistryName>,
+    name: &'a [&'a str],
+    serves: impl Fn(&RegistryName) -> bool,
+) -> Result<(RegistryName, &'a [&'a str], Prefix), RouteError> {
+    let first = name.first().copied().unwrap_or_default();
+    let named = first.parse::<RegistryName>().ok().filter(|_| name.len() > 1);
+    match (given, named) {
+        (Some(given), Some(named)) if *given == named && RegistryName::looks_like_one(first) => {
+            Ok((named, &name[1..], Prefix::AfterV2))
+        }
+        (Some(given), _) => Ok((given.clone(), name, Prefix::None)),
+        (None, Some(named)) if serves(&named) => Ok((named, &name[1..], Prefix::AfterV2)),
+        // Docker Hub has no names with a dot or a colon in the first component: a registry is meant.
+        (None, Some(named)) if RegistryName::looks_like_one(first) => Err(unknown_registry(&named)),
+        (None, _) => Ok((RegistryName::docker_hub(), name, Prefix::None)),
+    }
+}
+
+fn known(text: &str, serves: impl Fn(&RegistryName) -> bool) -> Result<RegistryName, RouteError> {
+    let registry: RegistryName = text.parse().map_err(|error: NameError| RouteError {
+        code: ErrorCode::NameUnknown,
+        message: error.to_string(),
+    })?;
+    if serves(&registry) { Ok(registry) } else { Err(unknown_registry(&registry)) }
+}
+
+/// Decodes one segment once; a slash that was hidden in it is none of the grammar's.
+fn decode(segment: &str) -> Result<Cow<'_, str>, RouteError> {
+    let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| unknown_address())?;
+    if decoded.contains('/') {
+        let message = "an encoded slash is not part of any name".to_owned();
+        return Err(RouteError { code: ErrorCode::NameInvalid, message });
+    }
+    Ok(decoded)
+}
+
+fn reference(text: &str) -> Result<Reference, RouteError> {
+    text.parse().map_err(|error: NameError| match error {
+        NameError::Digest(error) => invalid_digest(text, &error.to_string()),
+        // An impossible tag is a tag that does not exist.
+        error => RouteError { code: ErrorCode::ManifestUnknown, message: error.to_string() },
+    })
+}
+
+fn invalid_digest(text: &str, why: &str) -> RouteError {
+    let shown: String = text.chars().take(80).collect();
+    RouteError { code: ErrorCode::DigestInvalid, message: format!("{shown}: {why}") }
+}
+
+fn unknown_registry(registry: &RegistryName) -> RouteError {
+    RouteError {
+        code: ErrorCode::NameUnknown,
+        message: format!(
+            "registry {registry} is not configured here; add [[upstream]] registry = \"{registry}\""
+        ),
+    }
+}
+
+fn unknown_address() -> RouteError {
+    RouteError {
+        code: ErrorCode::NameUnknown,
+        message: "not an address of the distribution API, such as /v2/<name>/manifests/<reference>"
+            .to_owned(),
+    }
+}
+
+/// The query parameters that mean something here; others are left unread.
+#[derive(Default)]
+struct Query {
+    ns: Option<String>,
+    n: Option<u32>,
+    last: Option<String>,
+    artifact_type: Option<String>,
+}
+
+impl Query {
+    fn parse(query: Option<&str>) -> Result<Self, RouteError> {
+        let mut parsed = Self::default();
+        for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !matches!(&*key, "ns" | "n" | "last" | "artifactType") {
+                continue;
+            }
+            if value.len() > QUERY_VALUE_MAX {
+                return Err(malformed(format!(
+                    "the value of {key} is longer than {QUERY_VALUE_MAX} bytes"
+                )));
+            }
+            match &*key {
+                "ns" => parsed.ns = Some(value.into_owned()),
+                "last" => parsed.last = Some(value.into_owned()),
+                "artifactType" => parsed.artifact_type = Some(value.into_owned()),
+                _ => {
+                    let n = value.parse().map_err(|_| malformed("n is not a number".to_owned()))?;
+                    parsed.n = Some(n);
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn malformed(message: String) -> RouteError {
+    RouteError { code: ErrorCode::PaginationNumberInvalid, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(address: &str) -> Result<Route, RouteError> {
+        let (path, query) =
+            address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
+        Route::parse(path, query, |registry| {
+            matches!(registry.as_str(), "docker.io" | "ghcr.io" | "localhost:5000")
+        })
+    }
+
+    fn manifest(address: &str) -> String {
+        match parse(address).map(|route| route.endpoint) {
+            Ok(Endpoint::Manifest(repository, reference)) => format!("{repository} {reference}"),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_clients_way_of_writing_it_means_the_same() {
+        for address in [
+            "/v2/library/alpine/manifests/3.20",
+            "/v2/alpine/manifests/3.20",
+            "/v2/library/alpine/manifests/3.20?ns=docker.io",
+            "/v2/library/alpine/manifests/3.20?ns=index.docker.io",
+            "/v2/docker.io/library/alpine/manifests/3.20",
+            "/v2/docker.io/alpine/manifests/3.20",
+            "/docker.io/v2/library/alpine/manifests/3.20",
+            "/v2/docker.io/library/alpine/manifests/3.20?ns=docker.io",
+            "/docker.io/v2/library/alpine/manifests/3.20?ns=docker.io",
+            "/v2/library/alpine/manifests/3%2E20",
+        ] {
+            assert_eq!(manifest(address), "docker.io/library/alpine 3.20", "{address}");
+        }
+        for address in [
+            "/v2/ghcr.io/owner/app/manifests/1",
+            "/ghcr.io/v2/owner/app/manifests/1",
+            "/v2/owner/app/manifests/1?ns=ghcr.io",
+            "/v2/owner/app/manifests/1?x=y&ns=GHCR.IO",
+        ] {
+            assert_eq!(manifest(address), "ghcr.io/owner/app 1", "{address}");
+        }
+        assert_eq!(manifest("/v2/localhost:5000/a/manifests/1"), "localhost:5000/a 1");
+        assert_eq!(manifest("/v2/localhost%3A5000/a/manifests/1"), "localhost:5000/a 1");
+        // A repository may be called like an endpoint.
+        assert_eq!(manifest("/v2/a/manifests/manifests/tags"), "docker.io/a/manifests tags");
+    }
+
+    #[test]
+    fn the_base_answers_wherever_clients_look_for_it() {
+        for address in ["/v2/", "/v2", "/docker.io/v2/", "/v2/docker.io/"] {
+            assert_eq!(parse(address).map(|route| route.endpoint), Ok(Endpoint::Ping), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_gets_the_codes_of_the_specification() {
+        let digest = "0".repeat(64);
+        for (address, code) in [
+            ("/", ErrorCode::NameUnknown),
+            ("", ErrorCode::NameUnknown),
+            ("/v1/", ErrorCode::NameUnknown),
+            ("//v2/", ErrorCode::NameUnknown),
+            ("/v2/alpine", ErrorCode::NameUnknown),
+            ("/v2/alpine/tags", ErrorCode::NameUnknown),
+            ("/v2/alpine/tags/list/more", ErrorCode::NameUnknown),
+            ("/v2/manifests/latest", ErrorCode::NameInvalid),
+            ("/quay.io/v2/a/manifests/1", ErrorCode::NameUnknown),
+            ("/v2/quay.io/a/manifests/1", ErrorCode::NameUnknown),
+            ("/v2/a/manifests/1?ns=quay.io", ErrorCode::NameUnknown),
+            ("/v2/a/manifests/1?ns=http://10.0.0.1/", ErrorCode::NameUnknown),
+            ("/v2/a/manifests/1?ns=", ErrorCode::NameUnknown),
+            ("/v2/Alpine/manifests/1", ErrorCode::NameInvalid),
+            ("/v2/a/../b/manifests/1", ErrorCode::NameInvalid),
+            ("/v2/a%2fb/manifests/1", ErrorCode::NameInvalid),
+            ("/v2/%2e%2e/manifests/1", ErrorCode::NameInvalid),
+            ("/v2/a%252fb/manifests/1", ErrorCode::NameInvalid),
+            ("/v2/%ff/manifests/1", ErrorCode::NameUnknown),
+            ("/v2/a//manifests/1", ErrorCode::NameInvalid),
+            ("/v2/a/manifests/", ErrorCode::ManifestUnknown),
+            ("/v2/a/manifests/-x", ErrorCode::ManifestUnknown),
+            ("/v2/a/manifests/sha256:xyz", ErrorCode::DigestInvalid),
+            ("/v2/a/blobs/latest", ErrorCode::DigestInvalid),
+            (&format!("/v2/a/blobs/md5:{digest}"), ErrorCode::DigestInvalid),
+            (&format!("/v2/a/blobs/SHA256:{digest}"), ErrorCode::DigestInvalid),
+            (&format!("/v2/a/blobs/sha256:{digest}/"), ErrorCode::NameUnknown),
+            ("/v2/a/tags/list?n=-1", ErrorCode::PaginationNumberInvalid),
+            ("/v2/a/tags/list?n=99999999999", ErrorCode::PaginationNumberInvalid),
+        ] {
+            assert_eq!(parse(address).map_err(|error| error.code), Err(code), "{address}");
+        }
+        let long = format!("/v2/{}/manifests/1", "a".repeat(300));
+        assert_eq!(parse(&long).map_err(|error| error.code), Err(ErrorCode::NameInvalid));
+        let long = format!("/v2/a/tags/list?last={}", "a".repeat(300));
+        assert_eq!(
+            parse(&long).map_err(|error| error.code),
+            Err(ErrorCode::PaginationNumberInvalid)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_on_any_address(path in ".{0,100}", query in proptest::option::of(".{0,60}")) {
+            let _ = Route::parse(&path, query.as_deref(), |_| true);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Reading: blobs that are kept, and the bytes that a download has written so far.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::task::spawn_blocking;
+
+/// Bytes read at once: memory for each reader, and the grain at which readers follow a download.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// An open blob file. It stays readable when the blob is removed or renamed meanwhile.
+#[derive(Clone, Debug)]
+pub struct BlobFile(Arc<File>);
+
+/// A blob that is kept: whole, and verified when it was written.
+///
+/// Made only by opening a file under its digest, or by committing a download that matched it.
+#[derive(Clone, Debug)]
+pub struct StoredBlob {
+    file: BlobFile,
+    size: u64,
+}
+
+impl BlobFile {
+    pub(super) fn new(file: Arc<File>) -> Self {
+        Self(file)
+    }
+
+    /// The bytes from `offset` on, at most `end - offset` and at most 64 KiB; never none of them.
+    ///
+    /// Bytes in the page cache are read at once; for others a thread that may block is asked, so that a slow
+    /// disk holds up nobody else.
+    ///
+    /// # Errors
+    /// What the disk says, or `UnexpectedEof` if the file ends before `end`.
+    pub async fn read(&self, offset: u64, end: u64) -> io::Result<Bytes> {
+        let want = usize::try_from(end - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let mut buffer = BytesMut::zeroed(want);
+        let read = match self.read_cached(&mut buffer, offset) {
+            Some(read) => read?,
+            None => {
+                let file = Arc::clone(&self.0);
+                let blocking = spawn_blocking(move || {
+                    let read = file.read_at(&mut buffer, offset)?;
+                    Ok::<_, io::Error>((buffer, read))
+                });
+                let (back, read) = blocking.await.map_err(io::Error::other)??;
+                buffer = back;
+                read
+            }
+        };
+        if read == 0 && want > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer.truncate(read);
+        Ok(buffer.freeze())
+    }
+
+    /// Reads without waiting for the disk; `None` where that cannot be had.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Option<io::Result<usize>> {
+        let mut slices = [io::IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.0, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Some(Ok(read)),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => None,
+            Err(errno) => Some(Err(errno.into())),
+        }
+    }
+}
+
+impl StoredBlob {
+    /// Opens the file at `path`; `None` when there is none. Blocks.
+    pub(super) fn open(path: &std::path::Path) -> io::Result<Option<Self>> {
+        match File::open(path) {
+            Ok(file) => {
+                let size = file.metadata()?.len();
+                Ok(Some(Self { file: BlobFile::new(Arc::new(file)), size }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) const fn committed(file: BlobFile, size: u64) -> Self {
+        Self { file, size }
+    }
+
+    /// Length in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file, for reading.
+    pub const fn file(&self) -> &BlobFile {
+        &self.file
+    }
+}

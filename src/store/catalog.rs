@@ -1,0 +1,184 @@
+//! `index.json`: the image index at the root of the layout, which names every image kept
+//! ([image-spec, image-layout.md, "index.json file"](https://github.com/opencontainers/image-spec/blob/main/image-layout.md#indexjson-file)).
+//!
+//! One entry a tag, one for every manifest that no kept index leads to, one for every referrers list.
+//! Manifests that a kept index of the same repository leads to are not listed: they are found from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    facts::{Fact, Facts},
+    layout::Layout,
+};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media_type};
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+const CONFIRMED: &str = "io.wharf.confirmed";
+const PULLED: &str = "io.wharf.pulled";
+const REFERRERS_OF: &str = "io.wharf.referrers-of";
+const JOURNAL: &str = "io.wharf.journal";
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexJson {
+    schema_version: u32,
+    media_type: String,
+    manifests: Vec<Entry>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// Reads `index.json`: its facts, and the generation of the journal that goes on from it.
+///
+/// A missing file is an empty one. An unreadable one is put aside as `index.json.damaged`, with an error
+/// in the log: the journal and the blobs still tell most of what it said.
+pub(super) fn read(layout: &Layout) -> io::Result<(Facts, Option<u64>)> {
+    let path = layout.index_json();
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Facts::default(), None));
+        }
+        Err(error) => return Err(error),
+    };
+    let Ok(index) = serde_json::from_slice::<IndexJson>(&bytes) else {
+        tracing::error!("index.json is damaged; put aside as index.json.damaged");
+        fs::rename(&path, path.with_extension("json.damaged"))?;
+        return Ok((Facts::default(), None));
+    };
+    let mut facts = Facts::default();
+    for entry in index.manifests {
+        if let Some(entry_facts) = read_entry(entry) {
+            entry_facts.into_iter().for_each(|fact| facts.apply(fact));
+        }
+    }
+    Ok((facts, index.annotations.get(JOURNAL).and_then(|generation| generation.parse().ok())))
+}
+
+/// Replaces `index.json` by one that says what `facts` say and names the journal that goes on from it.
+///
+/// Confirmed blobs have no place in an image index: they stay in the journal.
+pub(super) fn write(layout: &Layout, facts: &Facts, journal: u64) -> io::Result<()> {
+    let covered = covered(layout, facts);
+    let pulled = |key: &(Repository, Digest)| facts.manifests.get(key).map_or(0, |(_, at)| *at);
+    let tags = facts.tags.iter().map(|((repository, tag), (descriptor, confirmed))| {
+        let name = format!("{repository}:{tag}");
+        let at = pulled(&(repository.clone(), descriptor.digest));
+        let numbers = [(CONFIRMED, *confirmed), (PULLED, at)];
+        entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &numbers)
+    });
+    let roots = facts.manifests.iter().filter(|(key, _)| !covered.contains(*key)).map(
+        |((repository, digest), (descriptor, at))| {
+            let name = format!("{repository}@{digest}");
+            entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &[(PULLED, *at)])
+        },
+    );
+    let referrers = facts.referrers.iter().map(|((repository, subject), descriptor)| {
+        entry(descriptor, &[(REFERRERS_OF, &format!("{repository}@{subject}"))], &[])
+    });
+    let index = IndexJson {
+        schema_version: 2,
+        media_type: media_type::OCI_INDEX.to_owned(),
+        manifests: tags.chain(roots).chain(referrers).collect(),
+        annotations: BTreeMap::from([(JOURNAL.to_owned(), journal.to_string())]),
+    };
+    let json = serde_json::to_vec(&index).expect("strings and numbers serialise");
+    layout.replace(&layout.index_json(), &json)
+}
+
+/// Adds the manifests that kept indexes lead to and that are kept themselves.
+pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
+    let mut seen = BTreeSet::new();
+    let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.clone()));
+    let kept =
+        facts.manifests.iter().map(|((repository, _), (d, _))| (repository.clone(), d.clone()));
+    let mut queue: Vec<(Repository, Descriptor)> = tagged.chain(kept).collect();
+    while let Some((repository, descriptor)) = queue.pop() {
+        if !seen.insert((repository.clone(), descriptor.digest)) {
+            continue;
+        }
+        for child in children(layout, &descriptor) {
+            if layout.blob(&child.digest).exists() {
+                queue.push((repository.clone(), child));
+            }
+        }
+        facts.apply(Fact::Manifest { repository, manifest: descriptor });
+    }
+}
+
+/// What a manifest that is kept refers to; empty when it is not kept or is no manifest.
+pub(super) fn references(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
+    fs::read(layout.blob(&manifest.digest))
+        .ok()
+        .and_then(|bytes| Manifest::parse(&manifest.media_type, &bytes).ok())
+        .map_or_else(Vec::new, |manifest| manifest.references().to_vec())
+}
+
+fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
+    if !manifest.media_type.is_index() {
+        return Vec::new();
+    }
+    references(layout, manifest)
+}
+
+/// The manifests that need no entry of their own.
+fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
+    let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.digest));
+    let mut covered: BTreeSet<_> = tagged.collect();
+    for ((repository, _), (descriptor, _)) in &facts.manifests {
+        let children = children(layout, descriptor).into_iter();
+        covered.extend(children.map(|child| (repository.clone(), child.digest)));
+    }
+    covered
+}
+
+fn entry(descriptor: &Descriptor, texts: &[(&str, &str)], numbers: &[(&str, u64)]) -> Entry {
+    let texts = texts.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+    let numbers = numbers.iter().filter(|(_, number)| *number > 0);
+    let numbers = numbers.map(|(key, number)| ((*key).to_owned(), number.to_string()));
+    Entry { descriptor: descriptor.clone(), annotations: texts.chain(numbers).collect() }
+}
+
+fn read_entry(entry: Entry) -> Option<Vec<Fact>> {
+    let number = |key| entry.annotations.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
+    if let Some(of) = entry.annotations.get(REFERRERS_OF) {
+        let (repository, subject) = of.split_once('@')?;
+        let (repository, subject) = (repository.parse().ok()?, subject.parse().ok()?);
+        return Some(vec![Fact::Referrers { repository, subject, index: entry.descriptor }]);
+    }
+    let (repository, reference) = parse_name(entry.annotations.get(REF_NAME)?)?;
+    let manifest = entry.descriptor.clone();
+    let mut facts =
+        vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
+    if number(PULLED) > 0 {
+        let (repository, manifest) = (repository.clone(), manifest.digest);
+        facts.push(Fact::Pulled { repository, manifest, at: number(PULLED) });
+    }
+    if let Reference::Tag(tag) = reference {
+        facts.push(Fact::Tag { repository, tag, manifest, at: number(CONFIRMED) });
+    }
+    Some(facts)
+}
+
+/// Reads `docker.io/library/alpine:3.20` and `docker.io/library/alpine@sha256:…`.
+fn parse_name(name: &str) -> Option<(Repository, Reference)> {
+    if let Some((repository, digest)) = name.split_once('@') {
+        return Some((repository.parse().ok()?, Reference::Digest(digest.parse().ok()?)));
+    }
+    let (repository, tag) = name.rsplit_once(':')?;
+    Some((repository.parse().ok()?, Reference::Tag(tag.parse::<Tag>().ok()?)))
+}

@@ -1,0 +1,223 @@
+//! The look-up tables: what a request must find at once, made from the files and remade when in doubt.
+//!
+//! Kept in sled, which may lose its last half second on `kill -9`, more on a power cut, and may not open
+//! at all: so no fact lives here alone. The table says up to where in which journal it was made; whatever
+//! follows there is applied again at start-up.
+//!
+//! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
+//! `r` referrers lists, `p` the position.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use super::{Error, facts::Fact};
+use crate::oci::{Descriptor, Digest, Repository, Tag};
+
+/// Memory that sled may use for pages: a look-up beyond it reads the disk.
+const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+const POSITION: &[u8] = b"p";
+
+/// How far the tables go: which journal, and how many of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) generation: u64,
+    pub(super) offset: u64,
+}
+
+/// The look-up tables.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    db: sled::Db,
+}
+
+impl Index {
+    /// Opens the tables at `path`; what cannot be opened is deleted and begun anew, with position `None`.
+    pub(super) fn open(path: &Path) -> Result<(Self, Option<Position>), Error> {
+        if let Some(db) = try_open(path) {
+            let position = db.get(POSITION).ok().flatten().and_then(|bytes| read_position(&bytes));
+            return Ok((Self { db }, position));
+        }
+        Ok((Self { db: open_anew(path)? }, None))
+    }
+
+    /// Drops every record, to be made again from the files.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        self.db.clear().map_err(Error::index)
+    }
+
+    /// Takes in `facts`, and `links`: for each repository, what it may show. All or nothing, with
+    /// the position; without one the tables count as unfinished until one is set.
+    pub(super) fn apply(
+        &self,
+        facts: &[Fact],
+        links: &[(Repository, Descriptor)],
+        position: Option<Position>,
+    ) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        for (repository, descriptor) in links {
+            batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+        }
+        for fact in facts {
+            match fact {
+                Fact::Blob { repository, blob: shown }
+                | Fact::Manifest { repository, manifest: shown } => {
+                    batch.insert(link_key(repository, &shown.digest), link_value(shown));
+                }
+                Fact::Pulled { .. } => {}
+                Fact::Referrers { repository, subject, index } => {
+                    batch.insert(key(b'r', repository, subject.as_bytes()), json(index));
+                }
+                Fact::Tag { repository, tag, manifest, at } => {
+                    let value = json(&(manifest, at));
+                    batch.insert(key(b't', repository, tag.as_str().as_bytes()), value);
+                }
+            }
+        }
+        if let Some(position) = position {
+            batch.insert(POSITION, write_position(position));
+        }
+        self.db.apply_batch(batch).map_err(Error::index)
+    }
+
+    /// What the repository may show under `digest`, with the type and length that it named.
+    pub(super) fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
+        let value = self.read(&link_key(repository, digest))?;
+        let (size, media_type) = value.split_at_checked(8)?;
+        Some(Descriptor {
+            media_type: std::str::from_utf8(media_type).ok()?.parse().ok()?,
+            digest: *digest,
+            size: u64::from_le_bytes(size.try_into().ok()?),
+        })
+    }
+
+    /// What a tag means and when (seconds since 1970) that was confirmed.
+    pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
+        let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
+        serde_json::from_slice(&value).ok()
+    }
+
+    /// The tags of a repository, in order.
+    pub(super) fn tags(&self, repository: &Repository) -> Vec<Tag> {
+        let prefix = key(b't', repository, b"");
+        let keys = self.db.scan_prefix(&prefix).keys().filter_map(Result::ok);
+        keys.filter_map(|key| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok())
+            .collect()
+    }
+
+    /// Up to `n` repositories that have a tag, in order, that come after `last`.
+    pub(super) fn repositories(&self, last: Option<&str>, n: usize) -> Vec<Repository> {
+        let mut found = Vec::new();
+        // 0x01 sorts behind the separator 0x00: past all tags of that repository.
+        let mut from =
+            last.map_or_else(|| b"t".to_vec(), |last| format!("t{last}\x01").into_bytes());
+        while found.len() < n {
+            let Some(Ok((key, _))) = self.db.range(from..b"u".to_vec()).next() else { break };
+            let name = key[1..].split(|&b| b == 0).next().unwrap_or_default();
+            let Ok(name) = std::str::from_utf8(name) else { break };
+            from = format!("t{name}\x01").into_bytes();
+            found.extend(name.parse::<Repository>().ok());
+        }
+        found
+    }
+
+    /// How many tags are kept.
+    pub(super) fn tag_count(&self) -> u64 {
+        self.db.scan_prefix(b"t").count() as u64
+    }
+
+    /// The kept list of what refers to `subject`.
+    pub(super) fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Option<Descriptor> {
+        serde_json::from_slice(&self.read(&key(b'r', repository, subject.as_bytes()))?).ok()
+    }
+
+    /// Hands everything to the disk; blocks.
+    pub(super) fn flush(&self) {
+        if let Err(error) = self.db.flush() {
+            tracing::warn!(%error, "the look-up tables could not be flushed; they will be remade");
+        }
+    }
+
+    /// A record; one that cannot be read counts as missing, since the files can give it back.
+    fn read(&self, key: &[u8]) -> Option<sled::IVec> {
+        self.db.get(key).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a look-up failed; delete wharf/index.sled to have it remade");
+            None
+        })
+    }
+}
+
+/// sled has reports of panics at open on a damaged database: they count as "does not open".
+fn try_open(path: &Path) -> Option<sled::Db> {
+    let config = sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES);
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(Ok(db)) => Some(db),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the look-up tables do not open; they are remade from the files");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(
+                "the look-up tables do not open (a panic); they are remade from the files"
+            );
+            None
+        }
+    }
+}
+
+fn open_anew(path: &Path) -> Result<sled::Db, Error> {
+    let failed = |source: std::io::Error| Error::Open {
+        what: "be cleared",
+        dir: path.into(),
+        source: source.into(),
+    };
+    if path.is_dir() {
+        fs::remove_dir_all(path).map_err(failed)?;
+    } else if path.exists() {
+        fs::remove_file(path).map_err(failed)?;
+    }
+    sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES).open().map_err(Error::index)
+}
+
+fn key(table: u8, repository: &Repository, rest: &[u8]) -> Vec<u8> {
+    let name = repository.to_string();
+    let mut key = Vec::with_capacity(2 + name.len() + rest.len());
+    key.push(table);
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+    key.extend_from_slice(rest);
+    key
+}
+
+fn link_key(repository: &Repository, digest: &Digest) -> Vec<u8> {
+    key(b'l', repository, digest.as_bytes())
+}
+
+fn link_value(descriptor: &Descriptor) -> Vec<u8> {
+    let mut value = descriptor.size.to_le_bytes().to_vec();
+    value.extend_from_slice(descriptor.media_type.as_str().as_bytes());
+    value
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings and numbers serialise")
+}
+
+fn write_position(position: Position) -> Vec<u8> {
+    [position.generation.to_le_bytes(), position.offset.to_le_bytes()].concat()
+}
+
+fn read_position(bytes: &[u8]) -> Option<Position> {
+    let (generation, offset) = bytes.split_at_checked(8)?;
+    Some(Position {
+        generation: u64::from_le_bytes(generation.try_into().ok()?),
+        offset: u64::from_le_bytes(offset.try_into().ok()?),
+    })
+}

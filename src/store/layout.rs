@@ -1,0 +1,177 @@
+//! Where things lie in the cache directory, and how a small file is replaced without ever being half there.
+//!
+//! ```text
+//! <dir>/oci-layout            marks an OCI image layout
+//! <dir>/index.json            the images kept: names in annotations, replaced atomically
+//! <dir>/blobs/sha256/<hex>    manifests, configs and layers; a file here is whole and was verified
+//! <dir>/blobs/sha512/<hex>
+//! <dir>/wharf/version         the form of what is below wharf/
+//! <dir>/wharf/lock            held by the one wharf that uses the directory
+//! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
+//! <dir>/wharf/partial/        downloads in progress, and where each comes from
+//! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::Error;
+use crate::oci::{Algorithm, Digest};
+
+/// The form of `wharf/` that this version writes and reads.
+const VERSION: &str = "1\n";
+
+/// How the names of temporary files begin.
+const TEMPORARY: &str = ".new-";
+
+/// Content of `oci-layout` ([image-spec, image-layout.md](https://github.com/opencontainers/image-spec/blob/main/image-layout.md)).
+const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The cache directory, locked for this process.
+#[derive(Debug)]
+pub(super) struct Layout {
+    dir: PathBuf,
+    /// Held open: the lock ends with it.
+    _lock: File,
+}
+
+impl Layout {
+    /// Creates what is missing of the directory and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be written, is used by another wharf, or was written by a later one.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        let failed = |what: &'static str| {
+            move |source: io::Error| Error::Open { what, dir: dir.into(), source: source.into() }
+        };
+        let wharf = dir.join("wharf");
+        fs::create_dir_all(wharf.join("partial")).map_err(failed("be created"))?;
+        for algorithm in Algorithm::ALL {
+            let blobs = dir.join("blobs").join(algorithm.as_str());
+            fs::create_dir_all(blobs).map_err(failed("be created"))?;
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(wharf.join("lock"))
+            .map_err(failed("be written"))?;
+        lock_exclusively(&lock, dir)?;
+        let layout = Self { dir: dir.into(), _lock: lock };
+        layout.sweep_temporaries().map_err(failed("be written"))?;
+        match fs::read_to_string(wharf.join("version")) {
+            Ok(version) if version == VERSION => {}
+            Ok(version) => {
+                return Err(Error::Version { dir: dir.into(), found: version.trim().to_owned() });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let version = wharf.join("version");
+                layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"))?;
+            }
+            Err(error) => return Err(failed("be read")(error)),
+        }
+        let marker = dir.join("oci-layout");
+        if !marker.exists() {
+            layout.replace(&marker, OCI_LAYOUT.as_bytes()).map_err(failed("be written"))?;
+        }
+        Ok(layout)
+    }
+
+    /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
+    /// a temporary file of the same file system, synced, renamed, and the directory synced.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(self.partials())?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_parent(path)
+    }
+
+    /// Deletes what a replacement left behind when its process was killed.
+    fn sweep_temporaries(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.partials())? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a blob that is kept.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs(digest.algorithm()).join(digest.encoded())
+    }
+
+    /// The directory of the blobs named in `algorithm`.
+    pub(super) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+        self.dir.join("blobs").join(algorithm.as_str())
+    }
+
+    /// The bytes of a blob that is still being downloaded.
+    pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+    }
+
+    /// Where the download of that blob comes from.
+    pub(super) fn partial_origin(&self, digest: &Digest) -> PathBuf {
+        self.partial(digest).with_extension("json")
+    }
+
+    /// The directory of downloads in progress.
+    pub(super) fn partials(&self) -> PathBuf {
+        self.dir.join("wharf/partial")
+    }
+
+    /// `index.json`.
+    pub(super) fn index_json(&self) -> PathBuf {
+        self.dir.join("index.json")
+    }
+
+    /// The journal of one generation.
+    pub(super) fn journal(&self, generation: u64) -> PathBuf {
+        self.dir.join(format!("wharf/journal-{generation}"))
+    }
+
+    /// The generations of all journals that are there.
+    pub(super) fn journals(&self) -> io::Result<Vec<u64>> {
+        let mut generations = Vec::new();
+        for entry in fs::read_dir(self.dir.join("wharf"))? {
+            let name = entry?.file_name();
+            let generation = name.to_str().and_then(|name| name.strip_prefix("journal-"));
+            generations.extend(generation.and_then(|generation| generation.parse::<u64>().ok()));
+        }
+        Ok(generations)
+    }
+
+    /// The directory of the look-up tables.
+    pub(super) fn sled(&self) -> PathBuf {
+        self.dir.join("wharf/index.sled")
+    }
+}
+
+fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
+    use rustix::fs::{FlockOperation, flock};
+    match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { dir: dir.into() }),
+        Err(errno) => Err(Error::Open {
+            what: "be locked",
+            dir: dir.into(),
+            source: io::Error::from(errno).into(),
+        }),
+    }
+}
+
+/// Makes a rename or a removal in the directory of `path` durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

@@ -1,0 +1,434 @@
+//! The disk: blobs under their digests, and what is known of images. Knows digests, not registries' hosts.
+//!
+//! Files are the truth and sled a table made from them; [`layout`] draws the directory. Reading a kept
+//! blob is [`Store::blob`]; a new one goes [`Store::begin`] → [`PartialBlob`] → [`VerifiedBlob`] → [`StoredBlob`].
+
+mod blobs;
+mod catalog;
+mod facts;
+mod index;
+mod journal;
+mod layout;
+mod partial;
+mod recorder;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
+
+pub use blobs::{BlobFile, StoredBlob};
+pub use facts::Fact;
+use layout::Layout;
+pub use partial::{PartialBlob, VerifiedBlob};
+
+use crate::{
+    clock::Clock,
+    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
+};
+
+/// Memory for manifests that are asked for again and again.
+const HOT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Images whose pull is remembered in memory until the next flush; more are forgotten.
+const PULLED_MAX: usize = 10_000;
+
+/// Where the cache is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cache directory; created if missing.
+    pub dir: PathBuf,
+}
+
+/// The cache directory, in use by this process.
+#[derive(Debug)]
+pub struct Store {
+    layout: Arc<Layout>,
+    index: index::Index,
+    clock: Clock,
+    /// To the recorder's thread; `None` once closed.
+    recorder: Mutex<Option<mpsc::Sender<recorder::Entry>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    /// Manifests by digest; each was verified when it was put in.
+    hot: moka::sync::Cache<Digest, Bytes>,
+    /// When images were last pulled, until [`Store::flush_pulled`]. Written by requests, emptied by the flush.
+    pulled: Mutex<HashMap<(Repository, Digest), u64>>,
+    /// Why the last write failed; `None` while writes succeed.
+    failing: Mutex<Option<String>>,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Bytes of all blobs.
+    pub bytes: u64,
+    /// How many blobs, manifests included.
+    pub blobs: u64,
+    /// How many tags.
+    pub images: u64,
+}
+
+/// Why the store could not do its part.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The daemon is shutting down.
+    #[error("the cache is being closed")]
+    Closed,
+    /// Another process holds the lock.
+    #[error(
+        "{dir:?} is in use by another wharf; stop it, or give this one a directory of its own with --dir"
+    )]
+    InUse {
+        /// The cache directory.
+        dir: PathBuf,
+    },
+    /// The look-up tables failed.
+    #[error("the look-up tables failed: {0}")]
+    Index(Arc<sled::Error>),
+    /// The directory cannot be used.
+    #[error(
+        "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"
+    )]
+    Open {
+        /// What was tried.
+        what: &'static str,
+        /// The cache directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A file could not be read.
+    #[error("the cache could not be read: {0}")]
+    Read(#[source] Arc<io::Error>),
+    /// Written by a later wharf.
+    #[error(
+        "{dir:?} was written by another version of wharf (its form is {found:?}, this one knows \"1\"); use that version, or another --dir"
+    )]
+    Version {
+        /// The cache directory.
+        dir: PathBuf,
+        /// What its version file says.
+        found: String,
+    },
+    /// A write failed: disk full, read-only, failing.
+    #[error("the cache could not be written: {0}")]
+    Write(#[source] Arc<io::Error>),
+}
+
+impl Store {
+    /// Opens or creates the cache directory; blocks for as long as its index takes to load.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, in a sentence for its operator.
+    pub fn open(config: &Config, clock: &Clock) -> Result<Self, Error> {
+        let layout = Arc::new(Layout::open(&config.dir)?);
+        let (index, recorder, thread) = recorder::start(&layout)?;
+        let hot = moka::sync::Cache::builder()
+            .max_capacity(HOT_BYTES)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))
+            .build();
+        Ok(Self {
+            layout,
+            index,
+            clock: clock.clone(),
+            recorder: Mutex::new(Some(recorder)),
+            thread: Mutex::new(Some(thread)),
+            hot,
+            pulled: Mutex::default(),
+            failing: Mutex::default(),
+        })
+    }
+
+    /// The blob kept under `digest`, if it is.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+        let path = self.layout.blob(digest);
+        spawn_blocking(move || StoredBlob::open(&path))
+            .await
+            .map_err(Error::join)?
+            .map_err(Error::read)
+    }
+
+    /// The manifest kept under `digest`, verified; `None` when it is not kept, or no longer what it was.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn manifest(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+        if let Some(bytes) = self.hot.get(digest) {
+            return Ok(Some(bytes));
+        }
+        let (path, expected) = (self.layout.blob(digest), *digest);
+        let reading = spawn_blocking(move || read_manifest(&path, &expected));
+        let read = reading.await.map_err(Error::join)?.map_err(Error::read)?;
+        if let Some(bytes) = &read {
+            self.hot.insert(*digest, bytes.clone());
+        }
+        Ok(read)
+    }
+
+    /// Keeps a manifest of `repository`, and the tags that mean it. Durable when this returns.
+    ///
+    /// `bytes` must be what `manifest.digest` names, and `document` what they say.
+    ///
+    /// # Errors
+    /// When the disk does not take it; then nothing of it counts.
+    pub async fn keep_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        document: &Manifest,
+        bytes: &Bytes,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
+        self.write_document(&manifest.digest, bytes).await?;
+        let mut facts =
+            vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
+        facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
+        let links = document.references().iter();
+        let links = links.map(|reference| (repository.clone(), reference.clone())).collect();
+        self.record(facts, links).await?;
+        self.hot.insert(manifest.digest, bytes.clone());
+        Ok(())
+    }
+
+    /// Records that `tag` means a manifest that is kept already.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn keep_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        manifest: &Descriptor,
+    ) -> Result<(), Error> {
+        self.record(vec![self.tag_fact(repository, tag, manifest)], Vec::new()).await
+    }
+
+    /// Records that the registry itself says that `repository` holds `blob`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn keep_link(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
+        let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
+        self.record(vec![fact], Vec::new()).await
+    }
+
+    /// Keeps the registry's list of what refers to `subject`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn keep_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        index: &Descriptor,
+        bytes: &Bytes,
+    ) -> Result<(), Error> {
+        if self.index.referrers(repository, subject).as_ref() == Some(index) {
+            return Ok(());
+        }
+        self.write_document(&index.digest, bytes).await?;
+        let (repository, index) = (repository.clone(), index.clone());
+        self.record(vec![Fact::Referrers { repository, subject: *subject, index }], Vec::new())
+            .await
+    }
+
+    /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
+    pub fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
+        self.index.link(repository, digest)
+    }
+
+    /// What a tag meant when it was last confirmed, and when that was (seconds since 1970).
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
+        self.index.tag(repository, tag)
+    }
+
+    /// The tags kept of a repository, in order.
+    pub fn tags(&self, repository: &Repository) -> Vec<Tag> {
+        self.index.tags(repository)
+    }
+
+    /// Up to `n` repositories of which a tag is kept, in order, that come after `last`.
+    pub fn repositories(&self, last: Option<&str>, n: usize) -> Vec<Repository> {
+        self.index.repositories(last, n)
+    }
+
+    /// The kept list of what refers to `subject`.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Option<Descriptor> {
+        self.index.referrers(repository, subject)
+    }
+
+    /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn begin(
+        &self,
+        digest: &Digest,
+        repository: &Repository,
+        size: Option<u64>,
+    ) -> Result<PartialBlob, Error> {
+        let (layout, digest, repository) = (Arc::clone(&self.layout), *digest, repository.clone());
+        let now = self.clock.unix_seconds();
+        let beginning =
+            spawn_blocking(move || PartialBlob::begin(layout, digest, &repository, size, now));
+        self.noted(beginning.await.map_err(Error::join)?.map_err(Error::write))
+    }
+
+    /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
+    pub fn pulled(&self, repository: &Repository, manifest: &Digest) {
+        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
+        if pulled.len() < PULLED_MAX {
+            pulled.insert((repository.clone(), *manifest), self.clock.unix_seconds());
+        }
+    }
+
+    /// Writes down the times of the pulls since the last call: one append, whatever their number.
+    ///
+    /// # Errors
+    /// When the disk does not take it; those times are lost.
+    pub async fn flush_pulled(&self) -> Result<(), Error> {
+        let pulled =
+            std::mem::take(&mut *self.pulled.lock().unwrap_or_else(PoisonError::into_inner));
+        if pulled.is_empty() {
+            return Ok(());
+        }
+        let facts = pulled.into_iter().map(|((repository, manifest), at)| Fact::Pulled {
+            repository,
+            manifest,
+            at,
+        });
+        self.record(facts.collect(), Vec::new()).await
+    }
+
+    /// Notes how a write to the directory went, for [`Store::failing`]; gives the result back.
+    ///
+    /// # Errors
+    /// The one that was handed in.
+    pub fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match &written {
+            Ok(_) if failing.is_some() => {
+                tracing::info!("the cache takes writes again");
+                *failing = None;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if failing.is_none() {
+                    tracing::error!(%error, "the cache does not take writes; pulls go on as relays");
+                }
+                *failing = Some(error.to_string());
+            }
+        }
+        written
+    }
+
+    /// Why the last write failed; `None` while writes succeed.
+    pub fn failing(&self) -> Option<String> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts what is kept by looking at every blob file: a second or so for 100,000 of them.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub async fn holdings(&self) -> Result<Holdings, Error> {
+        let (layout, index) = (Arc::clone(&self.layout), self.index.clone());
+        let counting = spawn_blocking(move || {
+            let mut holdings = Holdings { images: index.tag_count(), ..Holdings::default() };
+            for algorithm in Algorithm::ALL {
+                for entry in fs::read_dir(layout.blobs(algorithm))? {
+                    holdings.bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+                    holdings.blobs += 1;
+                }
+            }
+            Ok(holdings)
+        });
+        counting.await.map_err(Error::join)?.map_err(Error::read)
+    }
+
+    /// Writes down what is only in memory and ends the recorder; later writes fail with [`Error::Closed`].
+    pub async fn close(&self) {
+        if let Err(error) = self.flush_pulled().await {
+            tracing::warn!(%error, "the times of the last pulls are lost");
+        }
+        drop(self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn write_document(&self, digest: &Digest, bytes: &Bytes) -> Result<(), Error> {
+        let (layout, path, bytes) =
+            (Arc::clone(&self.layout), self.layout.blob(digest), bytes.clone());
+        let writing = spawn_blocking(move || layout.replace(&path, &bytes));
+        self.noted(writing.await.map_err(Error::join)?.map_err(Error::write))
+    }
+
+    fn tag_fact(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) -> Fact {
+        Fact::Tag {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            manifest: manifest.clone(),
+            at: self.clock.unix_seconds(),
+        }
+    }
+
+    async fn record(
+        &self,
+        facts: Vec<Fact>,
+        links: Vec<(Repository, Descriptor)>,
+    ) -> Result<(), Error> {
+        let (done, recorded) = oneshot::channel();
+        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let recorder = recorder.ok_or(Error::Closed)?;
+        recorder.send(recorder::Entry { facts, links, done }).await.map_err(|_| Error::Closed)?;
+        self.noted(recorded.await.unwrap_or(Err(Error::Closed)))
+    }
+}
+
+impl Error {
+    fn read(source: io::Error) -> Self {
+        Self::Read(Arc::new(source))
+    }
+
+    fn write(source: io::Error) -> Self {
+        Self::Write(Arc::new(source))
+    }
+
+    fn index(source: sled::Error) -> Self {
+        Self::Index(Arc::new(source))
+    }
+
+    fn join(error: tokio::task::JoinError) -> Self {
+        Self::Read(Arc::new(io::Error::other(error)))
+    }
+}
+
+fn read_manifest(path: &std::path::Path, expected: &Digest) -> io::Result<Option<Bytes>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, MANIFEST_MAX_BYTES as u64 + 1), &mut bytes)?;
+    if bytes.len() > MANIFEST_MAX_BYTES || Digest::of(expected.algorithm(), &bytes) != *expected {
+        tracing::error!(digest = %expected, "a kept manifest is damaged; it counts as missing");
+        return Ok(None);
+    }
+    Ok(Some(bytes.into()))
+}

@@ -1,0 +1,187 @@
+//! The recorder: the one thread that writes facts down, in the order in which files must learn of them.
+//!
+//! A fact goes to the journal, is synced, and only then reaches the look-up tables and whoever waits: so a tag that
+//! was answered is a tag that survives. Facts that arrive together are synced together.
+
+use std::{fs, io, sync::Arc, thread};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Error, catalog,
+    facts::{Fact, Facts},
+    index::{Index, Position},
+    journal::Journal,
+    layout::{Layout, sync_parent},
+};
+use crate::oci::{Descriptor, Repository};
+
+/// Facts that wait for the recorder; more make their senders wait.
+const QUEUE: usize = 256;
+
+/// A journal longer than this is folded into `index.json`.
+const FOLD_BYTES: u64 = 1024 * 1024;
+
+/// Facts to write down together, and what follows from them.
+pub(super) struct Entry {
+    pub(super) facts: Vec<Fact>,
+    /// What repositories may show because of the facts; found again from the files if lost.
+    pub(super) links: Vec<(Repository, Descriptor)>,
+    pub(super) done: oneshot::Sender<Result<(), Error>>,
+}
+
+/// The recorder's state; lives on its thread.
+struct Recorder {
+    layout: Arc<Layout>,
+    index: Index,
+    journal: Journal,
+    generation: u64,
+}
+
+/// Brings the look-up tables up to date with the files and starts the thread, which ends when every
+/// sender of the returned channel is gone.
+pub(super) fn start(
+    layout: &Arc<Layout>,
+) -> Result<(Index, mpsc::Sender<Entry>, thread::JoinHandle<()>), Error> {
+    let mut recorder = Recorder::open(Arc::clone(layout))?;
+    if recorder.journal.len() > FOLD_BYTES {
+        recorder.fold_or_say_why_not();
+    }
+    let index = recorder.index.clone();
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let thread = thread::Builder::new()
+        .name("wharf-recorder".to_owned())
+        .spawn(move || recorder.run(receiver))
+        .map_err(Error::write)?;
+    Ok((index, sender, thread))
+}
+
+impl Recorder {
+    fn open(layout: Arc<Layout>) -> Result<Self, Error> {
+        let (index, position) = Index::open(&layout.sled())?;
+        let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
+        let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
+        let generation = generation.map_or_else(newest, Ok).map_err(Error::write)?;
+        remove_other_journals(&layout, generation).map_err(Error::write)?;
+        let path = layout.journal(generation);
+        let in_journal = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let caught_up = position
+            .filter(|position| position.generation == generation && position.offset <= in_journal);
+        let from = caught_up.map_or(0, |position| position.offset);
+        let (journal, newer) = Journal::open(&path, from).map_err(Error::write)?;
+        let now = Position { generation, offset: journal.len() };
+        if caught_up.is_some() {
+            index.apply(&newer, &links(&layout, &newer), Some(now))?;
+        } else {
+            newer.into_iter().for_each(|fact| facts.apply(fact));
+            rebuild(&layout, &index, facts, now)?;
+        }
+        Ok(Self { layout, index, journal, generation })
+    }
+
+    fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
+        let mut entries = Vec::new();
+        while receiver.blocking_recv_many(&mut entries, QUEUE) > 0 {
+            let facts: Vec<Fact> = entries.iter().flat_map(|entry| entry.facts.clone()).collect();
+            let links: Vec<_> = entries.iter().flat_map(|entry| entry.links.clone()).collect();
+            let recorded = self.record(&facts, &links);
+            for entry in entries.drain(..) {
+                // Whoever asked may have gone; the fact stays written.
+                let _ = entry.done.send(recorded.clone());
+            }
+            if self.journal.len() > FOLD_BYTES {
+                self.fold_or_say_why_not();
+            }
+        }
+        self.index.flush();
+    }
+
+    fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
+        self.journal.append(facts).map_err(Error::write)?;
+        self.index.apply(facts, links, Some(self.position()))
+    }
+
+    const fn position(&self) -> Position {
+        Position { generation: self.generation, offset: self.journal.len() }
+    }
+
+    fn fold_or_say_why_not(&mut self) {
+        if let Err(error) = self.fold() {
+            tracing::warn!(%error, "the journal could not be folded into index.json; it grows on");
+        }
+    }
+
+    /// Writes what the files say into a new `index.json` and goes on in a new journal.
+    ///
+    /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
+    fn fold(&mut self) -> io::Result<()> {
+        let (mut facts, _) = catalog::read(&self.layout)?;
+        let old = self.layout.journal(self.generation);
+        let (_, newer) = Journal::open(&old, 0)?;
+        newer.into_iter().for_each(|fact| facts.apply(fact));
+        let next = self.generation + 1;
+        let path = self.layout.journal(next);
+        if path.exists() {
+            fs::remove_file(&path)?;
+        }
+        let (mut journal, _) = Journal::open(&path, 0)?;
+        let blobs = facts.blobs.iter().map(|((repository, _), blob)| Fact::Blob {
+            repository: repository.clone(),
+            blob: blob.clone(),
+        });
+        journal.append(&blobs.collect::<Vec<_>>())?;
+        sync_parent(&path)?;
+        catalog::write(&self.layout, &facts, next)?;
+        (self.journal, self.generation) = (journal, next);
+        if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
+            tracing::warn!(%error, "the look-up tables will be remade at the next start");
+        }
+        fs::remove_file(old)
+    }
+}
+
+/// What repositories may show because of `facts`, from the manifests that are kept.
+fn links(layout: &Layout, facts: &[Fact]) -> Vec<(Repository, Descriptor)> {
+    let mut links = Vec::new();
+    for fact in facts {
+        if let Fact::Manifest { repository, manifest } = fact {
+            let references = catalog::references(layout, manifest).into_iter();
+            links.extend(references.map(|reference| (repository.clone(), reference)));
+        }
+    }
+    links
+}
+
+fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> Result<(), Error> {
+    tracing::info!(tags = facts.tags.len(), "making the look-up tables from the files");
+    catalog::expand(layout, &mut facts);
+    index.clear()?;
+    // In this order, a manifest's own word on its type wins over what lists say of it.
+    let manifests = facts
+        .manifests
+        .into_iter()
+        .map(|((repository, _), (manifest, _))| Fact::Manifest { repository, manifest });
+    let manifests: Vec<Fact> = manifests.collect();
+    index.apply(&manifests, &links(layout, &manifests), None)?;
+    let tags = facts.tags.into_iter().map(|((repository, tag), (manifest, at))| Fact::Tag {
+        repository,
+        tag,
+        manifest,
+        at,
+    });
+    let referrers = facts
+        .referrers
+        .into_iter()
+        .map(|((repository, subject), index)| Fact::Referrers { repository, subject, index });
+    let blobs =
+        facts.blobs.into_iter().map(|((repository, _), blob)| Fact::Blob { repository, blob });
+    index.apply(&tags.chain(referrers).chain(blobs).collect::<Vec<_>>(), &[], Some(now))
+}
+
+/// A journal that `index.json` does not name was folded, or was never begun.
+fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
+    for other in layout.journals()?.into_iter().filter(|other| *other != generation) {
+        fs::remove_file(layout.journal(other))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! Integration tests: wharf against a scripted registry, over real sockets on 127.0.0.1.
+//!
+//! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
+
+mod fake_hub;
+mod fake_hub_faults;
+mod support;

@@ -1,0 +1,33 @@
+//! What the tests share: a registry that misbehaves on purpose, and a client that sees everything.
+
+mod certs;
+pub(crate) mod client;
+mod fault;
+mod gate;
+mod hub;
+mod images;
+mod log;
+mod reply;
+mod serve;
+mod store;
+mod wire;
+
+use std::time::Duration;
+
+pub(crate) use certs::TestCa;
+pub(crate) use fault::{Fault, On};
+pub(crate) use gate::Gate;
+pub(crate) use hub::{Challenge, FakeHub, Host};
+pub(crate) use images::noise;
+pub(crate) use log::Seen;
+
+/// Runs `future` to its end.
+///
+/// # Panics
+/// After 10 seconds, naming `what` was waited for: no test hangs.
+pub(crate) async fn deadline<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(10), future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited 10 s in vain for {what}"),
+    }
+}
