@@ -288,6 +288,9 @@ async fn the_log_tells_where_a_request_went_and_no_secret() {
         .with_ansi(false)
         .with_writer(log.clone())
         .finish();
+    // While there is only one dispatcher, an event that first happens on the thread of another test is
+    // switched off for all threads.
+    let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _logging = tracing::subscriber::set_default(subscriber);
 
     let cdn = Fake::start(|_| reply(503, &[], "")).await;

@@ -6,7 +6,8 @@ use crate::upstream::BlobBody;
 /// A registry that answers each blob by `script`.
 async fn blobs(script: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) -> (Fake, Bench) {
     let fake = Fake::start(script).await;
-    let patience = Patience { connect: LONG, first_byte: MOMENT, idle: MOMENT, attempts: 1 };
+    // Enough for a byte that comes, on a busy machine, too.
+    let patience = Patience { idle: 5 * MOMENT, ..config(&[]).patience };
     let bench = bench(Config { patience, ..config(&[&fake]) });
     (fake, bench)
 }
