@@ -89,7 +89,7 @@ impl Upstream {
         url: Url,
     ) -> Result<Answer, Failure> {
         let mut proof = self.auth.known(&self.http, endpoint, name).await?;
-        let mut retried = false;
+        let mut refusals = 0;
         loop {
             let authorization = proof.as_ref().map(|proof| &proof.header);
             let answer = self.http.follow(question, url.clone(), authorization).await?;
@@ -97,15 +97,13 @@ impl Upstream {
                 return self.checked(question, answer).await;
             }
             answer.body.discard().await;
-            if let Some(refused) = &proof {
-                self.auth.refused(endpoint, name, refused).await;
-                // A new proof is worth a try only in place of one that may have been good once.
-                if retried || !refused.may_be_outdated {
-                    return Err(Error::Unauthorized.into());
-                }
-                retried = true;
+            refusals += u32::from(proof.is_some());
+            if refusals > 1 {
+                return Err(Error::Unauthorized.into());
             }
-            proof = Some(self.auth.answer(&self.http, endpoint, name, &answer.headers).await?);
+            let (http, headers) = (&self.http, &answer.headers);
+            let next = self.auth.answer(http, endpoint, name, headers, proof.as_ref()).await?;
+            proof = Some(next);
         }
     }
 

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
 use moka::{future::Cache, ops::compute::Op, policy::EvictionPolicy};
-use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
@@ -15,36 +14,33 @@ use super::{
     headers,
     health::Endpoint,
     retry::Failure,
+    token::{Grant, Kin, Service, secret},
 };
-use crate::{
-    clock::Clock,
-    oci::{RegistryName, RepositoryName},
-};
+use crate::{clock::Clock, oci::RepositoryName};
 
 /// What a token service may answer at most.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
-/// Longest token taken: servers refuse heads that are longer.
-const TOKEN_MAX_BYTES: usize = 64 * 1024;
 /// All tokens of one registry together.
 const TOKENS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Repositories of one registry whose challenge is remembered.
-const CHALLENGES: u64 = 4096;
-/// A token lives at least this long, whatever it says ("Token Response Fields", `expires_in`).
-const SHORTEST_LIFE: Duration = Duration::from_secs(60);
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+const CHALLENGES: u64 = 1024;
 /// A token is not used in its last seconds: it may expire on its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// The account at one registry, and what it has been given.
 pub(super) struct Auth {
-    registry: RegistryName,
+    kin: Kin,
     credentials: Option<Credentials>,
-    /// Hosts besides the registry's own that may see the credentials.
-    realms: Vec<String>,
     clock: Clock,
     /// What an endpoint, by its base address, wants to see for a repository.
     challenges: Cache<(Url, RepositoryName), Challenge>,
     tokens: Cache<Arc<Service>, Token>,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    good_until: Instant,
 }
 
 /// How an endpoint wants to be convinced.
@@ -54,44 +50,32 @@ enum Challenge {
     Bearer(Arc<Service>),
 }
 
-/// A token service, and the scope to ask it for; the account is this registry's one account.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Service {
-    realm: Url,
-    name: Option<String>,
-    scope: String,
-    /// Whether the realm may see the credentials.
-    is_own: bool,
-}
-
-#[derive(Clone)]
-struct Token {
-    header: HeaderValue,
-    good_until: Instant,
-}
-
 /// What to send as `Authorization`.
 pub(super) struct Proof {
     pub(super) header: HeaderValue,
     /// The service that gave the token; `None` for Basic.
     service: Option<Arc<Service>>,
-    /// Whether another proof could be better: this one was remembered.
-    pub(super) may_be_outdated: bool,
+    /// Whether this was remembered: a newer one may be taken where this is not.
+    may_be_outdated: bool,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<serde_json::Value>,
+impl Proof {
+    /// Whether no better answer to `challenge` can be had than this.
+    fn is_all_that(&self, challenge: &Challenge) -> bool {
+        let same = match (challenge, &self.service) {
+            (Challenge::Basic, None) => true,
+            (Challenge::Bearer(asked), Some(had)) => asked == had,
+            _ => false,
+        };
+        same && !self.may_be_outdated
+    }
 }
 
 impl Auth {
     pub(super) fn new(config: &Config, clock: &Clock) -> Self {
         Self {
-            registry: config.registry.clone(),
+            kin: Kin { registry: config.registry.clone(), realms: config.realms.clone() },
             credentials: config.credentials.clone(),
-            realms: config.realms.clone(),
             clock: clock.clone(),
             challenges: Cache::builder()
                 .max_capacity(CHALLENGES)
@@ -100,7 +84,7 @@ impl Auth {
             tokens: Cache::builder()
                 .max_capacity(TOKENS_MAX_BYTES)
                 .weigher(|service: &Arc<Service>, token: &Token| {
-                    let bytes = token.header.len() + service.scope.len() + 512;
+                    let bytes = token.header.len() + service.len();
                     u32::try_from(bytes).unwrap_or(u32::MAX)
                 })
                 .eviction_policy(EvictionPolicy::lru())
@@ -125,7 +109,8 @@ impl Auth {
         }
     }
 
-    /// The proof that the 401 with these `headers` asks for.
+    /// The proof that the 401 with these `headers` asks for. It came in spite of the proof `refused`, if any,
+    /// which is not sent again.
     ///
     /// # Errors
     /// `Unauthorized` when there is no way to satisfy it; otherwise what the token service came to.
@@ -135,19 +120,18 @@ impl Auth {
         endpoint: &Endpoint,
         name: &RepositoryName,
         headers: &HeaderMap,
+        refused: Option<&Proof>,
     ) -> Result<Proof, Failure> {
+        if let Some(Proof { service: Some(service), header, .. }) = refused {
+            self.forget(service, |token| token.header == *header).await;
+        }
         let challenge = self.challenge(endpoint, name, headers)?;
+        if refused.is_some_and(|refused| refused.is_all_that(&challenge)) {
+            return Err(Error::Unauthorized.into());
+        }
         let key = (endpoint.base().clone(), name.clone());
         self.challenges.insert(key, challenge.clone()).await;
         self.proof(http, challenge).await
-    }
-
-    /// `endpoint` did not take `proof`: it is not sent again.
-    pub(super) async fn refused(&self, endpoint: &Endpoint, name: &RepositoryName, proof: &Proof) {
-        match &proof.service {
-            Some(service) => self.forget(service, |token| token.header == proof.header).await,
-            None => self.challenges.invalidate(&(endpoint.base().clone(), name.clone())).await,
-        }
     }
 
     /// The best of the challenges in `headers`: a token rather than the password.
@@ -162,7 +146,7 @@ impl Auth {
             let Ok(value) = value.to_str() else { continue };
             for challenge in http_auth::parse_challenges(value).unwrap_or_default() {
                 if challenge.scheme.eq_ignore_ascii_case("bearer") {
-                    let service = self.service(endpoint, name, &challenge)?;
+                    let service = Service::named(&challenge, endpoint.base(), name, &self.kin)?;
                     return Ok(Challenge::Bearer(Arc::new(service)));
                 }
                 if challenge.scheme.eq_ignore_ascii_case("basic") && self.credentials.is_some() {
@@ -171,34 +155,6 @@ impl Auth {
             }
         }
         basic
-    }
-
-    fn service(
-        &self,
-        endpoint: &Endpoint,
-        name: &RepositoryName,
-        challenge: &http_auth::ChallengeRef<'_>,
-    ) -> Result<Service, Error> {
-        let param = |wanted: &str| {
-            let found = challenge.params.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-            found.map(|(_, value)| value.to_unescaped()).filter(|value| !value.is_empty())
-        };
-        let realm = param("realm").and_then(|realm| Url::parse(&realm).ok());
-        let realm = realm.ok_or_else(|| Error::protocol("a challenge without a realm"))?;
-        let scheme_ok = match realm.scheme() {
-            "https" => true,
-            "http" => endpoint.base().scheme() == "http",
-            _ => false,
-        };
-        if !scheme_ok || !realm.username().is_empty() || realm.password().is_some() {
-            return Err(Error::protocol("a token service at an address that is not https"));
-        }
-        Ok(Service {
-            is_own: may_see_credentials(&realm, endpoint.base(), &self.registry, &self.realms),
-            scope: param("scope").unwrap_or_else(|| format!("repository:{name}:pull")),
-            name: param("service"),
-            realm,
-        })
     }
 
     async fn proof(&self, http: &Http, challenge: Challenge) -> Result<Proof, Failure> {
@@ -243,11 +199,11 @@ impl Auth {
     /// Asks the token service.
     async fn token(&self, http: &Http, service: &Service) -> Result<Token, Failure> {
         let asked_at = self.clock.now();
-        let authorization = if service.is_own { self.basic() } else { None };
-        if !service.is_own && self.credentials.is_some() {
+        let authorization = if service.is_kin { self.basic() } else { None };
+        if !service.is_kin && self.credentials.is_some() {
             let realm = service.realm.host_str().unwrap_or_default();
             tracing::warn!(
-                registry = %self.registry,
+                registry = %self.kin.registry,
                 realm,
                 "the token service is on another domain and is asked without credentials; \
                  if it is the registry's, add it to `realms` of its [[upstream]]"
@@ -265,147 +221,15 @@ impl Auth {
         headers::refuse_encoded(&answer.headers)?;
         let document = answer.body.whole(ANSWER_MAX_BYTES).await?;
         // The parser's message could quote the token.
-        let answer: Answer = serde_json::from_slice(&document)
+        let grant: Grant = serde_json::from_slice(&document)
             .map_err(|_| Error::protocol("the token service's answer is not JSON with a token"))?;
-        let good_until = asked_at + answer.life() - MARGIN;
-        let header = answer.bearer().ok_or_else(|| Error::protocol("no usable token"))?;
+        let good_until = asked_at + grant.life() - MARGIN;
+        let header = grant.bearer().ok_or_else(|| Error::protocol("no usable token"))?;
         Ok(Token { header, good_until })
     }
 
     fn basic(&self) -> Option<HeaderValue> {
         let Credentials { username, password } = self.credentials.as_ref()?;
         secret(&http_auth::basic::encode_credentials(username, password.expose()))
-    }
-}
-
-impl Service {
-    /// Where to ask for the token.
-    fn url(&self) -> Url {
-        let mut url = self.realm.clone();
-        url.set_fragment(None);
-        let mut query = url.query_pairs_mut();
-        if let Some(name) = &self.name {
-            query.append_pair("service", name);
-        }
-        for scope in self.scope.split_ascii_whitespace() {
-            query.append_pair("scope", scope);
-        }
-        drop(query);
-        url
-    }
-}
-
-impl Answer {
-    fn bearer(&self) -> Option<HeaderValue> {
-        let token = [&self.token, &self.access_token].into_iter().flatten();
-        let token = token.map(|token| token.trim()).find(|token| !token.is_empty())?;
-        (token.len() <= TOKEN_MAX_BYTES).then(|| secret(&format!("Bearer {token}")))?
-    }
-
-    fn life(&self) -> Duration {
-        let seconds = self.expires_in.as_ref().and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-        Duration::try_from_secs_f64(seconds)
-            .unwrap_or(if seconds > 0.0 { LONGEST_LIFE } else { SHORTEST_LIFE })
-            .clamp(SHORTEST_LIFE, LONGEST_LIFE)
-    }
-}
-
-/// Whether the token service at `realm` belongs to the registry: it is on the endpoint's host, on the registry's
-/// host or a host under it, or on a host that the operator named.
-fn may_see_credentials(
-    realm: &Url,
-    endpoint: &Url,
-    registry: &RegistryName,
-    realms: &[String],
-) -> bool {
-    let Some(host) = realm.host_str() else { return false };
-    let registry = registry.as_str();
-    let registry = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    endpoint.host_str() == Some(host)
-        || host == registry
-        || host.strip_suffix(registry).is_some_and(|sub| sub.ends_with('.'))
-        || realms.iter().any(|named| named.eq_ignore_ascii_case(host))
-}
-
-/// A header value that `Debug` does not show.
-fn secret(value: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(text: &str) -> Url {
-        text.parse().expect("an address")
-    }
-
-    #[test]
-    fn credentials_go_to_the_registrys_own_token_service_only() {
-        let hub = RegistryName::docker_hub();
-        let endpoint = url("https://registry-1.docker.io");
-        let listed = ["Auth.Example".to_owned()];
-        let to_hub = |realm| may_see_credentials(&url(realm), &endpoint, &hub, &listed);
-        for own in [
-            "https://auth.docker.io/token",
-            "https://registry-1.docker.io/token",
-            "https://docker.io/token",
-            "https://auth.example/token",
-        ] {
-            assert!(to_hub(own), "{own}");
-        }
-        for foreign in [
-            "https://auth.docker.io.evil.example/token",
-            "https://evildocker.io/token",
-            "https://evil.example/auth.docker.io",
-            "https://docker.io@evil.example/token",
-            "https://sub.auth.example/token",
-            "https://io/token",
-        ] {
-            assert!(!to_hub(foreign), "{foreign}");
-        }
-        let local: RegistryName = "registry.lan:5000".parse().expect("a registry");
-        let endpoint = url("http://10.0.0.1:5000");
-        assert!(may_see_credentials(&url("https://auth.registry.lan/"), &endpoint, &local, &[]));
-        assert!(may_see_credentials(&url("http://10.0.0.1:6000/"), &endpoint, &local, &[]));
-        assert!(!may_see_credentials(&url("http://10.0.0.2:5000/"), &endpoint, &local, &[]));
-    }
-
-    #[test]
-    fn asks_for_each_scope_and_keeps_the_realms_own_query() {
-        let service = Service {
-            realm: url("https://auth.example/token?tenant=a#x"),
-            name: Some("registry & co".to_owned()),
-            scope: "repository:a/b:pull repository:c:pull".to_owned(),
-            is_own: true,
-        };
-        assert_eq!(
-            service.url().as_str(),
-            "https://auth.example/token?tenant=a&service=registry+%26+co\
-             &scope=repository%3Aa%2Fb%3Apull&scope=repository%3Ac%3Apull"
-        );
-    }
-
-    #[test]
-    fn a_token_lives_between_a_minute_and_a_day() {
-        for (expires_in, want) in [
-            ("null", 60),
-            ("300", 300),
-            ("5", 60),
-            ("-5", 60),
-            ("\"300\"", 60),
-            ("1e300", 24 * 3600),
-            ("18446744073709551615", 24 * 3600),
-        ] {
-            let json = format!(r#"{{"access_token":"t","token":"","expires_in":{expires_in}}}"#);
-            let answer: Answer = serde_json::from_str(&json).expect("well-formed");
-            assert_eq!(answer.life(), Duration::from_secs(want), "{expires_in}");
-            let bearer = answer.bearer().expect("a token");
-            assert_eq!((bearer.as_bytes(), bearer.is_sensitive()), (&b"Bearer t"[..], true));
-        }
-        let bad = Answer { token: Some("a\nb".into()), access_token: None, expires_in: None };
-        assert!(bad.bearer().is_none());
     }
 }

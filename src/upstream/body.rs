@@ -10,6 +10,7 @@ use super::{Error, client::Traffic, health::Endpoint};
 
 /// A body of an answer that nobody wants is read up to here, to keep the connection.
 const WORTH_DISCARDING: u64 = 64 * 1024;
+const WORTH_WAITING: Duration = Duration::from_secs(1);
 
 /// The body of one answer. Every byte of it is counted as received.
 pub(super) struct Body {
@@ -66,15 +67,18 @@ impl Body {
 
     /// Reads the body to its end if that is cheaper than a new connection.
     pub(super) async fn discard(mut self) {
-        let mut left = WORTH_DISCARDING;
-        if self.incoming.size_hint().lower() > left {
+        if self.incoming.size_hint().lower() > WORTH_DISCARDING {
             return;
         }
-        self.idle = self.idle.min(Duration::from_secs(1));
-        while let Ok(Some(piece)) = self.piece().await {
-            let Some(rest) = left.checked_sub(piece.len() as u64) else { return };
-            left = rest;
-        }
+        let to_the_end = async {
+            let mut left = WORTH_DISCARDING;
+            while let Ok(Some(piece)) = self.piece().await {
+                let Some(rest) = left.checked_sub(piece.len() as u64) else { return };
+                left = rest;
+            }
+        };
+        // Neither outcome matters: a body that is not at its end takes its connection with it.
+        let _ = tokio::time::timeout(WORTH_WAITING, to_the_end).await;
     }
 }
 
@@ -110,7 +114,7 @@ impl BlobBody {
     }
 
     /// The next bytes; the first of them all is at the offset that was asked for. `None`: the body ended as
-    /// announced. After an end or an error, the same again.
+    /// announced. After an end or an error, the same again. A future that is dropped loses no byte.
     ///
     /// # Errors
     /// `Unavailable` when no byte came for too long, or the body ended early; `Protocol` when it is longer or

@@ -17,6 +17,7 @@ mod retry;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -198,9 +199,14 @@ impl Upstreams {
 impl Upstream {
     fn new(config: Config, metrics: &Metrics, clock: &Clock) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
-        let usable = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let usable = |url: &Url| {
+            // An account in an address would be written to the log with it.
+            let no_account = url.username().is_empty() && url.password().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && no_account
+        };
         if config.endpoints.is_empty() || !config.endpoints.iter().all(usable) {
-            let reason = "endpoints are http or https addresses, at least one".to_owned();
+            let reason = "endpoints are http or https addresses without a user name, at least one"
+                .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
         let http = Http::new(&config, metrics, clock)
