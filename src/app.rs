@@ -45,7 +45,9 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket cannot be bound.
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another with {with}")]
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses it, or choose another with {with}"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -4,4 +4,5 @@
 
 mod fake_hub;
 mod fake_hub_faults;
+mod one_pull;
 mod support;

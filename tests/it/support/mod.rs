@@ -10,6 +10,7 @@ mod log;
 mod reply;
 mod serve;
 mod store;
+mod wharf;
 mod wire;
 
 use std::time::Duration;
@@ -18,8 +19,9 @@ pub(crate) use certs::TestCa;
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
-pub(crate) use images::noise;
+pub(crate) use images::{PushedImage, noise};
 pub(crate) use log::Seen;
+pub(crate) use wharf::Wharf;
 
 /// Runs `future` to its end.
 ///

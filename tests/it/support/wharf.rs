@@ -1,0 +1,160 @@
+//! A whole wharf in this process, on ports and in a directory of its own.
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharf::{
+    app::App,
+    clock::Clock,
+    config::Config,
+    metrics::Metrics,
+    oci::RegistryName,
+    pull::Pull,
+    upstream::{self, Patience},
+};
+
+use super::{FakeHub, Host, client, deadline};
+
+/// A running wharf; [`Wharf::stop`] ends it as SIGTERM does.
+pub(crate) struct Wharf {
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    pub(crate) pull: Pull,
+    config: Config,
+    dir: Arc<TempDir>,
+    shutdown: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+/// Waits short enough for tests of waits, and long enough for a busy machine.
+pub(crate) const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    first_byte: Duration::from_secs(5),
+    idle: Duration::from_secs(5),
+    attempts: 2,
+};
+
+/// Docker Hub, played by `hub`.
+pub(crate) fn docker_hub(hub: &FakeHub) -> upstream::Config {
+    upstream(RegistryName::docker_hub(), &[&hub.url(Host::Registry)])
+}
+
+/// A registry at these endpoints.
+pub(crate) fn upstream(registry: RegistryName, endpoints: &[&str]) -> upstream::Config {
+    upstream::Config {
+        registry,
+        endpoints: endpoints.iter().map(|url| url.parse().expect("an address")).collect(),
+        credentials: None,
+        ca_pem: Vec::new(),
+        realms: Vec::new(),
+        patience: PATIENCE,
+    }
+}
+
+impl Wharf {
+    /// A wharf with an empty cache in front of `hub` as Docker Hub.
+    pub(crate) async fn start(hub: &FakeHub) -> Self {
+        Self::start_with(hub, |_| ()).await
+    }
+
+    /// The same, with the configuration changed.
+    pub(crate) async fn start_with(hub: &FakeHub, change: impl FnOnce(&mut Config)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let mut config = Config::default();
+        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        config.admin = Some("127.0.0.1:0".parse().expect("an address"));
+        config.store.dir = dir.path().join("cache");
+        config.server.drain = Duration::from_secs(5);
+        config.pull.revalidate_timeout = Duration::from_millis(500);
+        config.upstreams = vec![docker_hub(hub)];
+        change(&mut config);
+        Self::run(config, dir).await
+    }
+
+    /// Stops, and starts again on the same directory with new ports.
+    pub(crate) async fn restart(self) -> Self {
+        let (config, dir) = (self.config.clone(), Arc::clone(&self.dir));
+        self.stop().await;
+        Self::run(config, dir).await
+    }
+
+    /// Stops, lets `meanwhile` work on the cache directory, and starts again.
+    pub(crate) async fn restart_after(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let (config, dir) = (self.config.clone(), Arc::clone(&self.dir));
+        self.stop().await;
+        meanwhile(&config.store.dir);
+        Self::run(config, dir).await
+    }
+
+    /// Stops, and waits until all is closed.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        let running = self.running.take().expect("stopped once");
+        deadline("wharf to stop", running).await.expect("wharf does not panic");
+    }
+
+    /// The cache directory.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.config.store.dir
+    }
+
+    /// `GET` of a path at the registry address.
+    pub(crate) async fn get(&self, path: &str) -> client::Answer {
+        client::get(self.addr, path, &[]).await
+    }
+
+    /// `HEAD` of a path at the registry address.
+    pub(crate) async fn head(&self, path: &str) -> client::Answer {
+        client::head(self.addr, path, &[]).await
+    }
+
+    /// The value of one metric, written as it stands in the text format, labels included; 0 if it is not there.
+    pub(crate) fn metric(&self, line_start: &str) -> f64 {
+        let (text, _) = self.metrics.render();
+        let text = String::from_utf8(text).expect("the text format is UTF-8");
+        let value = text.lines().find_map(|line| line.strip_prefix(line_start)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until no download and no question is open.
+    pub(crate) async fn quiet(&self) {
+        deadline("wharf to be quiet", async {
+            while self.pull.open() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// The names of the files in `wharf/partial`, sorted.
+    pub(crate) fn partials(&self) -> Vec<String> {
+        let entries =
+            std::fs::read_dir(self.cache().join("wharf/partial")).expect("the directory is there");
+        let names = entries
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    async fn run(config: Config, dir: Arc<TempDir>) -> Self {
+        let app = App::bind(config.clone()).await.expect("wharf starts");
+        let shutdown = CancellationToken::new();
+        let (addr, admin) = (app.registry_addrs()[0], app.admin_addr().expect("an admin address"));
+        let (clock, metrics, pull) =
+            (app.clock().clone(), app.metrics().clone(), app.pull().clone());
+        let running = Some(tokio::spawn(app.run(shutdown.clone())));
+        Self { addr, admin, clock, metrics, pull, config, dir, shutdown, running }
+    }
+}
+
+impl Drop for Wharf {
+    /// A test that fails half-way ends its wharf too.
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
