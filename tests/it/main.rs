@@ -4,5 +4,6 @@
 
 mod fake_hub;
 mod fake_hub_faults;
+mod freshness;
 mod one_pull;
 mod support;
