@@ -156,6 +156,8 @@ impl Pull {
         want: Want,
     ) -> Result<(Resolved, bool), Error> {
         let pull = &self.0;
+        // A kept tag is confirmed by `HEAD`, whatever is wanted: all who wait share it.
+        let want = if pull.store.tag(repository, tag).is_some() { Want::Descriptor } else { want };
         let check = Arc::clone(pull).check_tag(repository.clone(), tag.clone(), want);
         let key = (repository.clone(), tag.clone(), want);
         let (resolved, asked) = pull.tag_checks.get(key, &pull.tasks, check).await?;

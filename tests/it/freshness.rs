@@ -330,3 +330,40 @@ async fn head_and_get_say_the_same_whatever_is_kept() {
     wharf.quiet().await;
     wharf.stop().await;
 }
+
+#[tokio::test]
+async fn past_it_one_head_answers_all_who_wait() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.revalidate_timeout = Duration::from_secs(30);
+    })
+    .await;
+    wharf.get(TAG).await;
+    wharf.clock.advance(TTL);
+    hub.clear_log();
+    let gate = Gate::after(0);
+    hub.fault(On::Manifests, Fault::Hold(gate.clone()));
+    let clients = (0..50).map(|n| {
+        let method = if n % 2 == 0 { "GET" } else { "HEAD" };
+        client::request(method, wharf.addr, TAG, &[])
+    });
+    let let_them_go = async {
+        let all = async {
+            while wharf.metric("wharf_open_connections") < 50.0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline("50 clients", all).await;
+        gate.halted(1).await;
+        gate.open();
+    };
+    let (answers, ()) = tokio::join!(join_all(clients), let_them_go);
+    for answer in answers {
+        assert!(names(&answer, &image.index));
+        assert_eq!(answer.cache(), "hit");
+    }
+    assert_eq!((hub.manifest_gets(), hub.manifest_heads()), (0, 1));
+    wharf.quiet().await;
+    wharf.stop().await;
+}
