@@ -93,9 +93,15 @@ impl Freshness {
         }
     }
 
-    /// The tags that waited for a manifest; they wait no more.
+    /// The tags that waited for a manifest, without those that were confirmed to mean another one since; they
+    /// wait no more.
     pub(super) fn waited_for(&self, repository: &Repository, manifest: &Digest) -> BTreeSet<Tag> {
         let waited = self.waiting.remove(&(repository.clone(), *manifest));
-        waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone)
+        let mut tags = waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone);
+        tags.retain(|tag| {
+            let latest = self.confirmed.get(&(repository.clone(), tag.clone()));
+            latest.is_none_or(|(latest, _)| latest.digest == *manifest)
+        });
+        tags
     }
 }

@@ -367,3 +367,24 @@ async fn past_it_one_head_answers_all_who_wait() {
     wharf.quiet().await;
     wharf.stop().await;
 }
+
+#[tokio::test]
+async fn an_old_head_does_not_turn_a_tag_back() {
+    let mut hub = FakeHub::start().await;
+    let old = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+    let wharf = Wharf::start(&hub).await;
+    assert!(names(&wharf.head(TAG).await, &old.index));
+    let new = hub.push_image(REPO, "new", &[ARM64], &[10]);
+    hub.move_tag(REPO, "latest", new.index.digest);
+    wharf.clock.advance(TTL);
+    assert!(names(&wharf.get(TAG).await, &new.index));
+    // The first client goes on with the digest that it was told.
+    assert!(names(&wharf.get(&by_digest(&old.index.digest)).await, &old.index));
+    hub.stop().await;
+    wharf.clock.advance(TTL);
+    assert!(names(&wharf.get(TAG).await, &new.index));
+    let wharf = wharf.restart().await;
+    assert!(names(&wharf.get(TAG).await, &new.index));
+    wharf.quiet().await;
+    wharf.stop().await;
+}
