@@ -8,7 +8,7 @@ use super::{Error, Inner, Outcome, Pull, freshness::Kind};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
     store,
-    upstream::{FetchedManifest, Upstream, Urgency},
+    upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
 
 /// What the client asked for.
@@ -218,23 +218,42 @@ impl Inner {
             self.freshness.confirm(&repository, &tag, &descriptor);
             return Ok(Resolved { descriptor, how: How::Confirmed });
         }
-        let Some(size) = head.size else {
-            self.freshness.wait_for(&repository, &head.digest, &tag);
-            let fetched =
-                Arc::clone(&self).fetch_by_digest(repository.clone(), head.digest).await?;
-            let descriptor = fetched.descriptor.clone();
-            return Ok(Resolved { descriptor, how: How::Fetched(fetched) });
-        };
-        let descriptor = Descriptor { media_type: head.media_type, digest: head.digest, size };
-        if self.kept_manifest(&repository, &head.digest).await.is_some() {
-            if let Err(error) = self.store.keep_tag(&repository, &tag, &descriptor).await {
-                self.not_kept(&error);
-            }
-        } else {
-            self.freshness.wait_for(&repository, &head.digest, &tag);
+        self.take_up(&repository, &tag, head).await
+    }
+
+    /// The registry says by `HEAD` that a tag means something new here.
+    async fn take_up(
+        self: &Arc<Self>,
+        repository: &Repository,
+        tag: &Tag,
+        head: ManifestHead,
+    ) -> Result<Resolved, Error> {
+        let ManifestHead { digest, media_type, size } = head;
+        let told = size.map(|size| Descriptor { media_type, digest, size });
+        if let Some(descriptor) = &told {
+            // Before the look below: a fetch that ends meanwhile finds the tag waiting, or is found.
+            self.freshness.confirm(repository, tag, descriptor);
+            self.freshness.wait_for(repository, &digest, tag);
         }
-        self.freshness.confirm(&repository, &tag, &descriptor);
-        Ok(Resolved { descriptor, how: How::Confirmed })
+        let kept = self.kept_manifest(repository, &digest).await;
+        let resolved = match (kept, told) {
+            (Some(bytes), _) => {
+                let descriptor = self.kept_descriptor(repository, &digest, &bytes)?;
+                Resolved { descriptor, how: How::Confirmed }
+            }
+            (None, Some(descriptor)) => return Ok(Resolved { descriptor, how: How::Confirmed }),
+            // Without a length there is nothing to answer with: the document itself tells.
+            (None, None) => {
+                let fetched = Arc::clone(self).fetch_by_digest(repository.clone(), digest).await?;
+                Resolved { descriptor: fetched.descriptor.clone(), how: How::Fetched(fetched) }
+            }
+        };
+        if !matches!(&resolved.how, How::Fetched(fetched) if !fetched.kept) {
+            let kept = self.store.keep_tag(repository, tag, &resolved.descriptor).await;
+            kept.unwrap_or_else(|error| self.not_kept(&error));
+        }
+        self.freshness.confirm(repository, tag, &resolved.descriptor);
+        Ok(resolved)
     }
 
     async fn fetch_by_tag(

@@ -388,3 +388,29 @@ async fn an_old_head_does_not_turn_a_tag_back() {
     wharf.quiet().await;
     wharf.stop().await;
 }
+
+#[tokio::test]
+async fn a_head_that_does_not_tell_the_length_is_as_good() {
+    let mut hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+    let other = hub.push_image(REPO, "other", &[ARM64], &[10]);
+    let wharf = Wharf::start(&hub).await;
+    hub.fault(On::ManifestHeads, Fault::NoLength);
+    let head = wharf.head(TAG).await;
+    assert!(names(&head, &image.index));
+    assert_eq!(head.header("content-length"), Some(&*image.index.bytes.len().to_string()));
+    hub.clear_log();
+    assert!(names(&wharf.get(TAG).await, &image.index));
+    assert!(names(&wharf.head(TAG).await, &image.index));
+    assert_eq!(hub.count(|_| true), 0, "the tag is fresh: {:?}", hub.log());
+    // And to a manifest that is kept already.
+    wharf.get(&by_digest(&other.index.digest)).await;
+    hub.move_tag(REPO, "latest", other.index.digest);
+    wharf.clock.advance(TTL);
+    assert!(names(&wharf.get(TAG).await, &other.index));
+    hub.stop().await;
+    let wharf = wharf.restart().await;
+    assert!(names(&wharf.get(TAG).await, &other.index));
+    wharf.quiet().await;
+    wharf.stop().await;
+}
