@@ -102,6 +102,8 @@ impl Pull {
         };
         let descriptor = resolved.descriptor;
         if let Some(bytes) = pull.kept_manifest(repository, &descriptor.digest).await {
+            // A `HEAD` may have told another length or type than the document came with.
+            let descriptor = pull.kept_descriptor(repository, &descriptor.digest, &bytes)?;
             return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for });
         }
         if want == Want::Descriptor && stale_for.is_none() {

@@ -137,6 +137,7 @@ async fn what_is_asked_for_by_digest_is_asked_for_once() {
     for path in &paths {
         assert_eq!(wharf.get(path).await.cache(), "miss", "{path}");
     }
+    wharf.quiet().await;
     hub.clear_log();
     wharf.clock.advance(Duration::from_secs(30 * 24 * 3600));
     for path in &paths {
@@ -413,4 +414,21 @@ async fn a_head_that_does_not_tell_the_length_is_as_good() {
     assert!(names(&wharf.get(TAG).await, &other.index));
     wharf.quiet().await;
     wharf.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_tells_a_wrong_length_spoils_no_body() {
+    for off in [-7, 7] {
+        let hub = FakeHub::start().await;
+        let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+        let wharf = Wharf::start(&hub).await;
+        hub.fault(On::ManifestHeads, Fault::WrongLength(off));
+        assert!(names(&wharf.head(TAG).await, &image.index));
+        wharf.get(&by_digest(&image.index.digest)).await;
+        let (head, get) = (wharf.head(TAG).await, wharf.get(TAG).await);
+        assert_eq!(get.bytes(), &image.index.bytes, "{off}");
+        assert_eq!(facts(&head), facts(&get), "{off}");
+        wharf.quiet().await;
+        wharf.stop().await;
+    }
 }
