@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{Error, Inner, Outcome, Pull, freshness::Kind};
 use crate::{
@@ -191,36 +192,30 @@ impl Inner {
         let kept = self.store.tag(&repository, &tag);
         let reference = Reference::Tag(tag.clone());
         if kept.is_none() && want == Want::Content {
-            return self.fetch_by_tag(&upstream, &repository, &tag).await;
+            return self.fetch_by_tag(&upstream, &repository, &tag, Urgency::Must).await;
         }
-        let urgency = match &kept {
-            Some(_) if self.config.serve_stale => Urgency::Fallback(self.config.revalidate_timeout),
-            _ => Urgency::Must,
-        };
-        let head = upstream.manifest_head(&repository.name, &reference, urgency).await;
-        let head = match head {
-            Ok(head) => head,
-            Err(error) if error.is_outage() => {
-                if kept.is_some() && self.config.serve_stale {
-                    return self.stale(&repository, &tag).ok_or_else(|| Error::of_manifest(error));
+        let (begun, urgency) = (Instant::now(), self.urgency(kept.is_some()));
+        let checked = match upstream.manifest_head(&repository.name, &reference, urgency).await {
+            Ok(head) => match kept.filter(|(kept, _)| kept.digest == head.digest) {
+                Some((descriptor, _)) => {
+                    self.freshness.confirm(&repository, &tag, &descriptor);
+                    Ok(Resolved { descriptor, how: How::Confirmed })
                 }
-                if matches!(error, crate::upstream::Error::Protocol { .. }) {
-                    // A registry without a usable HEAD: the document itself tells.
-                    return self.fetch_by_tag(&upstream, &repository, &tag).await;
-                }
-                return Err(Error::of_manifest(error));
+                None => self.take_up(&repository, &tag, head).await,
+            },
+            // A registry without a usable HEAD: the document itself tells.
+            Err(crate::upstream::Error::Protocol { .. }) => {
+                let urgency = urgency.after(begun.elapsed());
+                self.fetch_by_tag(&upstream, &repository, &tag, urgency).await
             }
-            Err(error) => {
-                let error = Error::of_manifest(error);
-                self.freshness.remember_unknown(&repository, Kind::Manifest, &reference, &error);
-                return Err(error);
-            }
+            Err(error) => self.answered(&repository, &reference, Err(error)),
         };
-        if let Some((descriptor, _)) = kept.filter(|(kept, _)| kept.digest == head.digest) {
-            self.freshness.confirm(&repository, &tag, &descriptor);
-            return Ok(Resolved { descriptor, how: How::Confirmed });
+        match checked {
+            Err(error) if error.is_outage() && self.config.serve_stale => {
+                self.stale(&repository, &tag).ok_or(error)
+            }
+            checked => checked,
         }
-        self.take_up(&repository, &tag, head).await
     }
 
     /// The registry says by `HEAD` that a tag means something new here.
@@ -263,9 +258,10 @@ impl Inner {
         upstream: &Upstream,
         repository: &Repository,
         tag: &Tag,
+        urgency: Urgency,
     ) -> Result<Resolved, Error> {
         let reference = Reference::Tag(tag.clone());
-        let fetched = upstream.manifest(&repository.name, &reference, Urgency::Must).await;
+        let fetched = upstream.manifest(&repository.name, &reference, urgency).await;
         let fetched = self.answered(repository, &reference, fetched)?;
         let digest = Digest::sha256(&fetched.bytes);
         let fetched = self.keep(repository, digest, fetched, Some(tag)).await?;

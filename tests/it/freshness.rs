@@ -432,3 +432,28 @@ async fn a_head_that_tells_a_wrong_length_spoils_no_body() {
         wharf.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_registry_whose_head_is_of_no_use_is_asked_by_get() {
+    for fault in [Fault::NoDigestHeader, Fault::status(405), Fault::status(400)] {
+        let hub = FakeHub::start().await;
+        let old = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+        let wharf = Wharf::start(&hub).await;
+        let text = format!("{fault:?}");
+        hub.fault(On::ManifestHeads, fault);
+        assert!(names(&wharf.head(TAG).await, &old.index), "{text}");
+        wharf.clock.advance(TTL);
+        let confirmed = wharf.get(TAG).await;
+        assert!(names(&confirmed, &old.index), "{text}");
+        assert_ne!(confirmed.cache(), "stale", "{text}");
+        let new = hub.push_image(REPO, "new", &[ARM64], &[10]);
+        hub.move_tag(REPO, "latest", new.index.digest);
+        wharf.clock.advance(TTL);
+        assert!(names(&wharf.head(TAG).await, &new.index), "{text}");
+        hub.clear_log();
+        assert!(names(&wharf.get(TAG).await, &new.index), "{text}");
+        assert_eq!(hub.count(|_| true), 0, "{text}");
+        wharf.quiet().await;
+        wharf.stop().await;
+    }
+}
