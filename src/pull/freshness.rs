@@ -60,6 +60,11 @@ impl Freshness {
         self.confirmed.insert((repository.clone(), tag.clone()), value);
     }
 
+    /// What the registry said of the tag is of no use: it is to be asked again.
+    pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
+        self.confirmed.invalidate(&(repository.clone(), tag.clone()));
+    }
+
     /// How asking for a name failed a moment ago.
     pub(super) fn unknown(
         &self,

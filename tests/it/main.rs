@@ -6,4 +6,5 @@ mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
 mod one_pull;
+mod stale;
 mod support;
