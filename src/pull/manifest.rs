@@ -98,7 +98,7 @@ impl Pull {
             Err(error) if error.is_outage() => {
                 // The tag may be confirmed and its new manifest refused: the next client does not try that at
                 // once, but asks for the tag again, when the endpoint has rested.
-                pull.freshness.forget(repository, tag);
+                pull.freshness.forget_unless(repository, tag, &stand_in.descriptor.digest);
                 Ok(stand_in)
             }
             asked => asked,
@@ -372,8 +372,11 @@ impl Inner {
         }
         let (descriptor, at) = self.store.tag(repository, tag)?;
         let kept = self.kept_answer(repository, &descriptor.digest).await?;
-        let for_ = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
-        Some(ManifestAnswer { outcome: Outcome::Stale, stale_for: Some(for_), ..kept })
+        // What is written down is when the tag began to mean this; later confirmations are in memory.
+        let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
+        let since_confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
+        let stale_for = Some(since_confirmed.unwrap_or(since_kept));
+        Some(ManifestAnswer { outcome: Outcome::Stale, stale_for, ..kept })
     }
 
     pub(super) fn read_failed(&self, error: &store::Error) {
