@@ -96,8 +96,7 @@ impl Pull {
         let asked = timeout(pull.config.revalidate_timeout, ask).await;
         match asked.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".to_owned()))) {
             Err(error) if error.is_outage() => {
-                // The tag may be confirmed and its new manifest refused: the next client does not try that at
-                // once, but asks for the tag again, when the endpoint has rested.
+                // Its new manifest may be refused: the next client asks for the tag, when the endpoint has rested.
                 pull.freshness.forget_unless(repository, tag, &stand_in.descriptor.digest);
                 Ok(stand_in)
             }
@@ -150,8 +149,7 @@ impl Pull {
         if let Some(answer) = pull.kept_answer(repository, digest).await {
             return Ok(answer);
         }
-        let name = Reference::Digest(*digest);
-        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &(*digest).into()) {
             return Err(error);
         }
         if want == Want::Content {
@@ -374,9 +372,9 @@ impl Inner {
         let kept = self.kept_answer(repository, &descriptor.digest).await?;
         // What is written down is when the tag began to mean this; later confirmations are in memory.
         let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
-        let since_confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
-        let stale_for = Some(since_confirmed.unwrap_or(since_kept));
-        Some(ManifestAnswer { outcome: Outcome::Stale, stale_for, ..kept })
+        let confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
+        let (outcome, stale_for) = (Outcome::Stale, Some(confirmed.unwrap_or(since_kept)));
+        Some(ManifestAnswer { outcome, stale_for, ..kept })
     }
 
     pub(super) fn read_failed(&self, error: &store::Error) {
