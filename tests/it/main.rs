@@ -5,6 +5,7 @@
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
+mod lists;
 mod one_pull;
 mod stale;
 mod support;
