@@ -262,3 +262,43 @@ async fn referrers_are_never_an_error() {
     wharf.quiet().await;
     wharf.stop().await;
 }
+
+#[tokio::test]
+async fn referrers_are_the_registrys_and_outlive_it() {
+    let mut hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
+    let (index, entries) = referrers();
+    hub.referrers(REPO, image.index.digest, Some(index.clone()));
+    let path = format!("/v2/{REPO}/referrers/{}", image.index.digest);
+    let wharf = Wharf::start(&hub).await;
+    let fresh = wharf.get(&path).await;
+    assert_eq!((fresh.status.as_u16(), fresh.cache(), fresh.bytes()), (200, "miss", &index));
+    assert_eq!(fresh.header("content-type"), Some(media_type::OCI_INDEX));
+    assert_eq!(fresh.header("oci-filters-applied"), None);
+    let sbom = format!("{path}?artifactType=application%2Fvnd.example.sbom");
+    let check_filters = async |wharf: &Wharf| {
+        for (query, expected) in [
+            (sbom.clone(), json!([entries[0]])),
+            (format!("{path}?artifactType=text/x.sig&ns=docker.io"), json!([entries[1]])),
+            (format!("{path}?artifactType=none"), json!([])),
+        ] {
+            let filtered = wharf.get(&query).await;
+            assert_eq!(filtered.json()["manifests"], expected, "{query}");
+            assert_eq!(filtered.header("oci-filters-applied"), Some("artifactType"), "{query}");
+            let length = filtered.bytes().len().to_string();
+            assert_eq!(filtered.header("content-length"), Some(&*length), "{query}");
+        }
+    };
+    check_filters(&wharf).await;
+    hub.stop().await;
+    let mut wharf = wharf;
+    for _ in 0..2 {
+        let kept = wharf.get(&path).await;
+        assert_eq!((kept.status.as_u16(), kept.cache(), kept.bytes()), (200, "stale", &index));
+        assert!(kept.header("warning").is_some_and(|text| text.starts_with("299 ")));
+        check_filters(&wharf).await;
+        wharf = wharf.restart().await;
+    }
+    wharf.quiet().await;
+    wharf.stop().await;
+}
