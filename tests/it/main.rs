@@ -7,5 +7,6 @@ mod fake_hub_faults;
 mod freshness;
 mod lists;
 mod one_pull;
+mod registries;
 mod stale;
 mod support;
