@@ -6,6 +6,7 @@ mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
 mod lists;
+mod metrics;
 mod one_pull;
 mod registries;
 mod stale;
