@@ -19,7 +19,7 @@ use crate::oci::{Descriptor, Repository};
 /// Facts that wait for the recorder; more make their senders wait.
 const QUEUE: usize = 256;
 
-/// A journal longer than this is folded into `index.json`.
+/// A journal longer than this is folded into `index.json`; any is when wharf stops.
 const FOLD_BYTES: u64 = 1024 * 1024;
 
 /// Facts to write down together, and what follows from them.
@@ -44,7 +44,8 @@ pub(super) fn start(
     layout: &Arc<Layout>,
 ) -> Result<(Index, mpsc::Sender<Entry>, thread::JoinHandle<()>), Error> {
     let mut recorder = Recorder::open(Arc::clone(layout))?;
-    if recorder.journal.len() > FOLD_BYTES {
+    // Without index.json the directory is no image layout.
+    if recorder.journal.len() > FOLD_BYTES || !layout.index_json().exists() {
         recorder.fold_or_say_why_not();
     }
     let index = recorder.index.clone();
@@ -92,6 +93,9 @@ impl Recorder {
             if self.journal.len() > FOLD_BYTES {
                 self.fold_or_say_why_not();
             }
+        }
+        if self.journal.len() > 0 {
+            self.fold_or_say_why_not();
         }
         self.index.flush();
     }

@@ -5,6 +5,7 @@
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
+mod index_is_disposable;
 mod lists;
 mod metrics;
 mod one_pull;
