@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use serde_json::{Value, json};
 use wharf::{
     app::App,
-    oci::{Descriptor, Digest, media_type},
+    clock::Clock,
+    oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type},
+    store::{self, Store},
 };
 
 use crate::support::{Blob, FakeHub, Fault, Gate, On, Wharf, client, noise};
@@ -181,6 +183,54 @@ fn hit_tables(dir: &Path, part: usize) {
     let from = used * part / PARTS;
     bytes[from..used.min(from + 50)].iter_mut().for_each(|byte| *byte ^= 0x55);
     fs::write(path, bytes).expect("writable");
+}
+
+/// Tables of more than one segment: of those sled reads most pages only when they are asked for.
+#[tokio::test]
+async fn no_page_of_large_look_up_tables_is_trusted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = store::Config { dir: dir.path().join("cache") };
+    let open = || Store::open(&config, &Clock::system()).expect("the store opens");
+    let store = open();
+    let tags: Vec<Tag> = (0..20).map(|n| format!("{n:0>128}").parse().expect("a tag")).collect();
+    let mut images = Vec::new();
+    for n in 0..100 {
+        let name = format!("docker.io/{}/{n}", "a".repeat(200));
+        let repository: Repository = name.parse().expect("a repository");
+        let bytes = noise(&name, 100);
+        let manifest = Descriptor {
+            media_type: "application/vnd.example.manifest.v1+json".parse().expect("a media type"),
+            digest: Digest::sha256(&bytes),
+            size: 100,
+        };
+        let kept = store.keep_manifest(&repository, &manifest, &Manifest::Opaque, &bytes, &tags);
+        kept.await.expect("kept");
+        images.push((repository, manifest));
+    }
+    let folded = entries(&config.dir);
+    assert!(folded > 1000, "the journal of over 1 MiB was folded while in use: {folded}");
+    store.close().await;
+    drop(store);
+    for part in 0..PARTS {
+        hit_tables(&config.dir, part);
+        let store = open();
+        for (repository, manifest) in &images {
+            assert_eq!(store.link(repository, &manifest.digest).as_ref(), Some(manifest), "{part}");
+            for tag in &tags {
+                let known = store.tag(repository, tag).map(|(known, _)| known);
+                assert_eq!(known.as_ref(), Some(manifest), "{part}");
+            }
+        }
+        store.close().await;
+    }
+    assert_eq!(entries(&config.dir), 2000);
+}
+
+/// How many images `index.json` lists.
+fn entries(dir: &Path) -> usize {
+    let json = fs::read(dir.join("index.json")).expect("index.json is always there");
+    let index: Value = serde_json::from_slice(&json).expect("JSON");
+    index["manifests"].as_array().expect("a list").len()
 }
 
 #[tokio::test]
