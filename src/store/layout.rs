@@ -172,6 +172,6 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
 
 /// Makes a rename or a removal in the directory of `path` durable.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(parent)?.sync_all()
 }

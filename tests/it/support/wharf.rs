@@ -64,9 +64,8 @@ impl Wharf {
     /// The same, with the configuration changed.
     pub(crate) async fn start_with(hub: &FakeHub, change: impl FnOnce(&mut Config)) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let mut config = Config::default();
-        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        config.admin = Some("127.0.0.1:0".parse().expect("an address"));
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let mut config = Config { listen: vec![any], admin: Some(any), ..Config::default() };
         config.store.dir = dir.path().join("cache");
         config.server.drain = Duration::from_secs(5);
         config.pull.revalidate_timeout = Duration::from_millis(500);
