@@ -46,7 +46,7 @@ impl Index {
 
     /// Drops every record, to be made again from the files.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.db.clear().map_err(Error::index)
+        self.db.clear().map_err(failed)
     }
 
     /// Takes in `facts`, and `links`: for each repository, what it may show. All or nothing, with
@@ -80,7 +80,7 @@ impl Index {
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
-        self.db.apply_batch(batch).map_err(Error::index)
+        self.db.apply_batch(batch).map_err(failed)
     }
 
     /// What the repository may show under `digest`, with the type and length that it named.
@@ -173,17 +173,21 @@ fn try_open(path: &Path) -> Option<sled::Db> {
 }
 
 fn open_anew(path: &Path) -> Result<sled::Db, Error> {
-    let failed = |source: std::io::Error| Error::Open {
+    let kept = |source: std::io::Error| Error::Open {
         what: "be cleared",
         dir: path.into(),
         source: source.into(),
     };
     if path.is_dir() {
-        fs::remove_dir_all(path).map_err(failed)?;
+        fs::remove_dir_all(path).map_err(kept)?;
     } else if path.exists() {
-        fs::remove_file(path).map_err(failed)?;
+        fs::remove_file(path).map_err(kept)?;
     }
-    sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES).open().map_err(Error::index)
+    sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES).open().map_err(failed)
+}
+
+fn failed(error: sled::Error) -> Error {
+    Error::Index(error.to_string())
 }
 
 fn key(table: u8, repository: &Repository, rest: &[u8]) -> Vec<u8> {

@@ -93,7 +93,7 @@ pub enum Error {
     },
     /// The look-up tables failed.
     #[error("the look-up tables failed: {0}")]
-    Index(Arc<sled::Error>),
+    Index(String),
     /// The directory cannot be used.
     #[error(
         "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"
@@ -407,10 +407,6 @@ impl Error {
 
     fn write(source: io::Error) -> Self {
         Self::Write(Arc::new(source))
-    }
-
-    fn index(source: sled::Error) -> Self {
-        Self::Index(Arc::new(source))
     }
 
     fn join(error: tokio::task::JoinError) -> Self {
