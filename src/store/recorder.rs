@@ -20,7 +20,7 @@ use crate::oci::{Descriptor, Repository};
 const QUEUE: usize = 256;
 
 /// A journal longer than this is folded into `index.json`.
-const FOLD_BYTES: u64 = 1024 * 1024;
+pub(super) const FOLD_BYTES: u64 = 1024 * 1024;
 
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
@@ -36,15 +36,17 @@ struct Recorder {
     index: Index,
     journal: Journal,
     generation: u64,
+    fold_bytes: u64,
 }
 
 /// Brings the look-up tables up to date with the files and starts the thread, which ends when every
-/// sender of the returned channel is gone.
+/// sender of the returned channel is gone. A journal beyond `fold_bytes` is folded into `index.json`.
 pub(super) fn start(
     layout: &Arc<Layout>,
+    fold_bytes: u64,
 ) -> Result<(Index, mpsc::Sender<Entry>, thread::JoinHandle<()>), Error> {
-    let mut recorder = Recorder::open(Arc::clone(layout))?;
-    if recorder.journal.len() > FOLD_BYTES {
+    let mut recorder = Recorder::open(Arc::clone(layout), fold_bytes)?;
+    if recorder.journal.len() > fold_bytes {
         recorder.fold_or_say_why_not();
     }
     let index = recorder.index.clone();
@@ -57,7 +59,7 @@ pub(super) fn start(
 }
 
 impl Recorder {
-    fn open(layout: Arc<Layout>) -> Result<Self, Error> {
+    fn open(layout: Arc<Layout>, fold_bytes: u64) -> Result<Self, Error> {
         let (index, position) = Index::open(&layout.sled())?;
         let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
         let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
@@ -76,7 +78,7 @@ impl Recorder {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
         }
-        Ok(Self { layout, index, journal, generation })
+        Ok(Self { layout, index, journal, generation, fold_bytes })
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -89,7 +91,7 @@ impl Recorder {
                 // Whoever asked may have gone; the fact stays written.
                 let _ = entry.done.send(recorded.clone());
             }
-            if self.journal.len() > FOLD_BYTES {
+            if self.journal.len() > self.fold_bytes {
                 self.fold_or_say_why_not();
             }
         }
