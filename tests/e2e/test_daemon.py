@@ -33,7 +33,10 @@ def test_one_log_line_per_request(site):
     lines = requests(wharf)
     same([line["reference"] for line in lines], [reference for reference, _, _ in asked], "references in the log")
     same([line["bytes"] for line in lines], sizes, "bytes in the log")
-    same([line["outcome"] for line in lines][:4], ["miss", "hit", "miss", "hit"], "outcomes in the log")
+    # The bytes reach a client before they are synced to the disk and the download is over: who comes in between joins
+    # the download.
+    outcomes = ["hit" if line["outcome"] == "coalesced" else line["outcome"] for line in lines]
+    same(outcomes, ["miss", "hit", "miss", "hit", "client_error"], "outcomes in the log")
     for line in lines:
         same(line["repository"], "docker.io/library/single", "the repository in the log")
         expect(line["client"].startswith("127.0.0.1:"), f"no client: {line}")
