@@ -66,14 +66,18 @@ impl Inner {
     }
 
     async fn try_download(
-        &self,
+        self: &Arc<Self>,
         lead: &Lead,
         repository: &Repository,
         size: Option<u64>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
         if let Some(blob) = self.kept_blob(digest, size).await {
-            // Kept by a download that ended between the request's look and its turn.
+            // Kept by a download that ended between the request's look and its turn; if that was another
+            // repository's, it says nothing of this one's permission.
+            if self.store.link(repository, digest).is_none() {
+                Arc::clone(self).confirm_blob(repository.clone(), *digest).await?;
+            }
             lead.publish(blob.size(), Phase::Done { file: blob.file().clone() });
             return Ok(());
         }
