@@ -4,5 +4,6 @@
 
 mod fake_hub;
 mod fake_hub_faults;
+mod one_download;
 mod one_pull;
 mod support;
