@@ -96,7 +96,9 @@ impl Inner {
         match self.fill(lead, &upstream, repository, partial, size).await {
             Filled::Whole(partial) => self.verify(lead, partial, repository).await,
             Filled::GivenUp { partial, error } => {
-                if partial.written() == 0 || !matches!(error, upstream::Error::Unavailable { .. }) {
+                // Nobody's refusal makes bytes wrong, and the next to ask may not be refused.
+                let wrong = matches!(error, upstream::Error::Protocol { .. });
+                if wrong || partial.written() == 0 {
                     partial.discard().await;
                 }
                 Err(Error::of_blob(error))
