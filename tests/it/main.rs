@@ -2,6 +2,7 @@
 //!
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
+mod broken_uplink;
 mod fake_hub;
 mod fake_hub_faults;
 mod one_download;
