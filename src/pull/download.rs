@@ -314,9 +314,10 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// How much of `written` bytes may be handed out before the digest is verified: never the whole.
+/// How much of `written` bytes may be handed out before the digest is verified: never the whole, and where
+/// the length is unknown, any byte may be the last.
 fn held_back(written: u64, total: Option<u64>) -> u64 {
-    total.map_or(written, |total| written.min(total.saturating_sub(1)))
+    written.min(total.unwrap_or(written).saturating_sub(1))
 }
 
 /// Counts a download's end, also when its task is dropped.
