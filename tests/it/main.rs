@@ -5,6 +5,7 @@
 mod broken_uplink;
 mod fake_hub;
 mod fake_hub_faults;
+mod never_wrong;
 mod one_download;
 mod one_pull;
 mod support;
