@@ -5,7 +5,8 @@
 //! follows there is applied again at start-up.
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
-//! `r` referrers lists, `p` the position.
+//! `m` manifests that were taken into a repository, with links to all they name, `r` referrers lists,
+//! `p` the position.
 
 use std::{
     fs,
@@ -62,6 +63,9 @@ impl Index {
             batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
         }
         for fact in facts {
+            if let Fact::Manifest { repository, manifest } = fact {
+                batch.insert(key(b'm', repository, manifest.digest.as_bytes()), b"");
+            }
             match fact {
                 Fact::Blob { repository, blob: shown }
                 | Fact::Manifest { repository, manifest: shown } => {
@@ -92,6 +96,11 @@ impl Index {
             digest: *digest,
             size: u64::from_le_bytes(size.try_into().ok()?),
         })
+    }
+
+    /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
+    pub(super) fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.read(&key(b'm', repository, digest.as_bytes())).is_some()
     }
 
     /// What a tag means and when (seconds since 1970) that was confirmed.

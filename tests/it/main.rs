@@ -9,5 +9,6 @@ mod freshness;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod shared;
 mod stale;
 mod support;
