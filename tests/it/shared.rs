@@ -1,6 +1,9 @@
-//! What repositories share (bug class: an image that is kept, and cannot be pulled).
+//! What repositories share, and what a client may make wharf write down (bug classes: an image that is kept and
+//! cannot be pulled; a disk that fills with the answers to questions nobody asked before).
 
-use crate::support::{FakeHub, Wharf, blob_path};
+use wharf::oci::{Digest, media_type};
+
+use crate::support::{FakeHub, Fault, On, Wharf, blob_path};
 
 const REPO: &str = "library/busybox";
 const OTHER: &str = "mirror/busybox";
@@ -28,5 +31,26 @@ async fn an_image_that_two_repositories_hold_is_whole_in_both_without_an_upstrea
     for path in [by_digest(OTHER), blob_path(OTHER, &layer)] {
         assert_eq!(wharf.get(&path).await.header("wharf-cache"), Some("hit"), "{path}");
     }
+    wharf.stop().await;
+}
+
+#[tokio::test]
+async fn referrers_of_what_is_not_kept_are_not_kept_either() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "latest", &[("linux", "arm64", None)], &[10]);
+    let empty = serde_json::json!({ "schemaVersion": 2, "manifests": [] }).to_string();
+    let kind = ("content-type", media_type::OCI_INDEX.to_owned());
+    hub.fault(On::Path("/referrers/"), Fault::Status(200, vec![kind], empty.into()));
+    let wharf = Wharf::start(&hub).await;
+    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/latest")).await.status, 200);
+    let invented = (0..20u8).map(|n| Digest::sha256(&[n]));
+    for subject in invented.chain([image.index.digest]) {
+        assert_eq!(wharf.get(&format!("/v2/{REPO}/referrers/{subject}")).await.status, 200);
+    }
+    let wharf = wharf.restart().await;
+    let index = std::fs::read_to_string(wharf.cache().join("index.json")).expect("written");
+    let of = format!("io.wharf.referrers-of\":\"docker.io/{REPO}@");
+    assert_eq!(index.matches(&of).count(), 1, "{index}");
+    assert!(index.contains(&format!("{of}{}", image.index.digest)), "{index}");
     wharf.stop().await;
 }
