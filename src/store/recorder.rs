@@ -3,7 +3,7 @@
 //! A fact goes to the journal, is synced, and only then reaches the look-up tables and whoever waits: so a tag that
 //! was answered is a tag that survives. Facts that arrive together are synced together.
 
-use std::{fs, io, sync::Arc, thread};
+use std::{fs, io, path::PathBuf, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +40,8 @@ struct Recorder {
     fold_bytes: u64,
     /// Bytes of the journal that a fold put there: facts that have no place in `index.json`.
     carried: u64,
+    /// Where the next look-up tables are made, should those in use fail; theirs is the other place.
+    spare: PathBuf,
 }
 
 /// Brings the look-up tables up to date with the files and starts the thread, which ends when every
@@ -65,6 +67,10 @@ pub(super) fn start(
 impl Recorder {
     fn open(layout: Arc<Layout>, fold_bytes: u64) -> Result<Self, Error> {
         let (index, position) = Index::open(&layout.sled())?;
+        let spare = layout.spare_sled();
+        if spare.exists() {
+            fs::remove_dir_all(&spare).map_err(Error::write)?;
+        }
         let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
         let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
         let generation = generation.map_or_else(newest, Ok).map_err(Error::write)?;
@@ -82,7 +88,7 @@ impl Recorder {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
         }
-        Ok(Self { layout, index, journal, generation, fold_bytes, carried: 0 })
+        Ok(Self { layout, index, journal, generation, fold_bytes, carried: 0, spare })
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -103,7 +109,9 @@ impl Recorder {
             // Whoever reads the directory of a stopped wharf as an OCI layout finds everything in it.
             self.fold_or_say_why_not();
         }
-        self.index.flush();
+        if let Err(error) = self.index.flush() {
+            tracing::warn!(%error, "the look-up tables will be remade at the next start");
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -113,7 +121,27 @@ impl Recorder {
 
     fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
         self.journal.append(facts).map_err(Error::write)?;
-        self.index.apply(facts, links, Some(self.position()))
+        let applied = self.index.apply(facts, links, Some(self.position()));
+        applied.or_else(|error| {
+            tracing::error!(%error, "the look-up tables failed, and are made anew");
+            self.remake()
+        })
+    }
+
+    /// Makes the look-up tables anew from the files, in another place: sled takes nothing more after its first
+    /// failed write (a full disk), but what it knows is still read until the new ones are whole.
+    fn remake(&mut self) -> Result<(), Error> {
+        let (mut facts, _) = catalog::read(&self.layout).map_err(Error::write)?;
+        let current = self.layout.journal(self.generation);
+        let (_, newer) = Journal::open(&current, 0).map_err(Error::write)?;
+        newer.into_iter().for_each(|fact| facts.apply(fact));
+        let fresh = Index::anew(&self.spare)?;
+        rebuild(&self.layout, &fresh, facts, self.position())?;
+        fresh.flush()?;
+        self.index.replace(&fresh);
+        let first = self.layout.sled();
+        self.spare = if self.spare == first { self.layout.spare_sled() } else { first };
+        Ok(())
     }
 
     const fn position(&self) -> Position {
@@ -202,4 +230,33 @@ fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
         fs::remove_file(layout.journal(other))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Digest, RegistryName, media_type};
+
+    #[test]
+    fn tables_that_failed_are_made_anew_as_often_as_it_takes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = Arc::new(Layout::open(dir.path()).expect("a new directory"));
+        let mut recorder = Recorder::open(layout, FOLD_BYTES).expect("a new store");
+        let index = recorder.index.clone();
+        let repository = Repository::new(RegistryName::docker_hub(), "alpine").expect("a name");
+        let blob = |n: u8| Descriptor {
+            media_type: media_type::OCTET_STREAM.parse().expect("a media type"),
+            digest: Digest::sha256(&[n]),
+            size: 1,
+        };
+        for n in 0..4 {
+            let fact = Fact::Blob { repository: repository.clone(), blob: blob(n) };
+            recorder.record(&[fact], &[]).expect("recorded");
+            recorder.index.clear().expect("cleared");
+            recorder.remake().expect("remade");
+            for n in 0..=n {
+                assert_eq!(index.link(&repository, &blob(n).digest), Some(blob(n)));
+            }
+        }
+    }
 }
