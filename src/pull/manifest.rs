@@ -137,7 +137,9 @@ impl Pull {
         if want == Want::Descriptor && !has_stand_in {
             return Ok(ManifestAnswer::new(descriptor, None, Outcome::Miss));
         }
-        self.fetch(repository, &descriptor.digest).await
+        let fetched = self.fetch(repository, &descriptor.digest).await;
+        // What the tag was said to mean cannot be had: the next client asks anew, it may have moved meanwhile.
+        fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 
     async fn by_digest(

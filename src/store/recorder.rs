@@ -3,9 +3,19 @@
 //! A fact goes to the journal, is synced, and only then reaches the look-up tables and whoever waits: so a tag that
 //! was answered is a tag that survives. Facts that arrive together are synced together.
 
-use std::{fs, io, path::PathBuf, sync::Arc, thread};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Error, catalog,
@@ -23,6 +33,9 @@ const QUEUE: usize = 256;
 /// written a constant number of times over, however many images come to be kept.
 pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
+/// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
+const REMAKE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
     pub(super) facts: Vec<Fact>,
@@ -38,8 +51,11 @@ struct Recorder {
     journal: Journal,
     generation: u64,
     fold_bytes: u64,
-    /// Bytes of the journal that a fold put there: facts that have no place in `index.json`.
+    /// Bytes of the journal that there is no point in folding: facts that a fold put there because they have no
+    /// place in `index.json`, and those before a fold that failed.
     carried: u64,
+    /// When the tables may be made anew once more, after that failed.
+    remake_after: Instant,
     /// Where the next look-up tables are made, should those in use fail; theirs is the other place.
     spare: PathBuf,
 }
@@ -88,7 +104,16 @@ impl Recorder {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
         }
-        Ok(Self { layout, index, journal, generation, fold_bytes, carried: 0, spare })
+        Ok(Self {
+            layout,
+            index,
+            journal,
+            generation,
+            fold_bytes,
+            carried: 0,
+            remake_after: Instant::now(),
+            spare,
+        })
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -121,10 +146,16 @@ impl Recorder {
 
     fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
         self.journal.append(facts).map_err(Error::write)?;
-        let applied = self.index.apply(facts, links, Some(self.position()));
+        let position = Some(self.position());
+        // sled has reports of panics; one must not end this thread.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.index.apply(facts, links, position)));
+        let applied = applied.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
         applied.or_else(|error| {
+            if Instant::now() < self.remake_after {
+                return Err(error);
+            }
             tracing::error!(%error, "the look-up tables failed, and are made anew");
-            self.remake()
+            self.remake().inspect_err(|_| self.remake_after = Instant::now() + REMAKE_PAUSE)
         })
     }
 
@@ -151,6 +182,7 @@ impl Recorder {
     fn fold_or_say_why_not(&mut self) {
         if let Err(error) = self.fold() {
             tracing::warn!(%error, "the journal could not be folded into index.json; it grows on");
+            self.carried = self.journal.len();
         }
     }
 
@@ -174,7 +206,12 @@ impl Recorder {
         });
         journal.append(&blobs.collect::<Vec<_>>())?;
         sync_parent(&path)?;
-        catalog::write(&self.layout, &facts, next)?;
+        if let Err(error) = catalog::write(&self.layout, &facts, next) {
+            // It may have failed behind the rename: the journal that goes on is the one that is named.
+            if !matches!(catalog::read(&self.layout), Ok((_, Some(named))) if named == next) {
+                return Err(error);
+            }
+        }
         self.carried = journal.len();
         (self.journal, self.generation) = (journal, next);
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {

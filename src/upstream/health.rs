@@ -61,6 +61,12 @@ impl Endpoint {
         self.rests() && self.health().is_silent
     }
 
+    /// Whether the last request here had no answer, however long ago that was.
+    pub(super) fn is_down(&self) -> bool {
+        let health = self.health();
+        health.failures > 0 && health.is_silent
+    }
+
     /// A request here was not answered.
     pub(super) fn failed(&self, error: &Error) {
         self.rest(error, true);

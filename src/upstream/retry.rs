@@ -56,6 +56,8 @@ where
             }
             (patience, 0)
         }
+        // The first question of an outage has found out by patience; the next ones need not.
+        Urgency::Must if endpoints.iter().all(|endpoint| endpoint.is_down()) => (PATIENCE, 0),
         Urgency::Must => (PATIENCE, attempts.saturating_sub(1)),
     };
     asked.extend(resting);
