@@ -166,8 +166,10 @@ impl Inner {
             if partial.written() >= before + PROGRESS_BYTES {
                 pauses = self::pauses();
             }
-            let objects = matches!(error, upstream::Error::Protocol { .. });
-            let wrong = objects && answered;
+            // An error page says nothing of the bytes; an answer that does not go with them does, and so does 416.
+            let beyond = error == upstream::Error::BeyondEnd;
+            let objects = beyond || matches!(error, upstream::Error::Protocol { .. });
+            let wrong = objects && (answered || beyond);
             if !lead.has_published() {
                 // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
                 // are bytes of an earlier run, these may be what the registry objects to.
