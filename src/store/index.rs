@@ -83,7 +83,11 @@ impl Index {
     ) -> Result<(), Error> {
         let mut batch = sled::Batch::default();
         for (repository, descriptor) in links {
-            batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+            // What the registry said of a manifest when it sent it stays, whatever a list says of it later.
+            let known = self.link(repository, &descriptor.digest);
+            if known.is_none_or(|known| !known.media_type.names_a_manifest()) {
+                batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+            }
         }
         for fact in facts {
             if let Fact::Manifest { repository, manifest } = fact {
