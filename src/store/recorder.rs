@@ -169,7 +169,9 @@ fn links(layout: &Layout, facts: &[Fact]) -> Vec<(Repository, Descriptor)> {
 }
 
 fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> Result<(), Error> {
-    tracing::info!(tags = facts.tags.len(), "making the look-up tables from the files");
+    if facts != Facts::default() {
+        tracing::info!(tags = facts.tags.len(), "making the look-up tables from the files");
+    }
     catalog::expand(layout, &mut facts);
     index.clear()?;
     // In this order, a manifest's own word on its type wins over what lists say of it.

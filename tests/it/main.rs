@@ -5,7 +5,9 @@
 mod broken_uplink;
 mod fake_hub;
 mod fake_hub_faults;
+mod freshness;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod stale;
 mod support;

@@ -21,9 +21,9 @@ pub(crate) use certs::TestCa;
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
-pub(crate) use images::{PushedImage, noise};
+pub(crate) use images::{Blob, PushedImage, noise};
 pub(crate) use log::Seen;
-pub(crate) use wharf::Wharf;
+pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.
 ///
