@@ -11,6 +11,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use super::{Error, facts::Fact};
@@ -28,10 +29,11 @@ pub(super) struct Position {
     pub(super) offset: u64,
 }
 
-/// The look-up tables.
+/// The look-up tables. Clones are the same ones.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    db: sled::Db,
+    /// Written only by [`Index::give_way_to`].
+    db: Arc<RwLock<sled::Db>>,
 }
 
 impl Index {
@@ -39,14 +41,24 @@ impl Index {
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Position>), Error> {
         if let Some(db) = try_open(path) {
             let position = db.get(POSITION).ok().flatten().and_then(|bytes| read_position(&bytes));
-            return Ok((Self { db }, position));
+            return Ok((Self::of(db), position));
         }
-        Ok((Self { db: open_anew(path)? }, None))
+        Ok((Self::anew(path)?, None))
+    }
+
+    /// Empty tables in the place of those at `path`, which may be in use: they stay readable.
+    pub(super) fn anew(path: &Path) -> Result<Self, Error> {
+        open_anew(path).map(Self::of)
+    }
+
+    /// From now on, this and its clones are the tables that `other` is.
+    pub(super) fn give_way_to(&self, other: &Self) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = other.db();
     }
 
     /// Drops every record, to be made again from the files.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.db.clear().map_err(failed)
+        self.db().clear().map_err(failed)
     }
 
     /// Takes in `facts`, and `links`: for each repository, what it may show. All or nothing, with
@@ -80,7 +92,7 @@ impl Index {
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
-        self.db.apply_batch(batch).map_err(failed)
+        self.db().apply_batch(batch).map_err(failed)
     }
 
     /// What the repository may show under `digest`, with the type and length that it named.
@@ -103,7 +115,7 @@ impl Index {
     /// The tags of a repository, in order.
     pub(super) fn tags(&self, repository: &Repository) -> Vec<Tag> {
         let prefix = key(b't', repository, b"");
-        let keys = self.db.scan_prefix(&prefix).keys().filter_map(Result::ok);
+        let keys = self.db().scan_prefix(&prefix).keys().filter_map(Result::ok);
         keys.filter_map(|key| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok())
             .collect()
     }
@@ -115,7 +127,7 @@ impl Index {
         let mut from =
             last.map_or_else(|| b"t".to_vec(), |last| format!("t{last}\x01").into_bytes());
         while found.len() < n {
-            let Some(Ok((key, _))) = self.db.range(from..b"u".to_vec()).next() else { break };
+            let Some(Ok((key, _))) = self.db().range(from..b"u".to_vec()).next() else { break };
             let name = key[1..].split(|&b| b == 0).next().unwrap_or_default();
             let Ok(name) = std::str::from_utf8(name) else { break };
             from = format!("t{name}\x01").into_bytes();
@@ -126,7 +138,7 @@ impl Index {
 
     /// How many tags are kept.
     pub(super) fn tag_count(&self) -> u64 {
-        self.db.scan_prefix(b"t").count() as u64
+        self.db().scan_prefix(b"t").count() as u64
     }
 
     /// The kept list of what refers to `subject`.
@@ -140,14 +152,22 @@ impl Index {
 
     /// Hands everything to the disk; blocks.
     pub(super) fn flush(&self) {
-        if let Err(error) = self.db.flush() {
+        if let Err(error) = self.db().flush() {
             tracing::warn!(%error, "the look-up tables could not be flushed; they will be remade");
         }
     }
 
+    fn of(db: sled::Db) -> Self {
+        Self { db: Arc::new(RwLock::new(db)) }
+    }
+
+    fn db(&self) -> sled::Db {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A record; one that cannot be read counts as missing, since the files can give it back.
     fn read(&self, key: &[u8]) -> Option<sled::IVec> {
-        self.db.get(key).unwrap_or_else(|error| {
+        self.db().get(key).unwrap_or_else(|error| {
             tracing::warn!(%error, "a look-up failed; delete wharf/index.sled to have it remade");
             None
         })

@@ -113,7 +113,28 @@ impl Recorder {
 
     fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
         self.journal.append(facts).map_err(Error::write)?;
-        self.index.apply(facts, links, Some(self.position()))
+        let Err(error) = self.index.apply(facts, links, Some(self.position())) else {
+            return Ok(());
+        };
+        // sled takes nothing more once a write has failed, also when the disk is well again.
+        tracing::warn!(%error, "the look-up tables take no writes; they are remade from the files");
+        self.remake_index()
+    }
+
+    fn remake_index(&self) -> Result<(), Error> {
+        let facts = self.facts().map_err(Error::write)?;
+        let fresh = Index::anew(&self.layout.sled())?;
+        rebuild(&self.layout, &fresh, facts, self.position())?;
+        self.index.give_way_to(&fresh);
+        Ok(())
+    }
+
+    /// All that the files say.
+    fn facts(&self) -> io::Result<Facts> {
+        let (mut facts, _) = catalog::read(&self.layout)?;
+        let (_, newer) = Journal::open(&self.layout.journal(self.generation), 0)?;
+        newer.into_iter().for_each(|fact| facts.apply(fact));
+        Ok(facts)
     }
 
     const fn position(&self) -> Position {
@@ -130,10 +151,8 @@ impl Recorder {
     ///
     /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
     fn fold(&mut self) -> io::Result<()> {
-        let (mut facts, _) = catalog::read(&self.layout)?;
+        let facts = self.facts()?;
         let old = self.layout.journal(self.generation);
-        let (_, newer) = Journal::open(&old, 0)?;
-        newer.into_iter().for_each(|fact| facts.apply(fact));
         let next = self.generation + 1;
         let path = self.layout.journal(next);
         if path.exists() {
