@@ -3,6 +3,7 @@
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
 mod broken_uplink;
+mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
