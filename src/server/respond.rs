@@ -133,6 +133,11 @@ pub(super) fn manifest(
 pub(super) fn blob(answer: BlobAnswer, digest: &Digest, request: &HeaderMap) -> Answer {
     let mut answered = Answer::cached(answer.outcome);
     blob_headers(&mut answered, digest);
+    // A condition goes before a range (RFC 9110 §13.2.2).
+    let mut answered = unless_known(answered, digest, request);
+    if answered.status == StatusCode::NOT_MODIFIED {
+        return answered;
+    }
     let Some(size) = answer.size else {
         answered.content = Content::blob(answer.read(None), None);
         return answered;
@@ -158,7 +163,7 @@ pub(super) fn blob(answer: BlobAnswer, digest: &Digest, request: &HeaderMap) -> 
     let length = range.as_ref().map_or(size, |range| range.end - range.start);
     answered.headers.insert(CONTENT_LENGTH, length.into());
     answered.content = Content::blob(answer.read(range), Some(length));
-    unless_known(answered, digest, request)
+    answered
 }
 
 /// end-2, `HEAD`.
@@ -324,7 +329,6 @@ fn unless_known(mut answered: Answer, digest: &Digest, request: &HeaderMap) -> A
         answered.status = StatusCode::NOT_MODIFIED;
         answered.content = Content::Empty;
         answered.headers.remove(CONTENT_LENGTH);
-        answered.headers.remove(CONTENT_RANGE);
     }
     answered
 }
