@@ -10,5 +10,6 @@ mod freshness;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod ranges;
 mod stale;
 mod support;
