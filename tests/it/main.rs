@@ -7,6 +7,7 @@ mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
+mod memory;
 mod never_wrong;
 mod one_download;
 mod one_pull;
