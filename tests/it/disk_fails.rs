@@ -211,6 +211,22 @@ async fn readers_go_on_past_a_disk_that_fills_under_a_download() {
 }
 
 #[tokio::test]
+async fn a_wrong_byte_that_the_disk_took_is_found_by_those_who_go_on_without_it() {
+    let hub = FakeHub::start().await;
+    let (_, layer, [manifest, path]) = push(&hub, "latest", 8 * MIB);
+    let wharf = Program::start(&hub).await;
+    client::get(wharf.addr, &manifest, &[]).await;
+    wharf.limit_files(Some(2 << 20));
+    hub.fault(On::Blob(layer.digest), Fault::FlipByte(1 << 20));
+    let answer = client::get(wharf.addr, &path, &[]).await;
+    assert!(answer.cut().len() < 8 * MIB);
+    assert_eq!(wharf.metric(RELAY_FAILURES).await, 1.0);
+    hub.clear_faults();
+    client::get(wharf.addr, &path, &[]).await.expect(&layer.bytes);
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_disk_without_room_for_one_byte_costs_nothing_but_the_keeping() {
     let mut hub = FakeHub::start().await;
     let images = ["kept", "first", "second"].map(|tag| push(&hub, tag, 100_000));
