@@ -88,7 +88,7 @@ impl Inner {
         let partial = match self.store.begin(digest, repository, size).await {
             Ok(partial) => partial,
             Err(error) => {
-                self.not_kept(&error);
+                self.disk_failed(&error);
                 let hasher = Hasher::new(digest.algorithm());
                 lead.publish(0, Phase::Detached { total: size, file: None, hasher });
                 return Ok(());
@@ -157,7 +157,7 @@ impl Inner {
                         Pumped::Ended => unavailable("the body ended early"),
                         Pumped::Broken(error) => error,
                         Pumped::Disk(error) => {
-                            self.not_kept(&error);
+                            self.disk_failed(&error);
                             return Filled::Stopped { partial, total };
                         }
                     }
@@ -178,8 +178,8 @@ impl Inner {
                 }
                 let restarted;
                 (partial, restarted) = partial.restart().await;
-                if let Err(error) = self.store.noted(restarted) {
-                    self.not_kept(&error);
+                if let Err(error) = restarted {
+                    self.disk_failed(&error);
                     return Filled::Stopped { partial, total };
                 }
             }
@@ -221,7 +221,7 @@ impl Inner {
             };
             let result;
             (partial, result) = appended;
-            if let Err(error) = self.store.noted(result) {
+            if let Err(error) = result {
                 return (partial, Pumped::Disk(error));
             }
             lead.publish_more(held_back(partial.written(), total));
@@ -247,17 +247,21 @@ impl Inner {
             return Err(Error::Unavailable("it sent a blob of another digest".to_owned()));
         };
         lead.publish(size, Phase::Done { file });
-        match self.store.noted(verified.commit().await) {
-            Ok(_) => self.metrics.cache_grew(size),
-            Err(error) => {
-                self.not_kept(&error);
-                return Ok(());
-            }
+        if let Err(error) = verified.commit().await {
+            self.disk_failed(&error);
+            return Ok(());
         }
+        self.store.blob_kept();
+        self.metrics.cache_grew(size);
         if self.store.link(repository, digest).is_none() {
             self.keep_link(repository, digest, size).await;
         }
         Ok(())
+    }
+
+    fn disk_failed(&self, error: &store::Error) {
+        self.store.blob_failed(error);
+        self.not_kept(error);
     }
 
     /// Writes down that the registry itself showed a blob under this repository.

@@ -80,6 +80,11 @@ impl Freshness {
         }
     }
 
+    /// What the tag was said to mean cannot be had: it is to be asked again.
+    pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
+        self.confirmed.invalidate(&(repository.clone(), tag.clone()));
+    }
+
     /// How asking for a name failed a moment ago.
     pub(super) fn unknown(
         &self,

@@ -137,7 +137,6 @@ impl Pull {
             return Ok(ManifestAnswer::new(descriptor, None, Outcome::Miss));
         }
         let fetched = self.fetch(repository, &descriptor.digest).await;
-        // What the tag was said to mean cannot be had: the next client asks anew, it may have moved meanwhile.
         fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 

@@ -52,6 +52,10 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// What hyper itself takes before it answers with a bare 431; above the limits that are answered in OCI form.
 const HYPER_HEADERS_MAX: usize = 512;
 
+/// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
+/// next piece. By default a client that does not read would hold seven pieces of a blob.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+
 /// Pause after a failed accept: mostly too many open files, which pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -148,6 +152,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.header_timeout)
             .max_headers(HYPER_HEADERS_MAX)
+            .max_buf_size(CONNECTION_BUFFER)
             .serve_connection(io, service);
         let mut connection = Pin::new(&mut connection);
         let ended = tokio::select! {

@@ -118,7 +118,7 @@ async fn the_rest_comes_from_the_next_endpoint_when_the_first_one_dies() {
 #[tokio::test]
 async fn a_body_that_stalls_goes_on_over_another_connection() {
     let short = |config: &mut Config| {
-        config.upstreams[0].patience.idle = Duration::from_millis(300);
+        config.upstreams[0].patience.idle = Duration::from_secs(1);
     };
     let site = Site::start_with(2 * MIB, short).await;
     site.hub.fault_next(1, On::Blobs, Fault::StallAfter(700_000));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wharf::oci::Digest;
 
 use super::{
-    client::{self, Stream},
+    client::{self, Answer, Stream},
     deadline,
     hub::{FakeHub, Host},
     log::Seen,
@@ -62,6 +62,25 @@ impl Wharf {
         self.quiet().await;
         assert_eq!(self.partials(), [""; 0], "a partial file was left");
         self.stop().await;
+    }
+}
+
+impl Answer {
+    /// The body must be these bytes, which are too many to be printed.
+    pub(crate) fn expect(&self, bytes: &[u8]) {
+        let (got, want) = (self.bytes().len(), bytes.len());
+        assert!(self.bytes() == bytes, "{got} other bytes than the {want} expected");
+    }
+
+    /// What came of a body that broke off before its end.
+    ///
+    /// # Panics
+    /// If it did not.
+    pub(crate) fn cut(&self) -> &Bytes {
+        match &self.body {
+            Err(cut) => &cut.received,
+            Ok(body) => panic!("{} with a whole body of {} bytes", self.status, body.len()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod gate;
 mod hub;
 mod images;
 mod log;
+mod program;
 mod reply;
 mod serve;
 mod store;
@@ -21,8 +22,9 @@ pub(crate) use certs::TestCa;
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
-pub(crate) use images::{Blob, PushedImage, noise};
+pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
+pub(crate) use program::{Program, names};
 pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.
