@@ -1,4 +1,18 @@
-//! wharf: a pull-through cache for container images, at the edge of a site.
+//! wharf: a pull-through cache for container images that stands on a site's own network.
+//!
+//! A pull in one page: [`server`] reads a request's path into the specification's names ([`oci`]) and asks [`pull`].
+//! `pull` answers from the [`store`] what is kept and fresh. A tag that is not fresh is confirmed by one `HEAD` at the
+//! registry ([`upstream`]) for all who wait; a manifest or blob that is not kept is fetched once, by a task that belongs to
+//! no client, into a file that every reader follows. What is complete is verified, then kept by rename.
+//!
+//! Layers, each naming only those to its right (`tests/layering.rs` holds this):
+//!
+//! ```text
+//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock: leaves
+//! ```
+//!
+//! What must always hold stands in `ARCHITECTURE.md`, with the test of each promise.
+
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! `[[upstream]]`: from a registry's keys to an [`upstream::Config`], its files read.
+//! `[[upstream]]`: from a registry's keys to a [`Config`] of the upstream layer, its files read.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -2,9 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
+use tokio::time::timeout;
+
 use super::{
     Cut, Error, Inner, Outcome, Pull,
-    content::{Alone, Reader, Source},
+    content::{Alone, Reader, STALL_DEADLINE, Source},
     freshness::Kind,
     in_flight::{Flight, Phase},
 };
@@ -80,12 +82,6 @@ impl Pull {
             let (size, source) = (Some(blob.size()), BlobSource::Stored(blob));
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
         }
-        if link.is_none()
-            && pull.downloads.contains(digest)
-            && !pull.downloads.is_led_by(digest, repository)
-        {
-            self.confirm_blob(repository, digest).await?;
-        }
         for _ in 0..FOREIGN_FAILURES {
             let (flight, lead) = pull.downloads.join(digest, repository)?;
             let led = lead.is_some();
@@ -94,6 +90,9 @@ impl Pull {
                 pull.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;
+            if foreign && link.is_none() {
+                self.confirm_blob(repository, digest).await?;
+            }
             match self.joined(repository, digest, flight, led).await {
                 // Another repository's download may fail for its own reasons; ours is then begun.
                 Err(_) if foreign => {}
@@ -146,7 +145,8 @@ impl Pull {
             Phase::Detached { .. } | Phase::Failed(_) => true,
         };
         let (size, outcome) = {
-            let progress = flight.progress.wait_for(|progress| ready(&progress.phase)).await;
+            let progress = flight.progress.wait_for(|progress| ready(&progress.phase));
+            let progress = timeout(STALL_DEADLINE, progress).await.map_err(|_| Error::Busy)?;
             let progress = progress.map_err(|_| Error::Busy)?;
             match &progress.phase {
                 Phase::Failed(error) => return Err(error.clone()),
@@ -182,7 +182,7 @@ impl Pull {
 }
 
 impl Inner {
-    async fn confirm_blob(
+    pub(super) async fn confirm_blob(
         self: Arc<Self>,
         repository: Repository,
         digest: Digest,

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
@@ -42,8 +42,9 @@ enum Pumped {
 enum Filled {
     /// All there, not verified yet.
     Whole(PartialBlob),
-    /// Given up. The bytes may serve a later download, unless they are wrong.
-    GivenUp { partial: PartialBlob, error: upstream::Error },
+    /// Given up. The bytes may serve a later download, unless they are wrong: too many, too few, or such that the
+    /// registry has nothing to put behind them.
+    GivenUp { partial: PartialBlob, error: upstream::Error, wrong: bool },
     /// The disk did not take more; the blob's length as far as it is known.
     Stopped { partial: PartialBlob, total: Option<u64> },
 }
@@ -66,14 +67,18 @@ impl Inner {
     }
 
     async fn try_download(
-        &self,
+        self: &Arc<Self>,
         lead: &Lead,
         repository: &Repository,
         size: Option<u64>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
         if let Some(blob) = self.kept_blob(digest, size).await {
-            // Kept by a download that ended between the request's look and its turn.
+            // Kept by a download that ended between the request's look and its turn; if that was another
+            // repository's, it says nothing of this one's permission.
+            if self.store.link(repository, digest).is_none() {
+                Arc::clone(self).confirm_blob(repository.clone(), *digest).await?;
+            }
             lead.publish(blob.size(), Phase::Done { file: blob.file().clone() });
             return Ok(());
         }
@@ -83,7 +88,7 @@ impl Inner {
         let partial = match self.store.begin(digest, repository, size).await {
             Ok(partial) => partial,
             Err(error) => {
-                self.not_kept(&error);
+                self.disk_failed(&error);
                 let hasher = Hasher::new(digest.algorithm());
                 lead.publish(0, Phase::Detached { total: size, file: None, hasher });
                 return Ok(());
@@ -91,8 +96,12 @@ impl Inner {
         };
         match self.fill(lead, &upstream, repository, partial, size).await {
             Filled::Whole(partial) => self.verify(lead, partial, repository).await,
-            Filled::GivenUp { partial, error } => {
-                if partial.written() == 0 || !matches!(error, upstream::Error::Unavailable { .. }) {
+            Filled::GivenUp { partial, error, wrong } => {
+                if wrong {
+                    self.metrics.verify_failed("blob");
+                }
+                // Nobody's refusal makes bytes wrong, and the next to ask may not be refused.
+                if wrong || partial.written() == 0 {
                     partial.discard().await;
                 }
                 Err(Error::of_blob(error))
@@ -125,6 +134,7 @@ impl Inner {
                 self.metrics.download_resumed();
             }
             let asked = upstream.blob(&repository.name, digest, before).await;
+            let answered = asked.is_ok();
             let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));
             let error = match asked {
                 Err(error) => error,
@@ -140,10 +150,14 @@ impl Inner {
                         Pumped::Ended if total.is_none_or(|total| total == partial.written()) => {
                             return Filled::Whole(partial);
                         }
+                        Pumped::Ended if before > 0 && partial.written() == before => {
+                            let reason = format!("it has no more than {before} bytes");
+                            upstream::Error::Protocol { reason }
+                        }
                         Pumped::Ended => unavailable("the body ended early"),
                         Pumped::Broken(error) => error,
                         Pumped::Disk(error) => {
-                            self.not_kept(&error);
+                            self.disk_failed(&error);
                             return Filled::Stopped { partial, total };
                         }
                     }
@@ -152,22 +166,25 @@ impl Inner {
             if partial.written() >= before + PROGRESS_BYTES {
                 pauses = self::pauses();
             }
+            // An error page says nothing of the bytes; an answer that does not go with them does, and so does 416.
+            let beyond = error == upstream::Error::BeyondEnd;
+            let objects = beyond || matches!(error, upstream::Error::Protocol { .. });
+            let wrong = objects && (answered || beyond);
             if !lead.has_published() {
                 // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
                 // are bytes of an earlier run, these may be what the registry objects to.
-                let objects = matches!(error, upstream::Error::Protocol { .. });
                 if before == 0 || !objects {
-                    return Filled::GivenUp { partial, error };
+                    return Filled::GivenUp { partial, error, wrong };
                 }
                 let restarted;
                 (partial, restarted) = partial.restart().await;
-                if let Err(error) = self.store.noted(restarted) {
-                    self.not_kept(&error);
+                if let Err(error) = restarted {
+                    self.disk_failed(&error);
                     return Filled::Stopped { partial, total };
                 }
             }
             let Some(pause) = pauses.next().filter(|_| error.is_outage()) else {
-                return Filled::GivenUp { partial, error };
+                return Filled::GivenUp { partial, error, wrong };
             };
             tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");
             sleep(pause.max(error.retry_after().unwrap_or_default().min(MAX_PAUSE))).await;
@@ -204,7 +221,7 @@ impl Inner {
             };
             let result;
             (partial, result) = appended;
-            if let Err(error) = self.store.noted(result) {
+            if let Err(error) = result {
                 return (partial, Pumped::Disk(error));
             }
             lead.publish_more(held_back(partial.written(), total));
@@ -230,17 +247,21 @@ impl Inner {
             return Err(Error::Unavailable("it sent a blob of another digest".to_owned()));
         };
         lead.publish(size, Phase::Done { file });
-        match self.store.noted(verified.commit().await) {
-            Ok(_) => self.metrics.cache_grew(size),
-            Err(error) => {
-                self.not_kept(&error);
-                return Ok(());
-            }
+        if let Err(error) = verified.commit().await {
+            self.disk_failed(&error);
+            return Ok(());
         }
+        self.store.blob_kept();
+        self.metrics.cache_grew(size);
         if self.store.link(repository, digest).is_none() {
             self.keep_link(repository, digest, size).await;
         }
         Ok(())
+    }
+
+    fn disk_failed(&self, error: &store::Error) {
+        self.store.blob_failed(error);
+        self.not_kept(error);
     }
 
     /// Writes down that the registry itself showed a blob under this repository.
@@ -299,7 +320,8 @@ fn unavailable(reason: &str) -> upstream::Error {
 /// The longest pause between two attempts, also when the registry asks for a longer one.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-fn pauses() -> impl Iterator<Item = Duration> {
+/// The pauses after broken connections; their number is how many may break in a row without progress.
+pub(super) fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(5))
@@ -308,9 +330,10 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// How much of `written` bytes may be handed out before the digest is verified: never the whole.
+/// How much of `written` bytes may be handed out before the digest is verified: never the whole, and where
+/// the length is unknown, any byte may be the last.
 fn held_back(written: u64, total: Option<u64>) -> u64 {
-    total.map_or(written, |total| written.min(total.saturating_sub(1)))
+    written.min(total.unwrap_or(written).saturating_sub(1))
 }
 
 /// Counts a download's end, also when its task is dropped.

@@ -80,6 +80,11 @@ impl Freshness {
         }
     }
 
+    /// What the tag was said to mean cannot be had: it is to be asked again.
+    pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
+        self.confirmed.invalidate(&(repository.clone(), tag.clone()));
+    }
+
     /// How asking for a name failed a moment ago.
     pub(super) fn unknown(
         &self,
@@ -120,7 +125,7 @@ impl Freshness {
         let mut tags = waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone);
         tags.retain(|tag| {
             let latest = self.confirmed.get(&(repository.clone(), tag.clone()));
-            latest.is_none_or(|(latest, _)| latest.digest == *manifest)
+            latest.is_some_and(|(latest, _)| latest.digest == *manifest)
         });
         tags
     }

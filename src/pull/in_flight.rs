@@ -23,8 +23,10 @@ const WAITING_PER_RUNNING: usize = 16;
 #[derive(Debug)]
 pub(super) struct InFlight {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
-    /// One permit for each connection to an upstream that carries a blob.
+    /// One permit for each connection to an upstream that fills a partial file.
     pub(super) turns: Arc<Semaphore>,
+    /// One for each that serves a single client, at that client's pace: they must not hold up the others.
+    pub(super) relay_turns: Arc<Semaphore>,
     most: usize,
 }
 
@@ -75,6 +77,7 @@ impl InFlight {
         Self {
             flights: Arc::default(),
             turns: Arc::new(Semaphore::new(running)),
+            relay_turns: Arc::new(Semaphore::new(running)),
             most: running.saturating_mul(WAITING_PER_RUNNING),
         }
     }
@@ -100,17 +103,6 @@ impl InFlight {
         flights.insert(*digest, flight.clone());
         let lead = Lead { flights: Arc::clone(&self.flights), digest: *digest, progress: sender };
         Ok((flight, Some(lead)))
-    }
-
-    /// Whether `digest` is being downloaded on the word of this very repository.
-    pub(super) fn is_led_by(&self, digest: &Digest, repository: &Repository) -> bool {
-        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.get(digest).is_some_and(|flight| flight.origin == *repository)
-    }
-
-    /// Whether `digest` is being downloaded.
-    pub(super) fn contains(&self, digest: &Digest) -> bool {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
     }
 
     /// How many downloads run or wait.

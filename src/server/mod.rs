@@ -52,6 +52,10 @@ const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// What hyper itself takes before it answers with a bare 431; above the limits that are answered in OCI form.
 const HYPER_HEADERS_MAX: usize = 512;
 
+/// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
+/// next piece. By default a client that does not read would hold seven pieces of a blob.
+const CONNECTION_BUFFER: usize = 64 * 1024;
+
 /// Pause after a failed accept: mostly too many open files, which pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -116,9 +120,12 @@ impl Server {
         &self,
         listener: &TcpListener,
     ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
         match listener.accept().await {
-            Ok((stream, client)) => Some((stream, client, permit)),
+            Ok((stream, client)) => {
+                // Taken behind the accept, so that no idle listener holds a permit that another one needs.
+                let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+                Some((stream, client, permit))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 None
@@ -145,6 +152,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.header_timeout)
             .max_headers(HYPER_HEADERS_MAX)
+            .max_buf_size(CONNECTION_BUFFER)
             .serve_connection(io, service);
         let mut connection = Pin::new(&mut connection);
         let ended = tokio::select! {
@@ -166,9 +174,10 @@ impl Server {
     ) -> Result<Response<Body>, Infallible> {
         let (head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), client);
-        let agent = head.headers.get(USER_AGENT).map(|agent| agent.as_bytes().escape_ascii());
-        record.user_agent = agent.map(|agent| agent.to_string()).unwrap_or_default();
-        record.repository = head.uri.path().escape_default().to_string();
+        let agent =
+            head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        record.user_agent = agent.unwrap_or_default().into_owned();
+        record.repository = head.uri.path().to_owned();
         if is_too_large(&head.headers) {
             return Ok(respond::head_too_large().into_response(record, None));
         }

@@ -5,8 +5,8 @@
 //! follows there is applied again at start-up.
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
-//! `r` referrers lists, `p` the position, `s` the sum of all other records, by which a loss that sled itself
-//! does not notice is found.
+//! `m` manifests that were taken into a repository, with links to all they name, `r` referrers lists,
+//! `p` the position, `s` the sum of all other records, by which a loss that sled itself does not notice is found.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use super::{Error, facts::Fact};
@@ -32,10 +33,10 @@ pub(super) struct Position {
     pub(super) offset: u64,
 }
 
-/// The look-up tables.
+/// The look-up tables. Clones are the same ones.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    db: sled::Db,
+    db: Arc<RwLock<sled::Db>>,
 }
 
 impl Index {
@@ -43,14 +44,36 @@ impl Index {
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Position>), Error> {
         if let Some(db) = try_open(path) {
             let position = db.get(POSITION).ok().flatten().and_then(|bytes| read_position(&bytes));
-            return Ok((Self { db }, position));
+            return Ok((Self::over(db), position));
         }
-        Ok((Self { db: open_anew(path)? }, None))
+        Ok((Self::anew(path)?, None))
+    }
+
+    /// Empty tables at `path`, whatever is there.
+    pub(super) fn anew(path: &Path) -> Result<Self, Error> {
+        Ok(Self::over(open_anew(path)?))
+    }
+
+    /// Goes on with the tables of `other`, in all clones.
+    pub(super) fn replace(&self, other: &Self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *db, other.db());
+        drop(db);
+        // Its closing takes a while; nobody is to wait for the lock meanwhile.
+        drop(old);
+    }
+
+    fn over(db: sled::Db) -> Self {
+        Self { db: Arc::new(RwLock::new(db)) }
+    }
+
+    fn db(&self) -> sled::Db {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Drops every record, to be made again from the files.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.db.clear().map_err(Error::index)
+        self.db().clear().map_err(failed)
     }
 
     /// Takes in `facts`, and `links`: for each repository, what it may show. All or nothing, with
@@ -70,6 +93,9 @@ impl Index {
             }
         }
         for fact in facts {
+            if let Fact::Manifest { repository, manifest } = fact {
+                records.insert(key(b'm', repository, manifest.digest.as_bytes()), Vec::new());
+            }
             match fact {
                 Fact::Blob { repository, blob: shown }
                 | Fact::Manifest { repository, manifest: shown } => {
@@ -96,7 +122,7 @@ impl Index {
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
-        self.db.apply_batch(batch).map_err(Error::index)
+        self.db().apply_batch(batch).map_err(failed)
     }
 
     /// What the repository may show under `digest`, with the type and length that it named.
@@ -110,6 +136,11 @@ impl Index {
         })
     }
 
+    /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
+    pub(super) fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.read(&key(b'm', repository, digest.as_bytes())).is_some()
+    }
+
     /// What a tag means and when (seconds since 1970) that was confirmed.
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
         let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
@@ -119,7 +150,7 @@ impl Index {
     /// The tags of a repository, in order.
     pub(super) fn tags(&self, repository: &Repository) -> Vec<Tag> {
         let prefix = key(b't', repository, b"");
-        let keys = self.db.scan_prefix(&prefix).keys().filter_map(Result::ok);
+        let keys = self.db().scan_prefix(&prefix).keys().filter_map(Result::ok);
         keys.filter_map(|key| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok())
             .collect()
     }
@@ -131,7 +162,7 @@ impl Index {
         let mut from =
             last.map_or_else(|| b"t".to_vec(), |last| format!("t{last}\x01").into_bytes());
         while found.len() < n {
-            let Some(Ok((key, _))) = self.db.range(from..b"u".to_vec()).next() else { break };
+            let Some(Ok((key, _))) = self.db().range(from..b"u".to_vec()).next() else { break };
             let name = key[1..].split(|&b| b == 0).next().unwrap_or_default();
             let Ok(name) = std::str::from_utf8(name) else { break };
             from = format!("t{name}\x01").into_bytes();
@@ -142,7 +173,7 @@ impl Index {
 
     /// How many tags are kept.
     pub(super) fn tag_count(&self) -> u64 {
-        self.db.scan_prefix(b"t").count() as u64
+        self.db().scan_prefix(b"t").count() as u64
     }
 
     /// The kept list of what refers to `subject`.
@@ -155,15 +186,13 @@ impl Index {
     }
 
     /// Hands everything to the disk; blocks.
-    pub(super) fn flush(&self) {
-        if let Err(error) = self.db.flush() {
-            tracing::warn!(%error, "the look-up tables could not be flushed; they will be remade");
-        }
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.db().flush().map(drop).map_err(failed)
     }
 
     /// A record; one that cannot be read counts as missing, since the files can give it back.
     fn read(&self, key: &[u8]) -> Option<sled::IVec> {
-        self.db.get(key).unwrap_or_else(|error| {
+        self.db().get(key).unwrap_or_else(|error| {
             tracing::warn!(%error, "a look-up failed; delete wharf/index.sled to have it remade");
             None
         })
@@ -211,17 +240,21 @@ fn is_whole(db: &sled::Db) -> sled::Result<bool> {
 }
 
 fn open_anew(path: &Path) -> Result<sled::Db, Error> {
-    let failed = |source: std::io::Error| Error::Open {
+    let kept = |source: std::io::Error| Error::Open {
         what: "be cleared",
         dir: path.into(),
         source: source.into(),
     };
     if path.is_dir() {
-        fs::remove_dir_all(path).map_err(failed)?;
+        fs::remove_dir_all(path).map_err(kept)?;
     } else if path.exists() {
-        fs::remove_file(path).map_err(failed)?;
+        fs::remove_file(path).map_err(kept)?;
     }
-    sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES).open().map_err(Error::index)
+    sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES).open().map_err(failed)
+}
+
+fn failed(error: sled::Error) -> Error {
+    Error::Index(error.to_string())
 }
 
 fn key(table: u8, repository: &Repository, rest: &[u8]) -> Vec<u8> {

@@ -10,6 +10,7 @@
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
+//! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
 //! ```
 
 use std::{
@@ -155,6 +156,11 @@ impl Layout {
     pub(super) fn sled(&self) -> PathBuf {
         self.dir.join("wharf/index.sled")
     }
+
+    /// Where they are made anew while those that failed are still read; gone at the next start.
+    pub(super) fn spare_sled(&self) -> PathBuf {
+        self.dir.join("wharf/index.sled.new")
+    }
 }
 
 fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
@@ -172,6 +178,6 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
 
 /// Makes a rename or a removal in the directory of `path` durable.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(parent)?.sync_all()
 }

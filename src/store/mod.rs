@@ -11,6 +11,8 @@ mod journal;
 mod layout;
 mod partial;
 mod recorder;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -62,8 +64,19 @@ pub struct Store {
     hot: moka::sync::Cache<Digest, Bytes>,
     /// When images were last pulled, until [`Store::flush_pulled`]. Written by requests, emptied by the flush.
     pulled: Mutex<HashMap<(Repository, Digest), u64>>,
-    /// Why the last write failed; `None` while writes succeed.
-    failing: Mutex<Option<String>>,
+    /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
+    failing: Mutex<Option<(Write, String)>>,
+}
+
+/// What is written, by how much it takes: where a lesser thing fits, a greater one may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Write {
+    /// A few bytes at the journal's end.
+    Facts,
+    /// A manifest or a list.
+    Document,
+    /// A blob, from its beginning to its commit.
+    Blob,
 }
 
 /// How much is kept.
@@ -93,7 +106,7 @@ pub enum Error {
     },
     /// The look-up tables failed.
     #[error("the look-up tables failed: {0}")]
-    Index(Arc<sled::Error>),
+    Index(String),
     /// The directory cannot be used.
     #[error(
         "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"
@@ -131,8 +144,12 @@ impl Store {
     /// # Errors
     /// When the directory cannot be used, in a sentence for its operator.
     pub fn open(config: &Config, clock: &Clock) -> Result<Self, Error> {
+        Self::open_folding(config, clock, recorder::FOLD_BYTES)
+    }
+
+    fn open_folding(config: &Config, clock: &Clock, fold_bytes: u64) -> Result<Self, Error> {
         let layout = Arc::new(Layout::open(&config.dir)?);
-        let (index, recorder, thread) = recorder::start(&layout)?;
+        let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))
@@ -193,14 +210,28 @@ impl Store {
         tags: &[Tag],
     ) -> Result<(), Error> {
         self.write_document(&manifest.digest, bytes).await?;
+        self.take_manifest(repository, manifest, document, tags).await?;
+        self.hot.insert(manifest.digest, bytes.clone());
+        Ok(())
+    }
+
+    /// Records that a manifest that is kept already is one of `repository`, too, and the tags that mean it.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn take_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        document: &Manifest,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
         let mut facts =
             vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
         facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
         let links = document.references().iter();
         let links = links.map(|reference| (repository.clone(), reference.clone())).collect();
-        self.record(facts, links).await?;
-        self.hot.insert(manifest.digest, bytes.clone());
-        Ok(())
+        self.record(facts, links).await
     }
 
     /// Records that `tag` means a manifest that is kept already.
@@ -250,6 +281,11 @@ impl Store {
         self.index.link(repository, digest)
     }
 
+    /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.
+    pub fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.index.has_manifest(repository, digest)
+    }
+
     /// What a tag meant when it was last confirmed, and when that was (seconds since 1970).
     pub fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
         self.index.tag(repository, tag)
@@ -284,7 +320,7 @@ impl Store {
         let now = self.clock.unix_seconds();
         let beginning =
             spawn_blocking(move || PartialBlob::begin(layout, digest, &repository, size, now));
-        self.noted(beginning.await.map_err(Error::join)?.map_err(Error::write))
+        beginning.await.map_err(Error::join)?.map_err(Error::write)
     }
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
@@ -313,31 +349,20 @@ impl Store {
         self.record(facts.collect(), Vec::new()).await
     }
 
-    /// Notes how a write to the directory went, for [`Store::failing`]; gives the result back.
-    ///
-    /// # Errors
-    /// The one that was handed in.
-    pub fn noted<T>(&self, written: Result<T, Error>) -> Result<T, Error> {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        match &written {
-            Ok(_) if failing.is_some() => {
-                tracing::info!("the cache takes writes again");
-                *failing = None;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                if failing.is_none() {
-                    tracing::error!(%error, "the cache does not take writes; pulls go on as relays");
-                }
-                *failing = Some(error.to_string());
-            }
-        }
-        written
+    /// Notes that a blob could not be written, wherever that showed, for [`Store::failing`].
+    pub fn blob_failed(&self, error: &Error) {
+        self.failed(Write::Blob, error);
+    }
+
+    /// Notes that a blob was written as a whole. Its first pieces prove nothing: a full disk may take them.
+    pub fn blob_kept(&self) {
+        self.worked(Write::Blob);
     }
 
     /// Why the last write failed; `None` while writes succeed.
     pub fn failing(&self) -> Option<String> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.as_ref().map(|(_, why)| why.clone())
     }
 
     /// Counts what is kept by looking at every blob file: a second or so for 100,000 of them.
@@ -375,7 +400,8 @@ impl Store {
         let (layout, path, bytes) =
             (Arc::clone(&self.layout), self.layout.blob(digest), bytes.clone());
         let writing = spawn_blocking(move || layout.replace(&path, &bytes));
-        self.noted(writing.await.map_err(Error::join)?.map_err(Error::write))
+        let written = writing.await.map_err(Error::join)?.map_err(Error::write);
+        self.noted(Write::Document, written)
     }
 
     fn tag_fact(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) -> Fact {
@@ -396,7 +422,32 @@ impl Store {
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let recorder = recorder.ok_or(Error::Closed)?;
         recorder.send(recorder::Entry { facts, links, done }).await.map_err(|_| Error::Closed)?;
-        self.noted(recorded.await.unwrap_or(Err(Error::Closed)))
+        self.noted(Write::Facts, recorded.await.unwrap_or(Err(Error::Closed)))
+    }
+
+    fn noted(&self, write: Write, written: Result<(), Error>) -> Result<(), Error> {
+        match &written {
+            Ok(()) => self.worked(write),
+            Err(error) => self.failed(write, error),
+        }
+        written
+    }
+
+    fn worked(&self, write: Write) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failing.as_ref().is_some_and(|(failed, _)| *failed <= write) {
+            tracing::info!("the cache takes writes again");
+            *failing = None;
+        }
+    }
+
+    fn failed(&self, write: Write, error: &Error) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        if failing.is_none() {
+            tracing::error!(%error, "the cache does not take writes; pulls go on as relays");
+        }
+        let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
+        *failing = Some((greatest, error.to_string()));
     }
 }
 
@@ -407,10 +458,6 @@ impl Error {
 
     fn write(source: io::Error) -> Self {
         Self::Write(Arc::new(source))
-    }
-
-    fn index(source: sled::Error) -> Self {
-        Self::Index(Arc::new(source))
     }
 
     fn join(error: tokio::task::JoinError) -> Self {

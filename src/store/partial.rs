@@ -66,7 +66,11 @@ impl PartialBlob {
         if written == 0 {
             let origin = Origin { repository: repository.clone(), size, begun: now };
             let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
-            layout.replace(&layout.partial_origin(&digest), &json)?;
+            if let Err(error) = layout.replace(&layout.partial_origin(&digest), &json) {
+                // Nobody would come back for a file without a byte.
+                let _ = fs::remove_file(path);
+                return Err(error);
+            }
         }
         Ok(Self { digest, layout, file: Arc::new(file), hasher, written })
     }

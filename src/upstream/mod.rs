@@ -279,6 +279,15 @@ impl Upstream {
         let path = format!("/v2/{name}/manifests/{reference}");
         let read = |document: Document| {
             let media_type = headers::media_type(&document.headers)?;
+            let said = headers::content_digest(&document.headers).ok().flatten();
+            if let (Reference::Tag(_), Some(said)) = (reference, said) {
+                // A tag has nothing else to tell whether a byte was lost on the way.
+                if Digest::of(said.algorithm(), &document.bytes) != said {
+                    return Err(Error::protocol(
+                        "a manifest that is not what its digest header says",
+                    ));
+                }
+            }
             Ok(FetchedManifest { media_type, bytes: document.bytes })
         };
         self.ask_document(&question, name, &path, None, urgency, read).await
@@ -298,7 +307,7 @@ impl Upstream {
         self.ask_head(&question, name, &path, Urgency::Must, read).await
     }
 
-    /// The bytes of a blob from offset `from` on. Offsets at or behind the end are `Protocol`.
+    /// The bytes of a blob from offset `from` on. Offsets at or behind the end are `BeyondEnd`.
     ///
     /// A body that breaks off makes its endpoint rest, so that the next call prefers another.
     ///

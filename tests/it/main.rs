@@ -2,13 +2,20 @@
 //!
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
+mod broken_uplink;
+mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
 mod index_is_disposable;
 mod lists;
+mod memory;
 mod metrics;
+mod never_wrong;
+mod one_download;
 mod one_pull;
+mod ranges;
 mod registries;
+mod shared;
 mod stale;
 mod support;

@@ -1,13 +1,14 @@
 //! [`FakeHub`]: three listeners that behave as Docker Hub does until told otherwise.
 
 use std::{
+    io::{self, ErrorKind},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -93,7 +94,19 @@ impl FakeHub {
     pub(crate) async fn stop(&mut self) {
         self.stopping.cancel();
         while self.tasks.join_next().await.is_some() {}
-        self.held = HOSTS.map(|host| (host, bind(self.addr(host)))).into();
+        for host in HOSTS {
+            // A child process that another test starts has every socket until it is another program.
+            let free = async {
+                loop {
+                    match bind(self.addr(host)) {
+                        Err(error) if error.kind() == ErrorKind::AddrInUse => yield_now().await,
+                        bound => return bound.expect("the port was this hub's"),
+                    }
+                }
+            };
+            let socket = super::deadline("the port to be free again", free).await;
+            self.held.push((host, socket));
+        }
     }
 
     /// Listens again, on the same ports.
@@ -181,7 +194,8 @@ impl Builder {
     }
 
     pub(crate) async fn start(self) -> FakeHub {
-        let held = HOSTS.map(|host| (host, bind((Ipv4Addr::LOCALHOST, 0).into())));
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let held = HOSTS.map(|host| (host, bind(any).expect("127.0.0.1 has a free port")));
         let addresses = [0, 1, 2].map(|host: usize| held[host].1.local_addr().expect("is bound"));
         let shared = Shared {
             store: Mutex::default(),
@@ -221,11 +235,11 @@ impl Shared {
 /// In the order of `Shared::addresses`, which `host as usize` indexes.
 const HOSTS: [Host; 3] = [Host::Registry, Host::Auth, Host::Cdn];
 
-fn bind(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_reuseaddr(true).expect("a TCP socket has the option");
-    socket.bind(address).expect("127.0.0.1 has a free port");
-    socket
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// Ends, with all its connections, when `stopping` is cancelled or the task is aborted.

@@ -1,5 +1,6 @@
 //! What the tests share: a registry that misbehaves on purpose, and a client that sees everything.
 
+mod blobs;
 mod certs;
 pub(crate) mod client;
 mod fault;
@@ -7,6 +8,7 @@ mod gate;
 mod hub;
 mod images;
 mod log;
+mod program;
 mod reply;
 mod serve;
 mod store;
@@ -15,12 +17,14 @@ mod wire;
 
 use std::time::Duration;
 
+pub(crate) use blobs::blob_path;
 pub(crate) use certs::TestCa;
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
-pub(crate) use images::{Blob, PushedImage, noise};
+pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
+pub(crate) use program::{Program, names};
 pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.

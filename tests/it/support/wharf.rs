@@ -15,7 +15,7 @@ use wharf::{
     upstream::{self, Patience},
 };
 
-use super::{FakeHub, Host, client, deadline};
+use super::{FakeHub, Host, client, deadline, program::names};
 
 /// A running wharf; [`Wharf::stop`] ends it as SIGTERM does.
 pub(crate) struct Wharf {
@@ -64,9 +64,8 @@ impl Wharf {
     /// The same, with the configuration changed.
     pub(crate) async fn start_with(hub: &FakeHub, change: impl FnOnce(&mut Config)) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        let mut config = Config::default();
-        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        config.admin = Some("127.0.0.1:0".parse().expect("an address"));
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let mut config = Config { listen: vec![any], admin: Some(any), ..Config::default() };
         config.store.dir = dir.path().join("cache");
         config.server.drain = Duration::from_secs(5);
         config.pull.revalidate_timeout = Duration::from_millis(500);
@@ -139,9 +138,7 @@ impl Wharf {
     /// The value of one metric, written as it stands in the text format, labels included; 0 if it is not there.
     pub(crate) fn metric(&self, line_start: &str) -> f64 {
         let (text, _) = self.metrics.render();
-        let text = String::from_utf8(text).expect("the text format is UTF-8");
-        let value = text.lines().find_map(|line| line.strip_prefix(line_start)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().expect("a number"))
+        value(&String::from_utf8(text).expect("the text format is UTF-8"), line_start)
     }
 
     /// Waits until no download and no question is open.
@@ -156,13 +153,7 @@ impl Wharf {
 
     /// The names of the files in `wharf/partial`, sorted.
     pub(crate) fn partials(&self) -> Vec<String> {
-        let entries =
-            std::fs::read_dir(self.cache().join("wharf/partial")).expect("the directory is there");
-        let names = entries
-            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
+        names(&self.cache().join("wharf/partial"))
     }
 
     async fn run(config: Config, dir: Arc<TempDir>) -> Self {
@@ -194,4 +185,10 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to).expect("the copy can be written");
         }
     }
+}
+
+/// The value of one metric in `text`, as [`Wharf::metric`] reads it.
+pub(super) fn value(text: &str, line_start: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(line_start)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
 }

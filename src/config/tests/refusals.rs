@@ -1,0 +1,195 @@
+//! Each mistake that a file can hold, and the beginning of what is said about it.
+
+use super::Site;
+
+#[test]
+fn refuses_with_the_line_the_key_and_what_to_write() {
+    let upstream = |keys: &str| format!("[[upstream]]\nregistry = \"ghcr.io\"\n{keys}");
+    for (toml, refusal) in [
+        (
+            "tag_ttl = \"1m\"".to_owned(),
+            "wharf.toml:1: tag_ttl: unknown key \"tag_ttl\": write one of",
+        ),
+        (
+            "[platforms]".into(),
+            "wharf.toml:1: platforms: unknown key \"platforms\": write one of server",
+        ),
+        (
+            "[cache]\n\ntag_tll = \"1m\"".into(),
+            "wharf.toml:3: cache.tag_tll: unknown key \"tag_tll\": did you mean \"tag_ttl\"?",
+        ),
+        (
+            upstream("regsitry = 1"),
+            "wharf.toml:3: upstream.regsitry: unknown key \"regsitry\": did you mean \"registry\"?",
+        ),
+        ("cache = 3".into(), "wharf.toml:1: cache: integer 3 will not do: write a table: [cache]"),
+        (
+            "[upstream]\nregistry = \"a.example\"".into(),
+            "wharf.toml:1: upstream: this table may come several times",
+        ),
+        ("[server".into(), "wharf.toml:1: "),
+        ("[cache]\ntag_ttl = \"1m\"\ntag_ttl = \"2m\"".into(), "wharf.toml:3: "),
+        (
+            "[cache]\ntag_ttl = 5".into(),
+            "wharf.toml:2: cache.tag_ttl: integer 5 will not do: write a duration in quotes",
+        ),
+        ("[cache]\ntag_ttl = \"5\"".into(), "wharf.toml:2: cache.tag_ttl: \"5\" is not a duration"),
+        (
+            "[cache]\ntag_ttl = \"-1s\"".into(),
+            "wharf.toml:2: cache.tag_ttl: \"-1s\" is not a duration",
+        ),
+        (
+            "[cache]\ntag_ttl = \"9999999y\"".into(),
+            "wharf.toml:2: cache.tag_ttl: \"9999999y\" is too long",
+        ),
+        (
+            "[cache]\nrevalidate_timeout = \"0s\"".into(),
+            "wharf.toml:2: cache.revalidate_timeout: \"0s\" leaves no time",
+        ),
+        (
+            "[cache]\nmax_downloads = 0".into(),
+            "wharf.toml:2: cache.max_downloads: 0 will not do: write a number from 1 to 4096",
+        ),
+        ("[cache]\nmax_downloads = -1".into(), "wharf.toml:2: cache.max_downloads: -1 will not do"),
+        (
+            "[cache]\nmax_downloads = 9999999999999".into(),
+            "wharf.toml:2: cache.max_downloads: 9999999999999 will not do",
+        ),
+        (
+            "[cache]\nmax_downloads = \"8\"".into(),
+            "wharf.toml:2: cache.max_downloads: string \"8\" will not do: write a whole number",
+        ),
+        (
+            "[cache]\nserve_stale = \"yes\"".into(),
+            "wharf.toml:2: cache.serve_stale: string \"yes\" will not do: write a boolean",
+        ),
+        ("[cache]\ndir = \"\"".into(), "wharf.toml:2: cache.dir: an empty path"),
+        (
+            "[server]\nlisten = \"0.0.0.0:5000\"".into(),
+            "wharf.toml:2: server.listen: string \"0.0.0.0:5000\" will not do: write a list",
+        ),
+        ("[server]\nlisten = []".into(), "wharf.toml:2: server.listen: nowhere to listen"),
+        (
+            "[server]\nlisten = [\n\"0.0.0.0:5000\",\n\":5001\"]".into(),
+            "wharf.toml:4: server.listen: \":5001\" is not an address",
+        ),
+        (
+            "[server]\nlisten = [\"[::]:1\", \"[::]:1\"]".into(),
+            "wharf.toml:2: server.listen: [::]:1 is given twice",
+        ),
+        (
+            "[server]\nmax_connections = 1.5".into(),
+            "wharf.toml:2: server.max_connections: floating point 1.5 will not do",
+        ),
+        ("[admin]\nlisten = \"\"".into(), "wharf.toml:2: admin.listen: \"\" is not an address"),
+        (
+            "[admin]\nlisten = \"0.0.0.0:5000\"".into(),
+            "admin.listen: 0.0.0.0:5000 is also in server.listen",
+        ),
+        ("[log]\nformat = \"xml\"".into(), "wharf.toml:2: log.format: \"xml\" is not a log format"),
+        ("[log]\nlevel = \"inof\"".into(), "wharf.toml:2: log.level: \"inof\" is not a log level"),
+        ("[log]\nlevel = \"info,a=b=c\"".into(), "wharf.toml:2: log.level: "),
+        (
+            "\n[[upstream]]\nendpoints = [\"https://a.example\"]".into(),
+            "wharf.toml:2: upstream: a registry without a name",
+        ),
+        (
+            "[[upstream]]\nregistry = \"https://ghcr.io\"".into(),
+            "wharf.toml:2: upstream.registry: not a registry host",
+        ),
+        (
+            upstream("[[upstream]]\nregistry = \"GHCR.IO\""),
+            "wharf.toml:4: upstream.registry: ghcr.io is listed twice",
+        ),
+        (upstream("endpoints = []"), "wharf.toml:3: upstream.endpoints: no endpoint"),
+        (
+            upstream("endpoints = [\"ghcr.io\"]"),
+            "wharf.toml:3: upstream.endpoints: \"ghcr.io\" is not the address of a registry",
+        ),
+        (
+            upstream("endpoints = [\"ftp://ghcr.io\"]"),
+            "wharf.toml:3: upstream.endpoints: \"ftp://ghcr.io\" is not the address",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example?hunter2\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with a query",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example#hunter2\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with a query or a fragment",
+        ),
+        (
+            upstream("endpoints = [\"https://u:hunter2@a.example\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with credentials",
+        ),
+        (
+            upstream("endpoints = [\"ftp://u:hunter2@\"]"),
+            "wharf.toml:3: upstream.endpoints: an address with credentials",
+        ),
+        (
+            upstream("endpoints = [\"https://a.example\", \"https://A.example/\"]"),
+            "wharf.toml:3: upstream.endpoints: https://a.example is given twice",
+        ),
+        (
+            upstream("username = \"u\""),
+            "wharf.toml:3: upstream.username: a username without a password",
+        ),
+        (
+            upstream("password_file = \"one-line\""),
+            "wharf.toml:3: upstream.password_file: a password without a user",
+        ),
+        (
+            upstream("username = \"\"\npassword_file = \"one-line\""),
+            "wharf.toml:3: upstream.username: not a user name",
+        ),
+        (
+            upstream("username = \"u:v\"\npassword_file = \"one-line\""),
+            "wharf.toml:3: upstream.username: not a user name",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"missing\""),
+            "wharf.toml:4: upstream.password_file: missing does not exist",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \".\""),
+            "wharf.toml:4: upstream.password_file: . is a directory",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"blank\""),
+            "wharf.toml:4: upstream.password_file: blank is empty",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"two-lines\""),
+            "wharf.toml:4: upstream.password_file: two-lines holds more than one line",
+        ),
+        (
+            upstream("username = \"u\"\npassword_file = \"/dev/zero\""),
+            "wharf.toml:4: upstream.password_file: /dev/zero is larger than 65536 bytes",
+        ),
+        (upstream("ca = \"missing\""), "wharf.toml:3: upstream.ca: missing does not exist"),
+        (
+            upstream("ca = \"one-line\""),
+            "wharf.toml:3: upstream.ca: one-line holds no whole PEM certificate",
+        ),
+        (
+            upstream("realms = [\"https://auth.example/\"]"),
+            "wharf.toml:3: upstream.realms: \"https://auth.example/\" is not a host",
+        ),
+        (
+            upstream("idle_timeout = \"0s\""),
+            "wharf.toml:3: upstream.idle_timeout: \"0s\" leaves no time",
+        ),
+        (
+            upstream("attempts = 0"),
+            "wharf.toml:3: upstream.attempts: 0 will not do: write a number from 1 to 20",
+        ),
+    ] {
+        let site = Site::new(&toml);
+        site.write("one-line", "secret\n", 0o600);
+        site.write("two-lines", "secret\nuser\n", 0o600);
+        site.write("blank", "\n", 0o600);
+        let said = site.refusal();
+        assert!(said.starts_with(refusal), "{toml}\n  says {said}");
+        assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");
+    }
+}

@@ -1,0 +1,119 @@
+//! The real program as a process of its own: for what only a process has, limits and resident memory.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+
+use super::{FakeHub, Host, client, deadline, wharf::value};
+
+/// A running `wharf serve` with a cache of its own; killed when dropped.
+pub(crate) struct Program {
+    pub(crate) addr: SocketAddr,
+    admin: SocketAddr,
+    child: Child,
+    dir: TempDir,
+}
+
+impl Program {
+    /// Starts it in front of `hub` as Docker Hub, with everything else as it is by default.
+    pub(crate) async fn start(hub: &FakeHub) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let endpoint = hub.url(Host::Registry);
+        let config = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"{endpoint}\"]\n"
+        );
+        fs::write(dir.path().join("config.toml"), config).expect("the directory can be written");
+        // A write beyond a limit is then an error like that of a full disk, and not the end of the process.
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
+        command.args(["serve", "--config", "config.toml", "--dir", "cache"]);
+        command.current_dir(&dir).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let said = spawn_blocking(|| stdout.lines().map_while(Result::ok).take(4).collect());
+        let said: Vec<String> =
+            deadline("wharf to say where it listens", said).await.expect("read");
+        let address = |line: usize, before: &str| {
+            let (_, rest) = said[line].split_once(before).expect("it says so");
+            rest[..rest.find([',', '/']).expect("an end")].parse().expect("an address")
+        };
+        Self { addr: address(0, " on "), admin: address(3, "http://"), child, dir }
+    }
+
+    /// The cache directory.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    /// Lets no file grow beyond this many bytes from now on: what a full disk does to those who write.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--pid={}", self.child.id())).arg(format!("--fsize={limit}:unlimited"));
+        assert!(command.status().expect("prlimit runs").success());
+    }
+
+    /// `GET` of a path at the admin address.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let answer = client::get(self.admin, path, &[]).await;
+        String::from_utf8(answer.bytes().to_vec()).expect("UTF-8")
+    }
+
+    /// As [`Wharf::metric`](super::Wharf::metric).
+    pub(crate) async fn metric(&self, line_start: &str) -> f64 {
+        value(&self.admin("/metrics").await, line_start)
+    }
+
+    /// Waits until a metric is zero.
+    pub(crate) async fn until_zero(&self, line_start: &str) {
+        let zero = async { while self.metric(line_start).await > 0.0 {} };
+        deadline(&format!("{line_start} to be 0"), zero).await;
+    }
+
+    /// The most memory that it has had resident so far, in bytes.
+    pub(crate) fn peak_resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("a running process has one");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("Linux tells");
+        kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Ends a test: no download is left, nothing half lies about, and the program ends well when asked to.
+    pub(crate) async fn end(mut self) {
+        self.until_zero("wharf_downloads_in_flight").await;
+        assert_eq!(names(&self.cache().join("wharf/partial")), [""; 0], "a partial file was left");
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(kill.expect("kill runs").success());
+        let ended = spawn_blocking(move || self.child.wait());
+        let status = deadline("wharf to stop", ended).await.expect("joined").expect("its child");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The names of the files in a directory, sorted.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("the directory is there");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        entry.expect("readable").file_name().to_string_lossy().into_owned()
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort();
+    names
+}

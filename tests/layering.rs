@@ -1,0 +1,191 @@
+//! The arrows of ARCHITECTURE.md point one way, and each outside crate has one home.
+//!
+//! Bug class: a layer that learns what it should not know, one `use` at a time.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use syn::{
+    ItemMod, ItemUse, UseTree,
+    visit::{self, Visit},
+};
+
+/// What each part of the crate may name of the others.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("oci", &[]),
+    ("metrics", &[]),
+    ("clock", &[]),
+    ("upstream", &["clock", "metrics", "oci"]),
+    ("store", &["clock", "oci"]),
+    ("pull", &["clock", "metrics", "oci", "store", "upstream"]),
+    ("server", &["metrics", "oci", "pull"]),
+    ("admin", &["metrics"]),
+    // Builds the configuration of every layer, and calls none.
+    ("config", &["oci", "pull", "server", "store", "upstream"]),
+    ("app", &["admin", "clock", "config", "metrics", "pull", "server", "store", "upstream"]),
+    ("cli", &["admin", "app", "config", "oci"]),
+    ("main", &["cli"]),
+];
+
+/// Where each outside crate may be named; crates that are everyone's vocabulary are not listed.
+const HOMES: &[(&str, &[&str])] = &[
+    ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
+    ("clap", &["cli/"]),
+    ("hex", &["oci/digest.rs"]),
+    ("http", &["server/", "admin/", "upstream/"]),
+    ("http_auth", &["upstream/"]),
+    ("http_body", &["server/", "admin/", "upstream/"]),
+    ("http_body_util", &["server/", "admin/", "upstream/"]),
+    ("httpdate", &["upstream/headers.rs"]),
+    ("humantime", &["config/"]),
+    ("hyper", &["server/", "admin/", "upstream/"]),
+    ("hyper_rustls", &["upstream/"]),
+    ("hyper_util", &["server/", "admin/", "upstream/"]),
+    ("moka", &["store/mod.rs", "pull/freshness.rs", "upstream/auth.rs"]),
+    ("percent_encoding", &["server/route.rs"]),
+    ("prometheus", &["metrics.rs"]),
+    ("rustix", &["store/"]),
+    ("rustls", &["upstream/tls.rs"]),
+    ("sd_notify", &["cli/serve.rs"]),
+    ("sha2", &["oci/digest.rs"]),
+    ("sled", &["store/index.rs"]),
+    ("strsim", &["config/"]),
+    ("tempfile", &["store/layout.rs"]),
+    ("tokio_io_timeout", &["server/"]),
+    ("toml", &["config/"]),
+    ("tower_service", &["upstream/dial.rs"]),
+    ("tracing_subscriber", &["cli/serve.rs", "config/values/log.rs"]),
+    ("url", &["upstream/", "server/", "config/"]),
+    ("webpki_roots", &["upstream/tls.rs"]),
+];
+
+#[test]
+fn arrows_point_one_way() {
+    let mut wrong = Vec::new();
+    for (file, names) in source_files() {
+        let part = part(&file);
+        let (_, may) = MAY_USE.iter().find(|(name, _)| *name == part).unwrap_or_else(|| {
+            panic!("{file} belongs to no layer: give it one in MAY_USE and in ARCHITECTURE.md")
+        });
+        for used in names.own {
+            if used != part && !may.contains(&used.as_str()) {
+                wrong.push(format!("{file} uses crate::{used}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that point back:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_outside_crate_has_one_home() {
+    let mut wrong = Vec::new();
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    for (file, names) in source_files() {
+        for outside in names.all {
+            let Some((name, homes)) = HOMES.iter().find(|(name, _)| *name == outside) else {
+                continue;
+            };
+            used.insert(name);
+            if !homes.iter().any(|home| file.starts_with(home)) {
+                wrong
+                    .push(format!("{file} names {outside}, whose home is {}", homes.join(" and ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates away from home:\n{}", wrong.join("\n"));
+    let unused: Vec<_> =
+        HOMES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name)).collect();
+    assert!(unused.is_empty(), "homes of crates that nobody uses: {unused:?}");
+}
+
+/// The first names of all paths in a file.
+#[derive(Default)]
+struct Names {
+    /// What follows `crate::`, and `wharf::` in the program.
+    own: BTreeSet<String>,
+    /// Every first name, outside crates among them.
+    all: BTreeSet<String>,
+}
+
+impl Names {
+    fn path<'a>(&mut self, mut segments: impl Iterator<Item = &'a syn::Ident>) {
+        let Some(first) = segments.next() else { return };
+        match segments.next() {
+            Some(second) if first == "crate" || first == "wharf" => {
+                self.own.insert(second.to_string());
+            }
+            _ => {
+                self.all.insert(first.to_string());
+            }
+        }
+    }
+
+    fn tree<'a>(&mut self, tree: &'a UseTree, before: &mut Vec<&'a syn::Ident>) {
+        match tree {
+            UseTree::Path(path) => {
+                before.push(&path.ident);
+                self.tree(&path.tree, before);
+                before.pop();
+            }
+            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(item, before)),
+            UseTree::Name(name) => self.path(before.iter().copied().chain([&name.ident])),
+            UseTree::Rename(rename) => self.path(before.iter().copied().chain([&rename.ident])),
+            UseTree::Glob(_) => self.path(before.iter().copied()),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.tree(&item.tree, &mut Vec::new());
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.path(path.segments.iter().map(|segment| &segment.ident));
+        visit::visit_path(self, path);
+    }
+
+    /// Tests may use what they like.
+    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
+        if item.ident != "tests" {
+            visit::visit_item_mod(self, item);
+        }
+    }
+}
+
+/// `store` of `store/index.rs`, `app` of `app.rs`.
+fn part(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap_or(file)
+}
+
+/// Every source file of the program but its tests, by its path below `src`, with the names that it uses.
+fn source_files() -> Vec<(String, Names)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("src is there") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let named = files.into_iter().map(|path| {
+        let text = fs::read_to_string(&path).expect("source is UTF-8");
+        let mut names = Names::default();
+        names.visit_file(&syn::parse_file(&text).expect("source parses"));
+        let below = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+        (below, names)
+    });
+    named
+        .filter(|(file, _)| {
+            file != "lib.rs" && !file.contains("tests") && !file.ends_with("fake.rs")
+        })
+        .collect()
+}
