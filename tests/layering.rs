@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Where each outside crate may be named; crates that are everyone's vocabulary are not listed.
 const HOMES: &[(&str, &[&str])] = &[
-    ("backon", &["upstream/retry.rs", "pull/download.rs"]),
+    ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
     ("clap", &["cli/"]),
     ("hex", &["oci/digest.rs"]),
     ("http", &["server/", "admin/", "upstream/"]),

@@ -2,9 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
+use tokio::time::timeout;
+
 use super::{
     Cut, Error, Inner, Outcome, Pull,
-    content::{Alone, Reader, Source},
+    content::{Alone, Reader, STALL_DEADLINE, Source},
     freshness::Kind,
     in_flight::{Flight, Phase},
 };
@@ -143,7 +145,8 @@ impl Pull {
             Phase::Detached { .. } | Phase::Failed(_) => true,
         };
         let (size, outcome) = {
-            let progress = flight.progress.wait_for(|progress| ready(&progress.phase)).await;
+            let progress = flight.progress.wait_for(|progress| ready(&progress.phase));
+            let progress = timeout(STALL_DEADLINE, progress).await.map_err(|_| Error::Busy)?;
             let progress = progress.map_err(|_| Error::Busy)?;
             match &progress.phase {
                 Phase::Failed(error) => return Err(error.clone()),

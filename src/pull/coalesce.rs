@@ -6,20 +6,34 @@ use std::{
     collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use super::{Error, Tasks};
 
 /// Questions that are being asked, by key.
 #[derive(Debug)]
-pub(super) struct Coalesced<K, V>(Arc<Mutex<Running<K, V>>>);
+pub(super) struct Coalesced<K, V> {
+    running: Arc<Mutex<Running<K, V>>>,
+    turns: Arc<Semaphore>,
+}
 
 type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
 
 /// Different questions that may be open at once; more are refused.
 const OPEN_MAX: usize = 4096;
+
+/// Of these, how many are asked at once, each on a connection and with a document in memory; the others wait.
+const ASKED_MAX: usize = 64;
+
+/// How long anybody waits for an answer. Questions end by deadlines of their own, within about a minute; this one
+/// holds when many wait for their turn, or a disk hangs.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 
 impl<K, V> Coalesced<K, V>
 where
@@ -35,7 +49,8 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let (mut answer, asked) = self.join(key, tasks, ask)?;
-        let value = answer.wait_for(Option::is_some).await.map_err(|_| Error::Busy)?;
+        let answered = timeout(ANSWER_DEADLINE, answer.wait_for(Option::is_some)).await;
+        let value = answered.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?;
         value.clone().map(|value| (value, asked)).ok_or(Error::Busy)
     }
 
@@ -48,7 +63,7 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = running.get(&key) {
             return Ok((answer.clone(), false));
         }
@@ -57,10 +72,12 @@ where
         }
         let (sender, answer) = watch::channel(None);
         running.insert(key.clone(), answer.clone());
-        let entry = Entry { running: Arc::clone(&self.0), key };
+        let entry = Entry { running: Arc::clone(&self.running), key };
+        let turns = Arc::clone(&self.turns);
         tasks.spawn(async move {
             // Dropped with the task, however it ends: the key is free again and `sender` wakes all who wait.
             let _entry = entry;
+            let Ok(_turn) = turns.acquire_owned().await else { return };
             let value = ask.await;
             sender.send_replace(Some(value));
         });
@@ -69,13 +86,13 @@ where
 
     /// How many questions are open.
     pub(super) fn open(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 }
 
 impl<K, V> Default for Coalesced<K, V> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self { running: Arc::default(), turns: Arc::new(Semaphore::new(ASKED_MAX)) }
     }
 }
 

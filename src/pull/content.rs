@@ -17,7 +17,7 @@ use crate::{
 
 /// How long a reader waits for a download that makes no progress. Downloads end by deadlines of their own;
 /// this one holds when a disk hangs. Kubernetes gives up on a pull after the same time.
-const STALL_DEADLINE: Duration = Duration::from_secs(300);
+pub(super) const STALL_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A body that cannot be finished: the connection must be cut, so that nobody takes it for whole.
 #[derive(Clone, Debug, thiserror::Error)]

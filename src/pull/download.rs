@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
@@ -167,7 +167,7 @@ impl Inner {
                 pauses = self::pauses();
             }
             let objects = matches!(error, upstream::Error::Protocol { .. });
-            let wrong = objects && (answered || partial.written() > 0);
+            let wrong = objects && answered;
             if !lead.has_published() {
                 // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
                 // are bytes of an earlier run, these may be what the registry objects to.
@@ -318,7 +318,8 @@ fn unavailable(reason: &str) -> upstream::Error {
 /// The longest pause between two attempts, also when the registry asks for a longer one.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-fn pauses() -> impl Iterator<Item = Duration> {
+/// The pauses after broken connections; their number is how many may break in a row without progress.
+pub(super) fn pauses() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(5))

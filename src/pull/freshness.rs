@@ -105,7 +105,7 @@ impl Freshness {
         let mut tags = waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone);
         tags.retain(|tag| {
             let latest = self.confirmed.get(&(repository.clone(), tag.clone()));
-            latest.is_none_or(|(latest, _)| latest.digest == *manifest)
+            latest.is_some_and(|(latest, _)| latest.digest == *manifest)
         });
         tags
     }

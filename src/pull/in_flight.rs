@@ -23,8 +23,10 @@ const WAITING_PER_RUNNING: usize = 16;
 #[derive(Debug)]
 pub(super) struct InFlight {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
-    /// One permit for each connection to an upstream that carries a blob.
+    /// One permit for each connection to an upstream that fills a partial file.
     pub(super) turns: Arc<Semaphore>,
+    /// One for each that serves a single client, at that client's pace: they must not hold up the others.
+    pub(super) relay_turns: Arc<Semaphore>,
     most: usize,
 }
 
@@ -75,6 +77,7 @@ impl InFlight {
         Self {
             flights: Arc::default(),
             turns: Arc::new(Semaphore::new(running)),
+            relay_turns: Arc::new(Semaphore::new(running)),
             most: running.saturating_mul(WAITING_PER_RUNNING),
         }
     }

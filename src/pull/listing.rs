@@ -134,6 +134,10 @@ impl Inner {
         if !matches!(Manifest::parse(&media_type, &bytes), Ok(Manifest::Index(_))) {
             return None;
         }
+        if self.store.link(&repository, &subject).is_none() {
+            // A registry answers for any digest, and a client can think of any number of them.
+            return Some(bytes);
+        }
         let index =
             Descriptor { media_type, digest: Digest::sha256(&bytes), size: bytes.len() as u64 };
         let kept = self.store.keep_referrers(&repository, &subject, &index, &bytes).await;

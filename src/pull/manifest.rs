@@ -137,7 +137,9 @@ impl Pull {
         if want == Want::Descriptor && !has_stand_in {
             return Ok(ManifestAnswer::new(descriptor, None, Outcome::Miss));
         }
-        self.fetch(repository, &descriptor.digest).await
+        let fetched = self.fetch(repository, &descriptor.digest).await;
+        // What the tag was said to mean cannot be had: the next client asks anew, it may have moved meanwhile.
+        fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 
     async fn by_digest(
@@ -353,7 +355,15 @@ impl Inner {
             self.read_failed(&error);
             None
         })?;
-        Some((Descriptor { size: bytes.len() as u64, ..link }, bytes))
+        let descriptor = Descriptor { size: bytes.len() as u64, ..link };
+        if !self.store.has_manifest(repository, digest) {
+            // Named by an index here, and kept for another repository: what it names belongs here, too. A
+            // document that is not of the type that the index says is left to the registry.
+            let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
+            let taken = self.store.take_manifest(repository, &descriptor, &document, &[]).await;
+            taken.unwrap_or_else(|error| self.not_kept(&error));
+        }
+        Some((descriptor, bytes))
     }
 
     async fn kept_answer(

@@ -2,21 +2,22 @@
 
 use std::{ops::Range, sync::Arc};
 
+use backon::ExponentialBackoff;
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 
 use super::{
     Inner,
     content::{Alone, Cut},
-    download::TURN_DEADLINE,
+    download::{TURN_DEADLINE, pauses},
 };
 use crate::{
     oci::{Digest, Hasher, Repository},
     upstream::{BlobBody, Error},
 };
-
-/// Broken connections in a row, without a byte between them, after which a relay is given up.
-const ATTEMPTS: u32 = 5;
 
 /// One client's own stream from the registry.
 pub(super) struct Relay {
@@ -31,7 +32,8 @@ pub(super) struct Relay {
     /// With a hasher, the latest piece is held until another follows or the digest is verified.
     held: Option<Bytes>,
     connection: Option<(BlobBody, OwnedSemaphorePermit)>,
-    failures: u32,
+    /// How long to wait after each broken connection; as many as may break without a byte between them.
+    pauses: ExponentialBackoff,
 }
 
 impl Relay {
@@ -50,7 +52,7 @@ impl Relay {
             hasher,
             held: None,
             connection: None,
-            failures: 0,
+            pauses: pauses(),
         }
     }
 
@@ -62,7 +64,7 @@ impl Relay {
             }
             match self.fetch().await {
                 Ok(Some(piece)) => {
-                    self.failures = 0;
+                    self.pauses = pauses();
                     let Some(hasher) = &mut self.hasher else { return Ok(Some(piece)) };
                     hasher.update(&piece);
                     if let Some(held) = self.held.replace(piece) {
@@ -75,9 +77,9 @@ impl Relay {
                 }
                 Err(error) => {
                     self.connection = None;
-                    self.failures += 1;
-                    if self.failures >= ATTEMPTS || !error.is_outage() {
-                        return Err(Cut(error.to_string()));
+                    match self.pauses.next().filter(|_| error.is_outage()) {
+                        Some(pause) => sleep(pause).await,
+                        None => return Err(Cut(error.to_string())),
                     }
                 }
             }
@@ -123,7 +125,7 @@ async fn connect(
     from: u64,
 ) -> Result<(BlobBody, OwnedSemaphorePermit), Error> {
     let busy = || Error::Unavailable { reason: "too many downloads run here".to_owned() };
-    let turn = Arc::clone(&pull.downloads.turns).acquire_owned();
+    let turn = Arc::clone(&pull.downloads.relay_turns).acquire_owned();
     let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?.map_err(|_| busy())?;
     let upstream = pull.upstream(repository).map_err(|_| busy())?;
     Ok((upstream.blob(&repository.name, digest, from).await?, turn))

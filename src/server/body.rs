@@ -80,7 +80,9 @@ impl http_body::Body for Body {
             Some(Err(cut)) => this.record.cut(cut),
             None => {}
         }
-        if this.is_end_stream() || piece.is_none() {
+        let ended =
+            piece.is_none() && !matches!(this.content, Content::Blob { left: Some(1..), .. });
+        if this.is_end_stream() || ended {
             this.record.completed();
         }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))

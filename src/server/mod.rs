@@ -120,9 +120,12 @@ impl Server {
         &self,
         listener: &TcpListener,
     ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
         match listener.accept().await {
-            Ok((stream, client)) => Some((stream, client, permit)),
+            Ok((stream, client)) => {
+                // Taken behind the accept, so that no idle listener holds a permit that another one needs.
+                let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+                Some((stream, client, permit))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 None

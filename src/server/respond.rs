@@ -133,10 +133,8 @@ pub(super) fn manifest(
 pub(super) fn blob(answer: BlobAnswer, digest: &Digest, request: &HeaderMap) -> Answer {
     let mut answered = Answer::cached(answer.outcome);
     blob_headers(&mut answered, digest);
-    // A condition goes before a range (RFC 9110 §13.2.2).
-    let mut answered = unless_known(answered, digest, request);
-    if answered.status == StatusCode::NOT_MODIFIED {
-        return answered;
+    if is_known(digest, request) {
+        return not_modified(answered);
     }
     let Some(size) = answer.size else {
         answered.content = Content::blob(answer.read(None), None);
@@ -319,17 +317,23 @@ fn wanted_range(digest: &Digest, request: &HeaderMap) -> Option<RangeRequest> {
 }
 
 /// 304 to a client that has this content already (RFC 9110 §13.1.2).
-fn unless_known(mut answered: Answer, digest: &Digest, request: &HeaderMap) -> Answer {
+fn unless_known(answered: Answer, digest: &Digest, request: &HeaderMap) -> Answer {
+    if is_known(digest, request) { not_modified(answered) } else { answered }
+}
+
+fn is_known(digest: &Digest, request: &HeaderMap) -> bool {
     let etag = format!("\"{digest}\"");
     let known = |header: &HeaderValue| {
         let listed = header.to_str().unwrap_or_default().split(',').map(str::trim);
         listed.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
     };
-    if request.get_all(IF_NONE_MATCH).iter().any(known) {
-        answered.status = StatusCode::NOT_MODIFIED;
-        answered.content = Content::Empty;
-        answered.headers.remove(CONTENT_LENGTH);
-    }
+    request.get_all(IF_NONE_MATCH).iter().any(known)
+}
+
+fn not_modified(mut answered: Answer) -> Answer {
+    answered.status = StatusCode::NOT_MODIFIED;
+    answered.content = Content::Empty;
+    answered.headers.remove(CONTENT_LENGTH);
     answered
 }
 

@@ -5,7 +5,8 @@
 //! follows there is applied again at start-up.
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
-//! `r` referrers lists, `p` the position.
+//! `m` manifests that were taken into a repository, with links to all they name, `r` referrers lists,
+//! `p` the position.
 
 use std::{
     fs,
@@ -32,7 +33,6 @@ pub(super) struct Position {
 /// The look-up tables. Clones are the same ones.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    /// Written only by [`Index::give_way_to`].
     db: Arc<RwLock<sled::Db>>,
 }
 
@@ -41,19 +41,31 @@ impl Index {
     pub(super) fn open(path: &Path) -> Result<(Self, Option<Position>), Error> {
         if let Some(db) = try_open(path) {
             let position = db.get(POSITION).ok().flatten().and_then(|bytes| read_position(&bytes));
-            return Ok((Self::of(db), position));
+            return Ok((Self::over(db), position));
         }
         Ok((Self::anew(path)?, None))
     }
 
-    /// Empty tables in the place of those at `path`, which may be in use: they stay readable.
+    /// Empty tables at `path`, whatever is there.
     pub(super) fn anew(path: &Path) -> Result<Self, Error> {
-        open_anew(path).map(Self::of)
+        Ok(Self::over(open_anew(path)?))
     }
 
-    /// From now on, this and its clones are the tables that `other` is.
-    pub(super) fn give_way_to(&self, other: &Self) {
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = other.db();
+    /// Goes on with the tables of `other`, in all clones.
+    pub(super) fn replace(&self, other: &Self) {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *db, other.db());
+        drop(db);
+        // Its closing takes a while; nobody is to wait for the lock meanwhile.
+        drop(old);
+    }
+
+    fn over(db: sled::Db) -> Self {
+        Self { db: Arc::new(RwLock::new(db)) }
+    }
+
+    fn db(&self) -> sled::Db {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Drops every record, to be made again from the files.
@@ -74,6 +86,9 @@ impl Index {
             batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
         }
         for fact in facts {
+            if let Fact::Manifest { repository, manifest } = fact {
+                batch.insert(key(b'm', repository, manifest.digest.as_bytes()), b"");
+            }
             match fact {
                 Fact::Blob { repository, blob: shown }
                 | Fact::Manifest { repository, manifest: shown } => {
@@ -104,6 +119,11 @@ impl Index {
             digest: *digest,
             size: u64::from_le_bytes(size.try_into().ok()?),
         })
+    }
+
+    /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
+    pub(super) fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.read(&key(b'm', repository, digest.as_bytes())).is_some()
     }
 
     /// What a tag means and when (seconds since 1970) that was confirmed.
@@ -151,18 +171,8 @@ impl Index {
     }
 
     /// Hands everything to the disk; blocks.
-    pub(super) fn flush(&self) {
-        if let Err(error) = self.db().flush() {
-            tracing::warn!(%error, "the look-up tables could not be flushed; they will be remade");
-        }
-    }
-
-    fn of(db: sled::Db) -> Self {
-        Self { db: Arc::new(RwLock::new(db)) }
-    }
-
-    fn db(&self) -> sled::Db {
-        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.db().flush().map(drop).map_err(failed)
     }
 
     /// A record; one that cannot be read counts as missing, since the files can give it back.

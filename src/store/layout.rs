@@ -10,6 +10,7 @@
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
+//! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
 //! ```
 
 use std::{
@@ -154,6 +155,11 @@ impl Layout {
     /// The directory of the look-up tables.
     pub(super) fn sled(&self) -> PathBuf {
         self.dir.join("wharf/index.sled")
+    }
+
+    /// Where they are made anew while those that failed are still read; gone at the next start.
+    pub(super) fn spare_sled(&self) -> PathBuf {
+        self.dir.join("wharf/index.sled.new")
     }
 }
 

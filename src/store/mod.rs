@@ -210,14 +210,28 @@ impl Store {
         tags: &[Tag],
     ) -> Result<(), Error> {
         self.write_document(&manifest.digest, bytes).await?;
+        self.take_manifest(repository, manifest, document, tags).await?;
+        self.hot.insert(manifest.digest, bytes.clone());
+        Ok(())
+    }
+
+    /// Records that a manifest that is kept already is one of `repository`, too, and the tags that mean it.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn take_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        document: &Manifest,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
         let mut facts =
             vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
         facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
         let links = document.references().iter();
         let links = links.map(|reference| (repository.clone(), reference.clone())).collect();
-        self.record(facts, links).await?;
-        self.hot.insert(manifest.digest, bytes.clone());
-        Ok(())
+        self.record(facts, links).await
     }
 
     /// Records that `tag` means a manifest that is kept already.
@@ -265,6 +279,11 @@ impl Store {
     /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
     pub fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
         self.index.link(repository, digest)
+    }
+
+    /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.
+    pub fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.index.has_manifest(repository, digest)
     }
 
     /// What a tag meant when it was last confirmed, and when that was (seconds since 1970).

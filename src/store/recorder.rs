@@ -3,9 +3,19 @@
 //! A fact goes to the journal, is synced, and only then reaches the look-up tables and whoever waits: so a tag that
 //! was answered is a tag that survives. Facts that arrive together are synced together.
 
-use std::{fs, io, sync::Arc, thread};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Error, catalog,
@@ -23,6 +33,9 @@ const QUEUE: usize = 256;
 /// written a constant number of times over, however many images come to be kept.
 pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
+/// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
+const REMAKE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
     pub(super) facts: Vec<Fact>,
@@ -38,8 +51,13 @@ struct Recorder {
     journal: Journal,
     generation: u64,
     fold_bytes: u64,
-    /// Bytes of the journal that a fold put there: facts that have no place in `index.json`.
+    /// Bytes of the journal that there is no point in folding: facts that a fold put there because they have no
+    /// place in `index.json`, and those before a fold that failed.
     carried: u64,
+    /// When the tables may be made anew once more, after that failed.
+    remake_after: Instant,
+    /// Where the next look-up tables are made, should those in use fail; theirs is the other place.
+    spare: PathBuf,
 }
 
 /// Brings the look-up tables up to date with the files and starts the thread, which ends when every
@@ -65,6 +83,10 @@ pub(super) fn start(
 impl Recorder {
     fn open(layout: Arc<Layout>, fold_bytes: u64) -> Result<Self, Error> {
         let (index, position) = Index::open(&layout.sled())?;
+        let spare = layout.spare_sled();
+        if spare.exists() {
+            fs::remove_dir_all(&spare).map_err(Error::write)?;
+        }
         let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
         let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
         let generation = generation.map_or_else(newest, Ok).map_err(Error::write)?;
@@ -82,7 +104,16 @@ impl Recorder {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
         }
-        Ok(Self { layout, index, journal, generation, fold_bytes, carried: 0 })
+        Ok(Self {
+            layout,
+            index,
+            journal,
+            generation,
+            fold_bytes,
+            carried: 0,
+            remake_after: Instant::now(),
+            spare,
+        })
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -103,7 +134,9 @@ impl Recorder {
             // Whoever reads the directory of a stopped wharf as an OCI layout finds everything in it.
             self.fold_or_say_why_not();
         }
-        self.index.flush();
+        if let Err(error) = self.index.flush() {
+            tracing::warn!(%error, "the look-up tables will be remade at the next start");
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -113,28 +146,33 @@ impl Recorder {
 
     fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
         self.journal.append(facts).map_err(Error::write)?;
-        let Err(error) = self.index.apply(facts, links, Some(self.position())) else {
-            return Ok(());
-        };
-        // sled takes nothing more once a write has failed, also when the disk is well again.
-        tracing::warn!(%error, "the look-up tables take no writes; they are remade from the files");
-        self.remake_index()
+        let position = Some(self.position());
+        // sled has reports of panics; one must not end this thread.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.index.apply(facts, links, position)));
+        let applied = applied.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
+        applied.or_else(|error| {
+            if Instant::now() < self.remake_after {
+                return Err(error);
+            }
+            tracing::error!(%error, "the look-up tables failed, and are made anew");
+            self.remake().inspect_err(|_| self.remake_after = Instant::now() + REMAKE_PAUSE)
+        })
     }
 
-    fn remake_index(&self) -> Result<(), Error> {
-        let facts = self.facts().map_err(Error::write)?;
-        let fresh = Index::anew(&self.layout.sled())?;
-        rebuild(&self.layout, &fresh, facts, self.position())?;
-        self.index.give_way_to(&fresh);
-        Ok(())
-    }
-
-    /// All that the files say.
-    fn facts(&self) -> io::Result<Facts> {
-        let (mut facts, _) = catalog::read(&self.layout)?;
-        let (_, newer) = Journal::open(&self.layout.journal(self.generation), 0)?;
+    /// Makes the look-up tables anew from the files, in another place: sled takes nothing more after its first
+    /// failed write (a full disk), but what it knows is still read until the new ones are whole.
+    fn remake(&mut self) -> Result<(), Error> {
+        let (mut facts, _) = catalog::read(&self.layout).map_err(Error::write)?;
+        let current = self.layout.journal(self.generation);
+        let (_, newer) = Journal::open(&current, 0).map_err(Error::write)?;
         newer.into_iter().for_each(|fact| facts.apply(fact));
-        Ok(facts)
+        let fresh = Index::anew(&self.spare)?;
+        rebuild(&self.layout, &fresh, facts, self.position())?;
+        fresh.flush()?;
+        self.index.replace(&fresh);
+        let first = self.layout.sled();
+        self.spare = if self.spare == first { self.layout.spare_sled() } else { first };
+        Ok(())
     }
 
     const fn position(&self) -> Position {
@@ -144,6 +182,7 @@ impl Recorder {
     fn fold_or_say_why_not(&mut self) {
         if let Err(error) = self.fold() {
             tracing::warn!(%error, "the journal could not be folded into index.json; it grows on");
+            self.carried = self.journal.len();
         }
     }
 
@@ -151,8 +190,10 @@ impl Recorder {
     ///
     /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
     fn fold(&mut self) -> io::Result<()> {
-        let facts = self.facts()?;
+        let (mut facts, _) = catalog::read(&self.layout)?;
         let old = self.layout.journal(self.generation);
+        let (_, newer) = Journal::open(&old, 0)?;
+        newer.into_iter().for_each(|fact| facts.apply(fact));
         let next = self.generation + 1;
         let path = self.layout.journal(next);
         if path.exists() {
@@ -165,7 +206,12 @@ impl Recorder {
         });
         journal.append(&blobs.collect::<Vec<_>>())?;
         sync_parent(&path)?;
-        catalog::write(&self.layout, &facts, next)?;
+        if let Err(error) = catalog::write(&self.layout, &facts, next) {
+            // It may have failed behind the rename: the journal that goes on is the one that is named.
+            if !matches!(catalog::read(&self.layout), Ok((_, Some(named))) if named == next) {
+                return Err(error);
+            }
+        }
         self.carried = journal.len();
         (self.journal, self.generation) = (journal, next);
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
@@ -221,4 +267,33 @@ fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
         fs::remove_file(layout.journal(other))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{Digest, RegistryName, media_type};
+
+    #[test]
+    fn tables_that_failed_are_made_anew_as_often_as_it_takes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = Arc::new(Layout::open(dir.path()).expect("a new directory"));
+        let mut recorder = Recorder::open(layout, FOLD_BYTES).expect("a new store");
+        let index = recorder.index.clone();
+        let repository = Repository::new(RegistryName::docker_hub(), "alpine").expect("a name");
+        let blob = |n: u8| Descriptor {
+            media_type: media_type::OCTET_STREAM.parse().expect("a media type"),
+            digest: Digest::sha256(&[n]),
+            size: 1,
+        };
+        for n in 0..4 {
+            let fact = Fact::Blob { repository: repository.clone(), blob: blob(n) };
+            recorder.record(&[fact], &[]).expect("recorded");
+            recorder.index.clear().expect("cleared");
+            recorder.remake().expect("remade");
+            for n in 0..=n {
+                assert_eq!(index.link(&repository, &blob(n).digest), Some(blob(n)));
+            }
+        }
+    }
 }

@@ -136,7 +136,7 @@ impl BlobBody {
                 }
                 Ok(None) => self.end = Some(Ok(())),
                 Err(error) => {
-                    self.endpoint.failed(&error);
+                    self.endpoint.broke_off(&error);
                     self.end = Some(Err(error));
                 }
             }

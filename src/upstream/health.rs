@@ -26,8 +26,10 @@ pub(super) struct Endpoint {
 struct Health {
     /// Failures in a row.
     failures: u32,
-    /// Until when only urgent questions are asked here.
+    /// Until when other endpoints are asked first.
     rests_until: Option<Instant>,
+    /// Whether it rests because it did not answer, rather than because a body broke off.
+    is_silent: bool,
 }
 
 impl Endpoint {
@@ -49,20 +51,43 @@ impl Endpoint {
         url
     }
 
-    /// Whether a failure is too fresh for a question that can do without an answer.
+    /// Whether others should be asked first.
     pub(super) fn rests(&self) -> bool {
         self.health().rests_until.is_some_and(|until| self.clock.now() < until)
     }
 
-    /// A request here failed. Failures while the endpoint already rests are of the same outage: a burst of
-    /// requests that fail together counts once.
+    /// Whether it is too soon after a request without an answer for a question that can do without one.
+    pub(super) fn is_silent(&self) -> bool {
+        self.rests() && self.health().is_silent
+    }
+
+    /// Whether the last request here had no answer, however long ago that was.
+    pub(super) fn is_down(&self) -> bool {
+        let health = self.health();
+        health.failures > 0 && health.is_silent
+    }
+
+    /// A request here was not answered.
     pub(super) fn failed(&self, error: &Error) {
+        self.rest(error, true);
+    }
+
+    /// A body that came from here, or from where this endpoint redirects to, broke off.
+    pub(super) fn broke_off(&self, error: &Error) {
+        self.rest(error, false);
+    }
+
+    /// Failures while the endpoint already rests are of the same outage: a burst of requests that fail
+    /// together counts once.
+    fn rest(&self, error: &Error, is_silent: bool) {
         let now = self.clock.now();
         let rest = {
             let mut health = self.health();
             if health.rests_until.is_some_and(|until| now < until) {
+                health.is_silent |= is_silent;
                 return;
             }
+            health.is_silent = is_silent;
             let rest = FIRST_REST.saturating_mul(1 << health.failures.min(10)).min(LONGEST_REST);
             health.failures = health.failures.saturating_add(1);
             health.rests_until = Some(now + rest);
@@ -108,6 +133,22 @@ mod tests {
         endpoint.failed(&error);
         clock.advance(Duration::from_secs(1));
         assert!(!endpoint.rests());
+    }
+
+    #[test]
+    fn a_body_that_broke_off_is_no_silence() {
+        let clock = Clock::system();
+        let base = "https://registry.example".parse().expect("an address");
+        let endpoint = Endpoint::new(base, clock.clone());
+        let error = Error::unavailable("test");
+        endpoint.broke_off(&error);
+        assert!(endpoint.rests() && !endpoint.is_silent());
+        endpoint.failed(&error);
+        assert!(endpoint.is_silent());
+        clock.advance(Duration::from_secs(1));
+        assert!(!endpoint.is_silent());
+        endpoint.broke_off(&error);
+        assert!(endpoint.rests() && !endpoint.is_silent());
     }
 
     #[test]

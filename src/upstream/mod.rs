@@ -279,6 +279,15 @@ impl Upstream {
         let path = format!("/v2/{name}/manifests/{reference}");
         let read = |document: Document| {
             let media_type = headers::media_type(&document.headers)?;
+            let said = headers::content_digest(&document.headers).ok().flatten();
+            if let (Reference::Tag(_), Some(said)) = (reference, said) {
+                // A tag has nothing else to tell whether a byte was lost on the way.
+                if Digest::of(said.algorithm(), &document.bytes) != said {
+                    return Err(Error::protocol(
+                        "a manifest that is not what its digest header says",
+                    ));
+                }
+            }
             Ok(FetchedManifest { media_type, bytes: document.bytes })
         };
         self.ask_document(&question, name, &path, None, urgency, read).await

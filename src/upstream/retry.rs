@@ -30,8 +30,8 @@ impl From<Error> for Failure {
 /// Asks `endpoints`, each by `attempt`, as far as `urgency` goes.
 ///
 /// In a round every endpoint gets one try and its share of the time left: healthy ones first, in their order,
-/// then, if there is no other way, those that rest. Those that failed in a way that may pass take part in the
-/// next round, after a pause. The first answer ends it all; so does a dropped future.
+/// then those that rest; a question that can do without an answer leaves out those that gave none a moment ago.
+/// Those that failed in a way that may pass take part in the next round, after a pause. The first answer ends it all; so does a dropped future.
 ///
 /// # Errors
 /// What tells most of what the endpoints said last ([`Error::weight`]): an endpoint that was not asked because
@@ -45,20 +45,22 @@ pub(super) async fn ask<'a, T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let (resting, mut asked): (Vec<_>, Vec<_>) = endpoints.iter().partition(|e| e.rests());
+    let (mut resting, mut asked): (Vec<_>, Vec<_>) = endpoints.iter().partition(|e| e.rests());
     let mut verdict = Verdict::default();
     let (patience, pauses) = match urgency {
         Urgency::Fallback(patience) => {
-            if !resting.is_empty() {
+            let all = resting.len();
+            resting.retain(|endpoint| !endpoint.is_silent());
+            if resting.len() < all {
                 verdict.add(Error::unavailable("an endpoint that just failed is left in peace"));
             }
             (patience, 0)
         }
-        Urgency::Must => {
-            asked.extend(resting);
-            (PATIENCE, attempts.saturating_sub(1))
-        }
+        // The first question of an outage has found out by patience; the next ones need not.
+        Urgency::Must if endpoints.iter().all(|endpoint| endpoint.is_down()) => (PATIENCE, 0),
+        Urgency::Must => (PATIENCE, attempts.saturating_sub(1)),
     };
+    asked.extend(resting);
     let deadline = Instant::now() + patience;
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(FIRST_BACKOFF)

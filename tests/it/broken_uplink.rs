@@ -220,3 +220,26 @@ async fn a_download_that_is_given_up_is_cut_and_its_bytes_wait_for_the_next() {
     assert_eq!((gets[0].range.clone(), gets[0].body_bytes_sent), (from(MIB), 1 << 20));
     wharf.end().await;
 }
+
+#[tokio::test]
+async fn a_body_that_breaks_off_makes_no_tag_stale() {
+    let site = Site::start(MIB).await;
+    site.hub.push_single(REPO, "latest", ("linux", "arm64", None), &[10]);
+    let tag = format!("/v2/{REPO}/manifests/latest");
+    assert_eq!(site.wharf.get(&tag).await.status, 200);
+    site.wharf.clock.advance(Duration::from_secs(3600));
+    site.hub.fault_next(1, On::Blobs, Fault::CutAfter(1000));
+    assert_eq!(site.wharf.get(&site.path).await.bytes(), &site.blob);
+    site.hub.fault(On::Blobs, Fault::CutAfter(1000));
+    let cut = site.hub.put_blob(REPO, noise("cut", MIB));
+    let path = blob_path(REPO, &cut);
+    let broken = site.wharf.get(&path);
+    let broke = site.hub.until("it to break", |seen| {
+        seen.iter().any(|seen| seen.is_blob_body(&cut) && seen.body_bytes_sent == 1000)
+    });
+    let (broken, ()) = tokio::join!(broken, broke);
+    assert!(broken.body.is_err());
+    let answer = site.wharf.get(&tag).await;
+    assert_eq!((answer.header("wharf-cache"), answer.header("warning")), (Some("hit"), None));
+    site.wharf.stop().await;
+}

@@ -12,5 +12,6 @@ mod never_wrong;
 mod one_download;
 mod one_pull;
 mod ranges;
+mod shared;
 mod stale;
 mod support;
