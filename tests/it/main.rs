@@ -7,6 +7,7 @@ mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
+mod index_is_disposable;
 mod lists;
 mod memory;
 mod metrics;
