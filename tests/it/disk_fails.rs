@@ -1,7 +1,7 @@
 //! A cache that cannot write relays (bug class: a full or failing disk fails the pull, passes for a good one, or is
 //! still avoided when it is well again).
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::fs;
 
 use wharf::oci::Digest;
 
