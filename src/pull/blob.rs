@@ -80,12 +80,6 @@ impl Pull {
             let (size, source) = (Some(blob.size()), BlobSource::Stored(blob));
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
         }
-        if link.is_none()
-            && pull.downloads.contains(digest)
-            && !pull.downloads.is_led_by(digest, repository)
-        {
-            self.confirm_blob(repository, digest).await?;
-        }
         for _ in 0..FOREIGN_FAILURES {
             let (flight, lead) = pull.downloads.join(digest, repository)?;
             let led = lead.is_some();
@@ -94,6 +88,9 @@ impl Pull {
                 pull.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;
+            if foreign && link.is_none() {
+                self.confirm_blob(repository, digest).await?;
+            }
             match self.joined(repository, digest, flight, led).await {
                 // Another repository's download may fail for its own reasons; ours is then begun.
                 Err(_) if foreign => {}
@@ -182,7 +179,7 @@ impl Pull {
 }
 
 impl Inner {
-    async fn confirm_blob(
+    pub(super) async fn confirm_blob(
         self: Arc<Self>,
         repository: Repository,
         digest: Digest,

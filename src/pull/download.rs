@@ -42,8 +42,9 @@ enum Pumped {
 enum Filled {
     /// All there, not verified yet.
     Whole(PartialBlob),
-    /// Given up. The bytes may serve a later download, unless they are wrong.
-    GivenUp { partial: PartialBlob, error: upstream::Error },
+    /// Given up. The bytes may serve a later download, unless they are wrong: too many, too few, or such that the
+    /// registry has nothing to put behind them.
+    GivenUp { partial: PartialBlob, error: upstream::Error, wrong: bool },
     /// The disk did not take more; the blob's length as far as it is known.
     Stopped { partial: PartialBlob, total: Option<u64> },
 }
@@ -66,14 +67,18 @@ impl Inner {
     }
 
     async fn try_download(
-        &self,
+        self: &Arc<Self>,
         lead: &Lead,
         repository: &Repository,
         size: Option<u64>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
         if let Some(blob) = self.kept_blob(digest, size).await {
-            // Kept by a download that ended between the request's look and its turn.
+            // Kept by a download that ended between the request's look and its turn; if that was another
+            // repository's, it says nothing of this one's permission.
+            if self.store.link(repository, digest).is_none() {
+                Arc::clone(self).confirm_blob(repository.clone(), *digest).await?;
+            }
             lead.publish(blob.size(), Phase::Done { file: blob.file().clone() });
             return Ok(());
         }
@@ -91,8 +96,12 @@ impl Inner {
         };
         match self.fill(lead, &upstream, repository, partial, size).await {
             Filled::Whole(partial) => self.verify(lead, partial, repository).await,
-            Filled::GivenUp { partial, error } => {
-                if partial.written() == 0 || !matches!(error, upstream::Error::Unavailable { .. }) {
+            Filled::GivenUp { partial, error, wrong } => {
+                if wrong {
+                    self.metrics.verify_failed("blob");
+                }
+                // Nobody's refusal makes bytes wrong, and the next to ask may not be refused.
+                if wrong || partial.written() == 0 {
                     partial.discard().await;
                 }
                 Err(Error::of_blob(error))
@@ -125,6 +134,7 @@ impl Inner {
                 self.metrics.download_resumed();
             }
             let asked = upstream.blob(&repository.name, digest, before).await;
+            let answered = asked.is_ok();
             let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));
             let error = match asked {
                 Err(error) => error,
@@ -140,6 +150,10 @@ impl Inner {
                         Pumped::Ended if total.is_none_or(|total| total == partial.written()) => {
                             return Filled::Whole(partial);
                         }
+                        Pumped::Ended if before > 0 && partial.written() == before => {
+                            let reason = format!("it has no more than {before} bytes");
+                            upstream::Error::Protocol { reason }
+                        }
                         Pumped::Ended => unavailable("the body ended early"),
                         Pumped::Broken(error) => error,
                         Pumped::Disk(error) => {
@@ -152,12 +166,13 @@ impl Inner {
             if partial.written() >= before + PROGRESS_BYTES {
                 pauses = self::pauses();
             }
+            let objects = matches!(error, upstream::Error::Protocol { .. });
+            let wrong = objects && (answered || partial.written() > 0);
             if !lead.has_published() {
                 // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
                 // are bytes of an earlier run, these may be what the registry objects to.
-                let objects = matches!(error, upstream::Error::Protocol { .. });
                 if before == 0 || !objects {
-                    return Filled::GivenUp { partial, error };
+                    return Filled::GivenUp { partial, error, wrong };
                 }
                 let restarted;
                 (partial, restarted) = partial.restart().await;
@@ -167,7 +182,7 @@ impl Inner {
                 }
             }
             let Some(pause) = pauses.next().filter(|_| error.is_outage()) else {
-                return Filled::GivenUp { partial, error };
+                return Filled::GivenUp { partial, error, wrong };
             };
             tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");
             sleep(pause.max(error.retry_after().unwrap_or_default().min(MAX_PAUSE))).await;
@@ -308,9 +323,10 @@ fn pauses() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// How much of `written` bytes may be handed out before the digest is verified: never the whole.
+/// How much of `written` bytes may be handed out before the digest is verified: never the whole, and where
+/// the length is unknown, any byte may be the last.
 fn held_back(written: u64, total: Option<u64>) -> u64 {
-    total.map_or(written, |total| written.min(total.saturating_sub(1)))
+    written.min(total.unwrap_or(written).saturating_sub(1))
 }
 
 /// Counts a download's end, also when its task is dropped.

@@ -60,6 +60,11 @@ impl Freshness {
         self.confirmed.insert((repository.clone(), tag.clone()), value);
     }
 
+    /// What the registry said of the tag is of no use: it is to be asked again.
+    pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
+        self.confirmed.invalidate(&(repository.clone(), tag.clone()));
+    }
+
     /// How asking for a name failed a moment ago.
     pub(super) fn unknown(
         &self,
@@ -93,9 +98,15 @@ impl Freshness {
         }
     }
 
-    /// The tags that waited for a manifest; they wait no more.
+    /// The tags that waited for a manifest, without those that were confirmed to mean another one since; they
+    /// wait no more.
     pub(super) fn waited_for(&self, repository: &Repository, manifest: &Digest) -> BTreeSet<Tag> {
         let waited = self.waiting.remove(&(repository.clone(), *manifest));
-        waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone)
+        let mut tags = waited.map_or_else(BTreeSet::new, Arc::unwrap_or_clone);
+        tags.retain(|tag| {
+            let latest = self.confirmed.get(&(repository.clone(), tag.clone()));
+            latest.is_none_or(|(latest, _)| latest.digest == *manifest)
+        });
+        tags
     }
 }

@@ -102,17 +102,6 @@ impl InFlight {
         Ok((flight, Some(lead)))
     }
 
-    /// Whether `digest` is being downloaded on the word of this very repository.
-    pub(super) fn is_led_by(&self, digest: &Digest, repository: &Repository) -> bool {
-        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.get(digest).is_some_and(|flight| flight.origin == *repository)
-    }
-
-    /// Whether `digest` is being downloaded.
-    pub(super) fn contains(&self, digest: &Digest) -> bool {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
-    }
-
     /// How many downloads run or wait.
     pub(super) fn open(&self) -> usize {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).len()

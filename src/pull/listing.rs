@@ -105,9 +105,8 @@ impl Inner {
         (repository, n, last): PageKey,
     ) -> Result<ListedTags, Error> {
         let upstream = self.upstream(&repository)?;
-        let kept = self.config.serve_stale && !self.store.tags(&repository).is_empty();
-        let page =
-            upstream.tags(&repository.name, Some(n), last.as_deref(), self.urgency(kept)).await;
+        let urgency = self.urgency(!self.store.tags(&repository).is_empty());
+        let page = upstream.tags(&repository.name, Some(n), last.as_deref(), urgency).await;
         let page = page.map_err(|error| match Error::of_manifest(error) {
             Error::ManifestUnknown => Error::NameUnknown,
             error => error,
@@ -124,7 +123,8 @@ impl Inner {
     ) -> Option<Bytes> {
         let upstream = self.upstream(&repository).ok()?;
         // Docker asks for every attestation it pulls, and an empty answer is as good: never wait long for it.
-        let listed = upstream.referrers(&repository.name, &subject, self.urgency(true)).await;
+        let urgency = Urgency::Fallback(self.config.revalidate_timeout);
+        let listed = upstream.referrers(&repository.name, &subject, urgency).await;
         let bytes = listed
             .inspect_err(
                 |error| tracing::debug!(%repository, %subject, %error, "no referrers list"),
@@ -141,10 +141,6 @@ impl Inner {
             self.not_kept(&error);
         }
         Some(bytes)
-    }
-
-    const fn urgency(&self, kept: bool) -> Urgency {
-        if kept { Urgency::Fallback(self.config.revalidate_timeout) } else { Urgency::Must }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::{Instant, timeout};
 
 use super::{Error, Inner, Outcome, Pull, freshness::Kind};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
     store,
-    upstream::{FetchedManifest, Upstream, Urgency},
+    upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
 
 /// What the client asked for.
@@ -33,21 +34,13 @@ pub struct ManifestAnswer {
     pub stale_for: Option<Duration>,
 }
 
-/// What a tag was found to mean.
+/// What the registry says a tag means.
 #[derive(Clone, Debug)]
-pub(super) struct Resolved {
-    descriptor: Descriptor,
-    how: How,
-}
-
-#[derive(Clone, Debug)]
-enum How {
-    /// The registry confirmed it.
-    Confirmed,
-    /// The registry sent it.
+pub(super) enum Resolved {
+    /// By `HEAD`.
+    Confirmed(Descriptor),
+    /// By sending it.
     Fetched(Fetched),
-    /// The registry gave no good answer; this is what was kept.
-    Stale { for_: Duration },
 }
 
 /// A manifest that was just fetched and verified.
@@ -91,35 +84,60 @@ impl Pull {
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
             return Err(error);
         }
-        let (resolved, asked) = match pull.freshness.confirmed(repository, tag) {
-            Some(descriptor) => (Resolved { descriptor, how: How::Confirmed }, false),
-            None => self.check_tag(repository, tag, want).await?,
-        };
-        let (outcome, stale_for) = match resolved.how {
-            How::Fetched(fetched) => return Ok(fetched.answer(asked)),
-            How::Confirmed => (Outcome::Hit, None),
-            How::Stale { for_ } => (Outcome::Stale, Some(for_)),
-        };
-        let descriptor = resolved.descriptor;
-        if let Some(bytes) = pull.kept_manifest(repository, &descriptor.digest).await {
-            return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for });
-        }
-        if want == Want::Descriptor && stale_for.is_none() {
-            return Ok(ManifestAnswer {
-                descriptor,
-                bytes: None,
-                outcome: Outcome::Miss,
-                stale_for,
-            });
-        }
-        let fetched = self.fetch(repository, &descriptor.digest).await;
-        match fetched {
-            // A registry may confirm by HEAD for free and refuse the GET for its pull limit.
-            Err(error) if error.is_outage() && pull.config.serve_stale => {
-                pull.stale_tag(repository, tag).await.ok_or(error)
+        let confirmed = pull.freshness.confirmed(repository, tag);
+        if let Some(descriptor) = &confirmed {
+            if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
+                return Ok(answer);
             }
-            fetched => fetched,
         }
+        let stand_in = pull.stand_in(repository, tag).await;
+        let ask = self.ask_by_tag(repository, tag, want, confirmed, stand_in.is_some());
+        let Some(stand_in) = stand_in else { return ask.await };
+        let asked = timeout(pull.config.revalidate_timeout, ask).await;
+        match asked.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".to_owned()))) {
+            Err(error) if error.is_outage() => {
+                // The tag may be confirmed and its new manifest refused: the next client does not try that at
+                // once, but asks for the tag again, when the endpoint has rested.
+                pull.freshness.forget(repository, tag);
+                Ok(stand_in)
+            }
+            asked => asked,
+        }
+    }
+
+    async fn ask_by_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        want: Want,
+        confirmed: Option<Descriptor>,
+        has_stand_in: bool,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        let descriptor = match confirmed {
+            Some(descriptor) => descriptor,
+            None => {
+                // A kept tag is confirmed by `HEAD`, whatever is wanted: all who wait share it.
+                let kept = pull.store.tag(repository, tag).is_some();
+                let want = if kept { Want::Descriptor } else { want };
+                let check = Arc::clone(pull).check_tag(repository.clone(), tag.clone(), want);
+                let key = (repository.clone(), tag.clone(), want);
+                match pull.tag_checks.get(key, &pull.tasks, check).await? {
+                    (Ok(Resolved::Confirmed(descriptor)), _) => descriptor,
+                    (Ok(Resolved::Fetched(fetched)), asked) => return Ok(fetched.answer(asked)),
+                    (Err(error), _) => return Err(error),
+                }
+            }
+        };
+        if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
+            return Ok(answer);
+        }
+        // A registry's pull limit confirms by HEAD and refuses the GET. Nobody is told of what it may refuse while
+        // there is something older that can be had.
+        if want == Want::Descriptor && !has_stand_in {
+            return Ok(ManifestAnswer::new(descriptor, None, Outcome::Miss));
+        }
+        self.fetch(repository, &descriptor.digest).await
     }
 
     async fn by_digest(
@@ -129,10 +147,8 @@ impl Pull {
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
-        if let Some(bytes) = pull.kept_manifest(repository, digest).await {
-            let descriptor = pull.kept_descriptor(repository, digest, &bytes)?;
-            let outcome = Outcome::Hit;
-            return Ok(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for: None });
+        if let Some(answer) = pull.kept_answer(repository, digest).await {
+            return Ok(answer);
         }
         let name = Reference::Digest(*digest);
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
@@ -145,21 +161,7 @@ impl Pull {
         let key = (repository.clone(), *digest);
         let (head, asked) = pull.manifest_heads.get(key, &pull.tasks, head).await?;
         let outcome = if asked { Outcome::Miss } else { Outcome::Coalesced };
-        Ok(ManifestAnswer { descriptor: head?, bytes: None, outcome, stale_for: None })
-    }
-
-    /// Asks the registry what a tag means, once for all who wait; tells whether this call asked.
-    async fn check_tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        want: Want,
-    ) -> Result<(Resolved, bool), Error> {
-        let pull = &self.0;
-        let check = Arc::clone(pull).check_tag(repository.clone(), tag.clone(), want);
-        let key = (repository.clone(), tag.clone(), want);
-        let (resolved, asked) = pull.tag_checks.get(key, &pull.tasks, check).await?;
-        Ok((resolved?, asked))
+        Ok(ManifestAnswer::new(head?, None, outcome))
     }
 
     /// Fetches a manifest by digest, once for all who wait, and keeps it.
@@ -177,6 +179,7 @@ impl Pull {
 }
 
 impl Inner {
+    /// Asks the registry what a tag means.
     async fn check_tag(
         self: Arc<Self>,
         repository: Repository,
@@ -187,52 +190,55 @@ impl Inner {
         let kept = self.store.tag(&repository, &tag);
         let reference = Reference::Tag(tag.clone());
         if kept.is_none() && want == Want::Content {
-            return self.fetch_by_tag(&upstream, &repository, &tag).await;
+            return self.fetch_by_tag(&upstream, &repository, &tag, Urgency::Must).await;
         }
-        let urgency = match &kept {
-            Some(_) if self.config.serve_stale => Urgency::Fallback(self.config.revalidate_timeout),
-            _ => Urgency::Must,
-        };
-        let head = upstream.manifest_head(&repository.name, &reference, urgency).await;
-        let head = match head {
-            Ok(head) => head,
-            Err(error) if error.is_outage() => {
-                if kept.is_some() && self.config.serve_stale {
-                    return self.stale(&repository, &tag).ok_or_else(|| Error::of_manifest(error));
+        let (begun, urgency) = (Instant::now(), self.urgency(kept.is_some()));
+        match upstream.manifest_head(&repository.name, &reference, urgency).await {
+            Ok(head) => match kept.filter(|(kept, _)| kept.digest == head.digest) {
+                Some((descriptor, _)) => {
+                    self.freshness.confirm(&repository, &tag, &descriptor);
+                    Ok(Resolved::Confirmed(descriptor))
                 }
-                if matches!(error, crate::upstream::Error::Protocol { .. }) {
-                    // A registry without a usable HEAD: the document itself tells.
-                    return self.fetch_by_tag(&upstream, &repository, &tag).await;
-                }
-                return Err(Error::of_manifest(error));
+                None => self.take_up(&repository, &tag, head).await,
+            },
+            // A registry without a usable HEAD: the document itself tells.
+            Err(crate::upstream::Error::Protocol { .. }) => {
+                let urgency = urgency.after(begun.elapsed());
+                self.fetch_by_tag(&upstream, &repository, &tag, urgency).await
             }
-            Err(error) => {
-                let error = Error::of_manifest(error);
-                self.freshness.remember_unknown(&repository, Kind::Manifest, &reference, &error);
-                return Err(error);
+            Err(error) => self.answered(&repository, &reference, Err(error)),
+        }
+    }
+
+    /// The registry says by `HEAD` that a tag means something new here.
+    async fn take_up(
+        self: &Arc<Self>,
+        repository: &Repository,
+        tag: &Tag,
+        head: ManifestHead,
+    ) -> Result<Resolved, Error> {
+        let ManifestHead { digest, media_type, size } = head;
+        let told = size.map(|size| Descriptor { media_type, digest, size });
+        if let Some(descriptor) = &told {
+            // Before the look below: a fetch that ends meanwhile finds the tag waiting, or is found.
+            self.freshness.confirm(repository, tag, descriptor);
+            self.freshness.wait_for(repository, &digest, tag);
+        }
+        let (descriptor, fetched) = match (self.kept_answer(repository, &digest).await, told) {
+            (Some(kept), _) => (kept.descriptor, None),
+            (None, Some(descriptor)) => return Ok(Resolved::Confirmed(descriptor)),
+            // Without a length there is nothing to answer with: the document itself tells.
+            (None, None) => {
+                let fetched = Arc::clone(self).fetch_by_digest(repository.clone(), digest).await?;
+                (fetched.descriptor.clone(), Some(fetched))
             }
         };
-        if let Some((descriptor, _)) = kept.filter(|(kept, _)| kept.digest == head.digest) {
-            self.freshness.confirm(&repository, &tag, &descriptor);
-            return Ok(Resolved { descriptor, how: How::Confirmed });
+        if fetched.as_ref().is_none_or(|fetched| fetched.kept) {
+            let kept = self.store.keep_tag(repository, tag, &descriptor).await;
+            kept.unwrap_or_else(|error| self.not_kept(&error));
         }
-        let Some(size) = head.size else {
-            self.freshness.wait_for(&repository, &head.digest, &tag);
-            let fetched =
-                Arc::clone(&self).fetch_by_digest(repository.clone(), head.digest).await?;
-            let descriptor = fetched.descriptor.clone();
-            return Ok(Resolved { descriptor, how: How::Fetched(fetched) });
-        };
-        let descriptor = Descriptor { media_type: head.media_type, digest: head.digest, size };
-        if self.kept_manifest(&repository, &head.digest).await.is_some() {
-            if let Err(error) = self.store.keep_tag(&repository, &tag, &descriptor).await {
-                self.not_kept(&error);
-            }
-        } else {
-            self.freshness.wait_for(&repository, &head.digest, &tag);
-        }
-        self.freshness.confirm(&repository, &tag, &descriptor);
-        Ok(Resolved { descriptor, how: How::Confirmed })
+        self.freshness.confirm(repository, tag, &descriptor);
+        Ok(fetched.map_or(Resolved::Confirmed(descriptor), Resolved::Fetched))
     }
 
     async fn fetch_by_tag(
@@ -240,15 +246,15 @@ impl Inner {
         upstream: &Upstream,
         repository: &Repository,
         tag: &Tag,
+        urgency: Urgency,
     ) -> Result<Resolved, Error> {
         let reference = Reference::Tag(tag.clone());
-        let fetched = upstream.manifest(&repository.name, &reference, Urgency::Must).await;
+        let fetched = upstream.manifest(&repository.name, &reference, urgency).await;
         let fetched = self.answered(repository, &reference, fetched)?;
         let digest = Digest::sha256(&fetched.bytes);
         let fetched = self.keep(repository, digest, fetched, Some(tag)).await?;
-        let descriptor = fetched.descriptor.clone();
-        self.freshness.confirm(repository, tag, &descriptor);
-        Ok(Resolved { descriptor, how: How::Fetched(fetched) })
+        self.freshness.confirm(repository, tag, &fetched.descriptor);
+        Ok(Resolved::Fetched(fetched))
     }
 
     async fn fetch_by_digest(
@@ -256,9 +262,8 @@ impl Inner {
         repository: Repository,
         digest: Digest,
     ) -> Result<Fetched, Error> {
-        if let Some(bytes) = self.kept_manifest(&repository, &digest).await {
+        if let Some((descriptor, bytes)) = self.kept(&repository, &digest).await {
             // Kept by a fetch that ended between this request's look and its turn.
-            let descriptor = self.kept_descriptor(&repository, &digest, &bytes)?;
             return Ok(Fetched { descriptor, bytes, kept: true });
         }
         let upstream = self.upstream(&repository)?;
@@ -336,44 +341,39 @@ impl Inner {
         })
     }
 
-    /// The kept document of a manifest that `repository` may show.
+    /// The kept document of a manifest that `repository` may show, and what it is.
     ///
     /// A disk that fails to give it counts as not having it: the registry is asked instead.
-    async fn kept_manifest(&self, repository: &Repository, digest: &Digest) -> Option<Bytes> {
+    async fn kept(&self, repository: &Repository, digest: &Digest) -> Option<(Descriptor, Bytes)> {
         let link = self.store.link(repository, digest)?;
         if !link.media_type.names_a_manifest() {
             return None;
         }
-        self.store.manifest(digest).await.unwrap_or_else(|error| {
+        let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
             self.read_failed(&error);
             None
-        })
+        })?;
+        Some((Descriptor { size: bytes.len() as u64, ..link }, bytes))
     }
 
-    fn kept_descriptor(
+    async fn kept_answer(
         &self,
         repository: &Repository,
         digest: &Digest,
-        bytes: &Bytes,
-    ) -> Result<Descriptor, Error> {
-        let link = self.store.link(repository, digest).ok_or(Error::ManifestUnknown)?;
-        Ok(Descriptor { size: bytes.len() as u64, ..link })
+    ) -> Option<ManifestAnswer> {
+        let (descriptor, bytes) = self.kept(repository, digest).await?;
+        Some(ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit))
     }
 
-    /// What the tag meant when it was last confirmed.
-    fn stale(&self, repository: &Repository, tag: &Tag) -> Option<Resolved> {
-        let (descriptor, at) = self.store.tag(repository, tag)?;
-        let for_ = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
-        Some(Resolved { descriptor, how: How::Stale { for_ } })
-    }
-
-    async fn stale_tag(&self, repository: &Repository, tag: &Tag) -> Option<ManifestAnswer> {
-        let Resolved { descriptor, how: How::Stale { for_ } } = self.stale(repository, tag)? else {
+    /// What may be answered for a tag when its registry gives no good answer: what it last meant.
+    async fn stand_in(&self, repository: &Repository, tag: &Tag) -> Option<ManifestAnswer> {
+        if !self.config.serve_stale {
             return None;
-        };
-        let bytes = self.kept_manifest(repository, &descriptor.digest).await?;
-        let (outcome, stale_for) = (Outcome::Stale, Some(for_));
-        Some(ManifestAnswer { descriptor, bytes: Some(bytes), outcome, stale_for })
+        }
+        let (descriptor, at) = self.store.tag(repository, tag)?;
+        let kept = self.kept_answer(repository, &descriptor.digest).await?;
+        let for_ = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
+        Some(ManifestAnswer { outcome: Outcome::Stale, stale_for: Some(for_), ..kept })
     }
 
     pub(super) fn read_failed(&self, error: &store::Error) {
@@ -388,11 +388,12 @@ impl Fetched {
             (true, true) => Outcome::Miss,
             (true, false) => Outcome::Coalesced,
         };
-        ManifestAnswer {
-            descriptor: self.descriptor,
-            bytes: Some(self.bytes),
-            outcome,
-            stale_for: None,
-        }
+        ManifestAnswer::new(self.descriptor, Some(self.bytes), outcome)
+    }
+}
+
+impl ManifestAnswer {
+    const fn new(descriptor: Descriptor, bytes: Option<Bytes>, outcome: Outcome) -> Self {
+        Self { descriptor, bytes, outcome, stale_for: None }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     oci::{Descriptor, Digest, Repository, Tag},
     store::{self, Store},
-    upstream::{Upstream, Upstreams},
+    upstream::{Upstream, Upstreams, Urgency},
 };
 
 /// How fresh is fresh, and how much at once.
@@ -158,6 +158,14 @@ impl Inner {
         let registry = &repository.registry;
         let upstream = self.upstreams.select(registry).cloned();
         upstream.ok_or_else(|| Error::RegistryUnknown(registry.clone()))
+    }
+
+    /// How long to wait for a registry, given whether a kept answer could stand in for its own.
+    const fn urgency(&self, kept: bool) -> Urgency {
+        if kept && self.config.serve_stale {
+            return Urgency::Fallback(self.config.revalidate_timeout);
+        }
+        Urgency::Must
     }
 
     /// Counts a write that the store refused; the answer goes on as a relay.

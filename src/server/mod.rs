@@ -166,9 +166,10 @@ impl Server {
     ) -> Result<Response<Body>, Infallible> {
         let (head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), client);
-        let agent = head.headers.get(USER_AGENT).map(|agent| agent.as_bytes().escape_ascii());
-        record.user_agent = agent.map(|agent| agent.to_string()).unwrap_or_default();
-        record.repository = head.uri.path().escape_default().to_string();
+        let agent =
+            head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        record.user_agent = agent.unwrap_or_default().into_owned();
+        record.repository = head.uri.path().to_owned();
         if is_too_large(&head.headers) {
             return Ok(respond::head_too_large().into_response(record, None));
         }

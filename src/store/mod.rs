@@ -11,6 +11,8 @@ mod journal;
 mod layout;
 mod partial;
 mod recorder;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -131,8 +133,12 @@ impl Store {
     /// # Errors
     /// When the directory cannot be used, in a sentence for its operator.
     pub fn open(config: &Config, clock: &Clock) -> Result<Self, Error> {
+        Self::open_folding(config, clock, recorder::FOLD_BYTES)
+    }
+
+    fn open_folding(config: &Config, clock: &Clock, fold_bytes: u64) -> Result<Self, Error> {
         let layout = Arc::new(Layout::open(&config.dir)?);
-        let (index, recorder, thread) = recorder::start(&layout)?;
+        let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))

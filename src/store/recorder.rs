@@ -19,8 +19,9 @@ use crate::oci::{Descriptor, Repository};
 /// Facts that wait for the recorder; more make their senders wait.
 const QUEUE: usize = 256;
 
-/// A journal longer than this is folded into `index.json`.
-const FOLD_BYTES: u64 = 1024 * 1024;
+/// A journal longer than this, and than half of `index.json`, is folded into it: so the two together are
+/// written a constant number of times over, however many images come to be kept.
+pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
@@ -36,15 +37,20 @@ struct Recorder {
     index: Index,
     journal: Journal,
     generation: u64,
+    fold_bytes: u64,
+    /// Bytes of the journal that a fold put there: facts that have no place in `index.json`.
+    carried: u64,
 }
 
 /// Brings the look-up tables up to date with the files and starts the thread, which ends when every
-/// sender of the returned channel is gone.
+/// sender of the returned channel is gone. A journal beyond `fold_bytes`, and beyond half of `index.json`,
+/// is folded into it.
 pub(super) fn start(
     layout: &Arc<Layout>,
+    fold_bytes: u64,
 ) -> Result<(Index, mpsc::Sender<Entry>, thread::JoinHandle<()>), Error> {
-    let mut recorder = Recorder::open(Arc::clone(layout))?;
-    if recorder.journal.len() > FOLD_BYTES {
+    let mut recorder = Recorder::open(Arc::clone(layout), fold_bytes)?;
+    if recorder.is_due() || !layout.index_json().exists() {
         recorder.fold_or_say_why_not();
     }
     let index = recorder.index.clone();
@@ -57,7 +63,7 @@ pub(super) fn start(
 }
 
 impl Recorder {
-    fn open(layout: Arc<Layout>) -> Result<Self, Error> {
+    fn open(layout: Arc<Layout>, fold_bytes: u64) -> Result<Self, Error> {
         let (index, position) = Index::open(&layout.sled())?;
         let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
         let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
@@ -76,7 +82,7 @@ impl Recorder {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
         }
-        Ok(Self { layout, index, journal, generation })
+        Ok(Self { layout, index, journal, generation, fold_bytes, carried: 0 })
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
@@ -89,11 +95,20 @@ impl Recorder {
                 // Whoever asked may have gone; the fact stays written.
                 let _ = entry.done.send(recorded.clone());
             }
-            if self.journal.len() > FOLD_BYTES {
+            if self.is_due() {
                 self.fold_or_say_why_not();
             }
         }
+        if self.journal.len() > self.carried {
+            // Whoever reads the directory of a stopped wharf as an OCI layout finds everything in it.
+            self.fold_or_say_why_not();
+        }
         self.index.flush();
+    }
+
+    fn is_due(&self) -> bool {
+        let index = fs::metadata(self.layout.index_json()).map_or(0, |metadata| metadata.len());
+        self.journal.len() - self.carried > self.fold_bytes.max(index / 2)
     }
 
     fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
@@ -132,6 +147,7 @@ impl Recorder {
         journal.append(&blobs.collect::<Vec<_>>())?;
         sync_parent(&path)?;
         catalog::write(&self.layout, &facts, next)?;
+        self.carried = journal.len();
         (self.journal, self.generation) = (journal, next);
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
             tracing::warn!(%error, "the look-up tables will be remade at the next start");
@@ -153,7 +169,9 @@ fn links(layout: &Layout, facts: &[Fact]) -> Vec<(Repository, Descriptor)> {
 }
 
 fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> Result<(), Error> {
-    tracing::info!(tags = facts.tags.len(), "making the look-up tables from the files");
+    if facts != Facts::default() {
+        tracing::info!(tags = facts.tags.len(), "making the look-up tables from the files");
+    }
     catalog::expand(layout, &mut facts);
     index.clear()?;
     // In this order, a manifest's own word on its type wins over what lists say of it.

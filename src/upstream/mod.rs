@@ -141,6 +141,16 @@ impl Secret {
     }
 }
 
+impl Urgency {
+    /// What is left of it after some of the time was spent.
+    pub(crate) const fn after(self, spent: Duration) -> Self {
+        match self {
+            Self::Fallback(patience) => Self::Fallback(patience.saturating_sub(spent)),
+            Self::Must => Self::Must,
+        }
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")

@@ -2,7 +2,12 @@
 //!
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
+mod broken_uplink;
 mod fake_hub;
 mod fake_hub_faults;
+mod freshness;
+mod never_wrong;
+mod one_download;
 mod one_pull;
+mod stale;
 mod support;

@@ -7,11 +7,13 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
 };
+use wharf::oci::ErrorBody;
 
 use super::deadline;
 
@@ -132,6 +134,22 @@ impl Answer {
             Ok(body) => body,
             Err(cut) => panic!("the body was cut after {} bytes", cut.received.len()),
         }
+    }
+
+    /// The body, which is JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(self.bytes()).expect("JSON")
+    }
+
+    /// Status and the code of the error body of the distribution specification, which must be there.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        let body: ErrorBody = serde_json::from_slice(self.bytes()).expect("an OCI error body");
+        (self.status.as_u16(), body.errors[0].code.as_str().to_owned())
+    }
+
+    /// How wharf came by the answer.
+    pub(crate) fn cache(&self) -> &str {
+        self.header("wharf-cache").unwrap_or("unsaid")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests share: a registry that misbehaves on purpose, and a client that sees everything.
 
+mod blobs;
 mod certs;
 pub(crate) mod client;
 mod fault;
@@ -15,13 +16,14 @@ mod wire;
 
 use std::time::Duration;
 
+pub(crate) use blobs::blob_path;
 pub(crate) use certs::TestCa;
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
-pub(crate) use images::{PushedImage, noise};
+pub(crate) use images::{Blob, PushedImage, noise};
 pub(crate) use log::Seen;
-pub(crate) use wharf::Wharf;
+pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.
 ///

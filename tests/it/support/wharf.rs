@@ -89,11 +89,35 @@ impl Wharf {
         Self::run(config, dir).await
     }
 
+    /// Stops, and starts again on the same directory with the configuration changed.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let (mut config, dir) = (self.config.clone(), Arc::clone(&self.dir));
+        self.stop().await;
+        change(&mut config);
+        Self::run(config, dir).await
+    }
+
+    /// A second wharf on a copy of the cache directory as it lies on the disk now: what a power cut leaves
+    /// when every write has reached the disk. `damage` works on the copy before it is opened.
+    pub(crate) async fn after_power_cut(&self, damage: impl FnOnce(&Path)) -> Self {
+        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let mut config = self.config.clone();
+        config.store.dir = dir.path().join("cache");
+        copy(&self.config.store.dir, &config.store.dir);
+        damage(&config.store.dir);
+        Self::run(config, dir).await
+    }
+
     /// Stops, and waits until all is closed.
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         let running = self.running.take().expect("stopped once");
         deadline("wharf to stop", running).await.expect("wharf does not panic");
+    }
+
+    /// The configuration that it runs with.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The cache directory.
@@ -155,5 +179,18 @@ impl Drop for Wharf {
     /// A test that fails half-way ends its wharf too.
     fn drop(&mut self) {
         self.shutdown.cancel();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("the copy can be written");
+    for entry in std::fs::read_dir(from).expect("the directory is there") {
+        let entry = entry.expect("readable");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("readable").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("the copy can be written");
+        }
     }
 }

@@ -1,0 +1,89 @@
+"""One HTTP request, and the listener that takes everything that tries to leave this machine."""
+
+import http.client
+import socket
+import threading
+from dataclasses import dataclass
+
+# Clients name what they can read; without the list types a registry may answer with a single platform's manifest.
+MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+AGENT = "wharf-e2e"
+
+
+@dataclass
+class Answer:
+    """Status, headers (names case-insensitive, as `http.client` gives them) and the whole body."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def ask(address, path, method="GET", headers=None, timeout=20):
+    """Sends one request to `host:port` and reads the answer to its end."""
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putheader("User-Agent", AGENT)
+        for media_type in MANIFEST_TYPES:
+            connection.putheader("Accept", media_type)
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def answers(address, path):
+    """Whether a GET of the path is answered 200, within a second."""
+    try:
+        return ask(address, path, timeout=1).status == 200
+    except OSError:
+        return False
+
+
+class Tripwire:
+    """A proxy that refuses everything and remembers what it was asked for.
+
+    All clients are told to go through it to any host but 127.0.0.1, so a fall-back to a public registry shows here
+    and ends at once, on a machine with an uplink as on one without.
+    """
+
+    def __init__(self):
+        self.asked = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def take(self):
+        """What was asked for since the last call, as request lines."""
+        asked, self.asked = self.asked, []
+        return asked
+
+    def close(self):
+        # `accept` is not woken by `close`, but by `shutdown`.
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join(5)
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                try:
+                    connection.settimeout(2)
+                    self.asked.append(connection.recv(4096).split(b"\r\n")[0].decode(errors="replace"))
+                    connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                except OSError:
+                    self.asked.append("a connection that broke")

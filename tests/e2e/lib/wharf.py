@@ -1,0 +1,65 @@
+"""wharf itself: one process over a directory, its configuration, its log and its metrics."""
+
+import json
+
+from .net import answers, ask
+from .procs import Failed, free_port, read
+
+
+class Wharf:
+    """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`."""
+
+    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m"):
+        self.workspace = workspace
+        self.binary = binary
+        self.name = name
+        self.dir = workspace.path(name, "cache")
+        self.address = f"127.0.0.1:{free_port()}"
+        self.admin = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.address}"
+        self.config = workspace.path(name, "wharf.toml")
+        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl))
+        self.service = None
+        self.start()
+
+    def start(self):
+        """Starts it, on the same addresses and directory as before, and waits until it says that it is ready."""
+        words = ("serve", "--config", self.config, "--listen", self.address, "--dir", self.dir)
+        self.service = self.workspace.start(self.name, self.binary, *words, "--log-format", "json")
+        self.service.wait_until(lambda: answers(self.admin, "/readyz"))
+        self.workspace.run(self.binary, "healthcheck", "--admin", self.admin, timeout=20)
+
+    def stop(self):
+        """SIGTERM; fails unless wharf ends by itself, within its time, with exit code 0."""
+        code = self.service.stop(seconds=40)
+        if code != 0:
+            raise Failed(f"after SIGTERM {self.name} ended with {code}, not 0 (None: it had to be killed)")
+
+    def ask(self, path, **more):
+        return ask(self.address, path, **more)
+
+    def metrics(self):
+        return ask(self.admin, "/metrics").body.decode()
+
+    def log(self):
+        """The log's records, in order; every line must be a JSON object."""
+        records = []
+        for line in read(self.service.err).splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise Failed(f"{self.name} was told to log JSON and wrote {line!r}") from None
+            records.append(record)
+        return records
+
+
+def config_text(listen, admin, directory, upstreams, tag_ttl):
+    """A configuration file with these upstreams and everything else as shipped."""
+    quoted = json.dumps
+    text = (
+        f"[server]\nlisten = [{quoted(listen)}]\n\n[admin]\nlisten = {quoted(admin)}\n\n"
+        f"[cache]\ndir = {quoted(str(directory))}\ntag_ttl = {quoted(tag_ttl)}\nserve_stale = true\n"
+    )
+    for registry, endpoints in upstreams.items():
+        text += f"\n[[upstream]]\nregistry = {quoted(registry)}\nendpoints = {quoted(endpoints)}\n"
+    return text
