@@ -66,7 +66,9 @@ impl PartialBlob {
         if written == 0 {
             let origin = Origin { repository: repository.clone(), size, begun: now };
             let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
-            layout.replace(&layout.partial_origin(&digest), &json)?;
+            // Not synced: the request to the registry waits for this, and after a power cut it is needed no more than
+            // the bytes beside it, which are not synced either.
+            fs::write(layout.partial_origin(&digest), json)?;
         }
         Ok(Self { digest, layout, file: Arc::new(file), hasher, written })
     }
