@@ -29,7 +29,7 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
 fn pull(setting: &Setting, size: u64, rate: Rate) -> Result<Row> {
     let site = setting.site(rate)?;
     let mut fetched = 0;
-    let before = site.wharf.process.written()?;
+    let (before, cpu) = (site.wharf.process.written()?, site.wharf.process.cpu()?);
     let offer = || {
         let blob = setting.noise.blob(size)?;
         let path = blob.blob_path();
@@ -42,6 +42,7 @@ fn pull(setting: &Setting, size: u64, rate: Rate) -> Result<Row> {
         Ok(setting.client.get(addr, path)?.ended - begun)
     })?;
     let after = site.wharf.process.written()?;
+    let cpu = site.wharf.process.cpu()?.saturating_sub(cpu).as_secs_f64();
     let share = |before: u64, after: u64| vec![(after - before) as f64 / fetched as f64];
     let mut series = made.compared();
     series.push(Series::new(
@@ -54,6 +55,7 @@ fn pull(setting: &Setting, size: u64, rate: Rate) -> Result<Row> {
         "",
         share(before.by_call, after.by_call),
     ));
+    series.push(Series::new("wharf", "CPU s/GB", vec![cpu / (fetched as f64 / 1e9)]));
     Ok(Row {
         title: format!("cold blob, {} MiB, {rate}", size / MIB),
         series,

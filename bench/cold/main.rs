@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Where the caches lie while measuring [default: cargo's target directory]
     #[arg(long, value_name = "DIR", default_value = env!("CARGO_TARGET_TMPDIR"), hide_default_value = true)]
     dir: PathBuf,
+    /// Another build of wharf to measure [default: this one]
+    #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_wharf"), hide_default_value = true)]
+    wharf: PathBuf,
     /// Cores that wharf is pinned to, as taskset takes them [default: none, it runs where it likes]
     #[arg(long, value_name = "LIST")]
     wharf_cpus: Option<String>,

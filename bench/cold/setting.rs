@@ -62,8 +62,8 @@ impl Setting {
 
     pub(crate) fn site_with(&self, manner: Manner) -> Result<Site> {
         let upstream = Upstream::start(manner)?;
-        let cpus = self.options.wharf_cpus.as_deref();
-        let wharf = Wharf::start(upstream.addr, &self.options.dir, cpus)?;
+        let Options { wharf, dir, wharf_cpus, .. } = &self.options;
+        let wharf = Wharf::start(wharf, wharf_cpus.as_deref(), upstream.addr, dir)?;
         Ok(Site { upstream, wharf })
     }
 

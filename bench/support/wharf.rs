@@ -1,7 +1,6 @@
 //! wharf as its operator runs it: the release program, a process of its own, an empty cache on a real disk.
 
 use std::{
-    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
@@ -27,9 +26,14 @@ pub(crate) struct Wharf {
 }
 
 impl Wharf {
-    /// Starts one with everything at its default but the ports, the directory (a new one below `parent`) and where
-    /// Docker Hub is; on the cores `cpus` alone, if given (as `taskset -c` takes them).
-    pub(crate) fn start(upstream: SocketAddr, parent: &Path, cpus: Option<&str>) -> Result<Self> {
+    /// Starts `program`, on the cores `cpus` alone if given (as `taskset -c` takes them), with everything at its
+    /// default but the ports, the directory (a new one below `parent`) and where Docker Hub is.
+    pub(crate) fn start(
+        program: &Path,
+        cpus: Option<&str>,
+        upstream: SocketAddr,
+        parent: &Path,
+    ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("wharf-bench-").tempdir_in(parent)?;
         let config = dir.path().join("config.toml");
         let text = format!(
@@ -37,14 +41,13 @@ impl Wharf {
              [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"http://{upstream}\"]\n"
         );
         fs::write(&config, text)?;
-        let wharf = OsStr::new(env!("CARGO_BIN_EXE_wharf"));
         let mut command = match cpus {
             Some(cpus) => {
                 let mut pinned = Command::new("taskset");
-                pinned.args(["-c", cpus]).arg(wharf);
+                pinned.args(["-c", cpus]).arg(program);
                 pinned
             }
-            None => Command::new(wharf),
+            None => Command::new(program),
         };
         let cache = dir.path().join("cache");
         command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(&cache);
