@@ -133,7 +133,7 @@ mod tests {
         assert!(!led);
         gate.notify_one();
         assert_eq!(*second.wait_for(Option::is_some).await.expect("answered"), Some(1));
-        tasks.finish(std::time::Duration::from_secs(5)).await;
+        tasks.finish(Duration::from_secs(5)).await;
         assert_eq!(questions.open(), 0);
     }
 
@@ -143,7 +143,7 @@ mod tests {
         let waiting = questions.get(1, &tasks, std::future::pending());
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        tasks.finish(std::time::Duration::ZERO).await;
+        tasks.finish(Duration::ZERO).await;
         assert!(matches!(waiting.await, Err(Error::Busy)));
         assert_eq!(questions.open(), 0);
     }

@@ -64,6 +64,7 @@ impl Error {
             upstream::Error::Unavailable { reason } | upstream::Error::Protocol { reason } => {
                 Self::Unavailable(reason)
             }
+            error @ upstream::Error::BeyondEnd => Self::Unavailable(error.to_string()),
         }
     }
 

@@ -54,13 +54,33 @@ impl Freshness {
         (self.clock.now().duration_since(at) < self.tag_ttl).then_some(manifest)
     }
 
+    /// How long ago the registry said that the tag means this manifest, if that is the last it said.
+    pub(super) fn confirmed_ago(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        manifest: &Digest,
+    ) -> Option<Duration> {
+        let (latest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
+        (latest.digest == *manifest).then(|| self.clock.now().duration_since(at))
+    }
+
     /// The registry just said what the tag means.
     pub(super) fn confirm(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) {
         let value = (manifest.clone(), self.clock.now());
         self.confirmed.insert((repository.clone(), tag.clone()), value);
     }
 
-    /// What the registry said of the tag is of no use: it is to be asked again.
+    /// What the registry said of the tag is of no use: it is to be asked again. That the tag means `manifest`
+    /// stays known.
+    pub(super) fn forget_unless(&self, repository: &Repository, tag: &Tag, manifest: &Digest) {
+        let key = (repository.clone(), tag.clone());
+        if self.confirmed.get(&key).is_some_and(|(latest, _)| latest.digest != *manifest) {
+            self.confirmed.invalidate(&key);
+        }
+    }
+
+    /// What the tag was said to mean cannot be had: it is to be asked again.
     pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
         self.confirmed.invalidate(&(repository.clone(), tag.clone()));
     }

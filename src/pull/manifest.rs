@@ -96,9 +96,8 @@ impl Pull {
         let asked = timeout(pull.config.revalidate_timeout, ask).await;
         match asked.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".to_owned()))) {
             Err(error) if error.is_outage() => {
-                // The tag may be confirmed and its new manifest refused: the next client does not try that at
-                // once, but asks for the tag again, when the endpoint has rested.
-                pull.freshness.forget(repository, tag);
+                // Its new manifest may be refused: the next client asks for the tag, when the endpoint has rested.
+                pull.freshness.forget_unless(repository, tag, &stand_in.descriptor.digest);
                 Ok(stand_in)
             }
             asked => asked,
@@ -138,7 +137,6 @@ impl Pull {
             return Ok(ManifestAnswer::new(descriptor, None, Outcome::Miss));
         }
         let fetched = self.fetch(repository, &descriptor.digest).await;
-        // What the tag was said to mean cannot be had: the next client asks anew, it may have moved meanwhile.
         fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 
@@ -152,8 +150,7 @@ impl Pull {
         if let Some(answer) = pull.kept_answer(repository, digest).await {
             return Ok(answer);
         }
-        let name = Reference::Digest(*digest);
-        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &(*digest).into()) {
             return Err(error);
         }
         if want == Want::Content {
@@ -382,8 +379,11 @@ impl Inner {
         }
         let (descriptor, at) = self.store.tag(repository, tag)?;
         let kept = self.kept_answer(repository, &descriptor.digest).await?;
-        let for_ = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
-        Some(ManifestAnswer { outcome: Outcome::Stale, stale_for: Some(for_), ..kept })
+        // What is written down is when the tag began to mean this; later confirmations are in memory.
+        let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
+        let confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
+        let (outcome, stale_for) = (Outcome::Stale, Some(confirmed.unwrap_or(since_kept)));
+        Some(ManifestAnswer { outcome, stale_for, ..kept })
     }
 
     pub(super) fn read_failed(&self, error: &store::Error) {

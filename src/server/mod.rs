@@ -231,7 +231,8 @@ impl Server {
                 respond::tags(&listed, repository, route)
             }
             Endpoint::Referrers(repository, subject) => {
-                respond::referrers(pull.referrers(repository, subject).await?, route)
+                let listed = pull.referrers(repository, subject).await?;
+                respond::referrers(listed, repository, route)
             }
         })
     }

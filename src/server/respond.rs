@@ -198,8 +198,15 @@ pub(super) fn tags(listed: &ListedTags, repository: &Repository, route: &Route) 
 }
 
 /// end-12: always 200, since 404 sends Docker 29.1 and later to Docker Hub.
-pub(super) fn referrers(listed: Referrers, route: &Route) -> Answer {
-    let answered = Answer::cached(listed.outcome);
+pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Route) -> Answer {
+    let mut answered = Answer::cached(listed.outcome);
+    if listed.outcome == Outcome::Stale {
+        let registry = &repository.registry;
+        answered.text(
+            WARNING,
+            &format!("299 - \"{registry} did not answer; these are the referrers kept\""),
+        );
+    }
     let index = listed.index.unwrap_or_else(|| {
         let empty = serde_json::json!({
             "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [],

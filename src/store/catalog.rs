@@ -112,7 +112,9 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
             continue;
         }
         for child in children(layout, &descriptor) {
-            if layout.blob(&child.digest).exists() {
+            // Those that have a fact of their own are in the queue already, with the registry's word on them.
+            let known = facts.manifests.contains_key(&(repository.clone(), child.digest));
+            if !known && layout.blob(&child.digest).exists() {
                 queue.push((repository.clone(), child));
             }
         }
@@ -135,13 +137,18 @@ fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
     references(layout, manifest)
 }
 
-/// The manifests that need no entry of their own.
+/// The manifests that need no entry of their own: a tag, or an index that says the same of them, leads there.
 fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
     let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.digest));
     let mut covered: BTreeSet<_> = tagged.collect();
     for ((repository, _), (descriptor, _)) in &facts.manifests {
-        let children = children(layout, descriptor).into_iter();
-        covered.extend(children.map(|child| (repository.clone(), child.digest)));
+        for child in children(layout, descriptor) {
+            let key = (repository.clone(), child.digest);
+            let known = facts.manifests.get(&key);
+            if known.is_some_and(|(known, _)| known.media_type == child.media_type) {
+                covered.insert(key);
+            }
+        }
     }
     covered
 }

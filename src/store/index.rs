@@ -6,10 +6,12 @@
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
 //! `m` manifests that were taken into a repository, with links to all they name, `r` referrers lists,
-//! `p` the position.
+//! `p` the position, `s` the sum of all other records, by which a loss that sled itself does not notice is found.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
@@ -22,6 +24,7 @@ use crate::oci::{Descriptor, Digest, Repository, Tag};
 const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 const POSITION: &[u8] = b"p";
+const SUM: &[u8] = b"s";
 
 /// How far the tables go: which journal, and how many of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,29 +84,40 @@ impl Index {
         links: &[(Repository, Descriptor)],
         position: Option<Position>,
     ) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
+        let mut records = BTreeMap::new();
         for (repository, descriptor) in links {
-            batch.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+            // What the registry said of a manifest when it sent it stays, whatever a list says of it later.
+            if !self.has_manifest(repository, &descriptor.digest) {
+                records.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+            }
         }
         for fact in facts {
             if let Fact::Manifest { repository, manifest } = fact {
-                batch.insert(key(b'm', repository, manifest.digest.as_bytes()), b"");
+                records.insert(key(b'm', repository, manifest.digest.as_bytes()), Vec::new());
             }
             match fact {
                 Fact::Blob { repository, blob: shown }
                 | Fact::Manifest { repository, manifest: shown } => {
-                    batch.insert(link_key(repository, &shown.digest), link_value(shown));
+                    records.insert(link_key(repository, &shown.digest), link_value(shown));
                 }
                 Fact::Pulled { .. } => {}
                 Fact::Referrers { repository, subject, index } => {
-                    batch.insert(key(b'r', repository, subject.as_bytes()), json(index));
+                    records.insert(key(b'r', repository, subject.as_bytes()), json(index));
                 }
                 Fact::Tag { repository, tag, manifest, at } => {
                     let value = json(&(manifest, at));
-                    batch.insert(key(b't', repository, tag.as_str().as_bytes()), value);
+                    records.insert(key(b't', repository, tag.as_str().as_bytes()), value);
                 }
             }
         }
+        let mut batch = sled::Batch::default();
+        let mut sum = self.read(SUM).map_or(0, |sum| read_sum(&sum));
+        for (key, value) in records {
+            let before = self.read(&key).map_or(0, |before| record_sum(&key, &before));
+            sum = sum.wrapping_sub(before).wrapping_add(record_sum(&key, &value));
+            batch.insert(key, value);
+        }
+        batch.insert(SUM, &sum.to_le_bytes());
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
@@ -184,11 +198,20 @@ impl Index {
     }
 }
 
-/// sled has reports of panics at open on a damaged database: they count as "does not open".
+/// Opens the tables if they are what was written: sled looks at most pages only when they are asked for, and a
+/// damaged one would be found when nobody is left to ask. It has reports of panics, which count as errors.
 fn try_open(path: &Path) -> Option<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES);
-    match catch_unwind(AssertUnwindSafe(|| config.open())) {
-        Ok(Ok(db)) => Some(db),
+    let open = || {
+        let db = config.open()?;
+        Ok::<_, sled::Error>(is_whole(&db)?.then_some(db))
+    };
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(Some(db))) => Some(db),
+        Ok(Ok(None)) => {
+            tracing::warn!("the look-up tables lack records; they are remade from the files");
+            None
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, "the look-up tables do not open; they are remade from the files");
             None
@@ -200,6 +223,19 @@ fn try_open(path: &Path) -> Option<sled::Db> {
             None
         }
     }
+}
+
+/// Reads every record: 100,000 take less than a second.
+fn is_whole(db: &sled::Db) -> sled::Result<bool> {
+    let (mut sum, mut told) = (0_u64, 0);
+    for record in db.iter() {
+        match record? {
+            (key, value) if key == SUM => told = read_sum(&value),
+            (key, _) if key == POSITION => {}
+            (key, value) => sum = sum.wrapping_add(record_sum(&key, &value)),
+        }
+    }
+    Ok(sum == told)
 }
 
 fn open_anew(path: &Path) -> Result<sled::Db, Error> {
@@ -254,4 +290,15 @@ fn read_position(bytes: &[u8]) -> Option<Position> {
         generation: u64::from_le_bytes(generation.try_into().ok()?),
         offset: u64::from_le_bytes(offset.try_into().ok()?),
     })
+}
+
+/// What a record adds to the sum. A wharf that was built with another hash makes the tables anew.
+fn record_sum(key: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn read_sum(bytes: &[u8]) -> u64 {
+    bytes.try_into().map_or(0, u64::from_le_bytes)
 }

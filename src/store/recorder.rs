@@ -34,7 +34,7 @@ const QUEUE: usize = 256;
 pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
 /// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
-const REMAKE_PAUSE: Duration = Duration::from_secs(10);
+const REMAKE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
@@ -162,10 +162,7 @@ impl Recorder {
     /// Makes the look-up tables anew from the files, in another place: sled takes nothing more after its first
     /// failed write (a full disk), but what it knows is still read until the new ones are whole.
     fn remake(&mut self) -> Result<(), Error> {
-        let (mut facts, _) = catalog::read(&self.layout).map_err(Error::write)?;
-        let current = self.layout.journal(self.generation);
-        let (_, newer) = Journal::open(&current, 0).map_err(Error::write)?;
-        newer.into_iter().for_each(|fact| facts.apply(fact));
+        let facts = self.facts().map_err(Error::write)?;
         let fresh = Index::anew(&self.spare)?;
         rebuild(&self.layout, &fresh, facts, self.position())?;
         fresh.flush()?;
@@ -173,6 +170,14 @@ impl Recorder {
         let first = self.layout.sled();
         self.spare = if self.spare == first { self.layout.spare_sled() } else { first };
         Ok(())
+    }
+
+    /// All that the files say.
+    fn facts(&self) -> io::Result<Facts> {
+        let (mut facts, _) = catalog::read(&self.layout)?;
+        let (_, newer) = Journal::open(&self.layout.journal(self.generation), 0)?;
+        newer.into_iter().for_each(|fact| facts.apply(fact));
+        Ok(facts)
     }
 
     const fn position(&self) -> Position {
@@ -190,10 +195,8 @@ impl Recorder {
     ///
     /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
     fn fold(&mut self) -> io::Result<()> {
-        let (mut facts, _) = catalog::read(&self.layout)?;
+        let facts = self.facts()?;
         let old = self.layout.journal(self.generation);
-        let (_, newer) = Journal::open(&old, 0)?;
-        newer.into_iter().for_each(|fact| facts.apply(fact));
         let next = self.generation + 1;
         let path = self.layout.journal(next);
         if path.exists() {

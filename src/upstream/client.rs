@@ -170,6 +170,7 @@ impl Http {
             403 | 451 => Error::Denied,
             404 | 410 => Error::NotFound,
             429 => Error::RateLimited { retry_after },
+            416 => Error::BeyondEnd,
             408 | 500.. => Error::unavailable(says()),
             _ => Error::protocol(says()),
         };

@@ -11,6 +11,9 @@ pub enum Error {
     /// Every endpoint that answered said that there is no such thing.
     #[error("the registry does not have it")]
     NotFound,
+    /// The blob has no bytes from that offset on (416).
+    #[error("the registry has nothing at that offset")]
+    BeyondEnd,
     /// The registry asks for credentials that are not configured, or does not take those that are.
     #[error("the registry asks for other credentials")]
     Unauthorized,
@@ -68,7 +71,10 @@ impl Error {
     /// Whether the registry failed rather than answered, so that a kept answer may stand in.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::Protocol { .. } => true,
+            Self::BeyondEnd
+            | Self::Protocol { .. }
+            | Self::RateLimited { .. }
+            | Self::Unavailable { .. } => true,
             Self::NotFound | Self::Unauthorized | Self::Denied => false,
         }
     }
@@ -99,7 +105,7 @@ impl Error {
         match self {
             Self::RateLimited { .. } => 5,
             Self::Unavailable { .. } => 4,
-            Self::Protocol { .. } => 3,
+            Self::BeyondEnd | Self::Protocol { .. } => 3,
             Self::Denied => 2,
             Self::Unauthorized => 1,
             Self::NotFound => 0,

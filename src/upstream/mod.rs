@@ -307,7 +307,7 @@ impl Upstream {
         self.ask_head(&question, name, &path, Urgency::Must, read).await
     }
 
-    /// The bytes of a blob from offset `from` on. Offsets at or behind the end are `Protocol`.
+    /// The bytes of a blob from offset `from` on. Offsets at or behind the end are `BeyondEnd`.
     ///
     /// A body that breaks off makes its endpoint rest, so that the next call prefers another.
     ///

@@ -457,3 +457,37 @@ async fn a_registry_whose_head_is_of_no_use_is_asked_by_get() {
         wharf.stop().await;
     }
 }
+
+#[tokio::test]
+async fn what_a_list_says_of_a_child_does_not_replace_what_the_registry_said() {
+    let mut hub = FakeHub::start().await;
+    let child = hub.push_single(REPO, "child", ARM64, &[10]).manifest;
+    let list_saying = |kind: &str| {
+        let entry = serde_json::json!({ "mediaType": kind, "digest": child.digest, "size": child.bytes.len() });
+        serde_json::json!({ "schemaVersion": 2, "manifests": [entry] }).to_string()
+    };
+    let wharf = Wharf::start(&hub).await;
+    let path = by_digest(&child.digest);
+    let before = facts(&wharf.get(&path).await);
+    assert_eq!(before[0].as_deref(), Some(media_type::OCI_MANIFEST));
+    for (tag, kind) in
+        [("octets", media_type::OCTET_STREAM), ("docker", media_type::DOCKER_MANIFEST)]
+    {
+        hub.put_manifest(REPO, Some(tag), media_type::OCI_INDEX, list_saying(kind));
+        assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/{tag}")).await.status, 200);
+        let after = wharf.get(&path).await;
+        assert_eq!((facts(&after), after.cache()), (before.clone(), "hit"), "after the list {tag}");
+    }
+    hub.stop().await;
+    let without_sled = wharf
+        .after_power_cut(|dir| {
+            std::fs::remove_dir_all(dir.join("wharf/index.sled")).expect("it is there");
+        })
+        .await;
+    assert_eq!(facts(&without_sled.get(&path).await), before, "after the journal was read again");
+    without_sled.stop().await;
+    let wharf = wharf.restart().await;
+    assert_eq!(facts(&wharf.get(&path).await), before);
+    wharf.quiet().await;
+    wharf.stop().await;
+}

@@ -132,8 +132,9 @@ async fn a_wrong_length_is_refused_or_cut() {
     let (more, less) = (noise("more", SIZE + 10), noise("less", SIZE - 10));
     let cases = [
         ("says less", true, short.clone(), true),
-        ("says more", true, long, true),
+        ("says more", true, long.clone(), true),
         ("says less", false, short, false),
+        ("says more", false, long, false),
         ("is longer", true, body(more.clone(), vec![]), true),
         ("is shorter", true, body(less.clone(), vec![]), true),
         ("is longer and does not say", true, body(more, vec![Fault::NoLength]), false),
@@ -153,21 +154,6 @@ async fn a_wrong_length_is_refused_or_cut() {
         site.recovers().await;
     });
     join_all(checked).await;
-}
-
-#[tokio::test]
-async fn a_length_that_is_never_reached_is_cut_and_stands_in_nobodys_way() {
-    let site = Site::start(false).await;
-    site.hub.fault(On::Blobs, Fault::WrongLength(10));
-    let answer = site.get().await;
-    assert_eq!(answer.header("content-length"), Some("300010"));
-    assert_eq!(answer.cut().len(), SIZE);
-    site.wharf.quiet().await;
-    // To wharf this is a broken connection: what came waits for the rest, of which the registry has none.
-    assert!(!site.wharf.blob_file(&site.digest).exists());
-    site.hub.clear_faults();
-    site.wharf.open(&site.path, &[]).await.expect(&site.blob).await;
-    site.wharf.end().await;
 }
 
 #[tokio::test]
@@ -291,17 +277,15 @@ async fn a_manifest_of_another_digest_is_not_kept() {
         let failures = wharf.metric(r#"wharf_verify_failures_total{stage="manifest"}"#);
         assert_eq!(failures, (n + 1) as f64);
     }
-    // By tag, the header is all that tells whether the bytes are those that were meant.
-    let tag = format!("/v2/{REPO}/manifests/other");
-    for fault in [Fault::FlipByte(20), Fault::LieDigest(digest)] {
+    // By tag, the header is all there is to tell a byte that was lost on the way.
+    let by_tag = format!("/v2/{REPO}/manifests/other");
+    for fault in [Fault::LieDigest(digest), Fault::FlipByte(20)] {
         hub.fault(On::Manifests, fault);
-        assert_eq!(wharf.get(&tag).await.status, 502);
+        assert_eq!(wharf.get(&by_tag).await.status, 502);
         hub.clear_faults();
     }
-    let right = wharf.get(&tag).await;
     let named = other.manifest.digest.to_string();
-    assert_eq!(right.header("docker-content-digest"), Some(&*named));
-    assert_eq!(right.bytes(), &other.manifest.bytes);
+    assert_eq!(wharf.get(&by_tag).await.header("docker-content-digest"), Some(&*named));
     assert!(!wharf.blob_file(&digest).exists());
     let right = wharf.get(&path).await;
     assert_eq!((right.header("wharf-cache"), right.bytes()), (Some("miss"), &image.manifest.bytes));

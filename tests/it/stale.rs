@@ -264,3 +264,21 @@ async fn wharf_starts_and_serves_when_no_upstream_can_be_found() {
     wharf.quiet().await;
     wharf.stop().await;
 }
+
+#[tokio::test]
+async fn the_warning_tells_when_the_tag_was_last_confirmed() {
+    let mut hub = FakeHub::start().await;
+    let (wharf, _) = kept(&hub).await;
+    wharf.clock.advance(Duration::from_secs(3 * 3600));
+    assert_eq!(wharf.head(TAG).await.cache(), "hit");
+    hub.stop().await;
+    wharf.clock.advance(Duration::from_secs(7 * 60));
+    // The second answer comes after the failure of the first.
+    for _ in 0..2 {
+        let stale = wharf.head(TAG).await;
+        let warning = stale.header("warning").expect("a warning");
+        assert!(warning.ends_with("last confirmed 7 min ago\""), "{warning}");
+    }
+    wharf.quiet().await;
+    wharf.stop().await;
+}

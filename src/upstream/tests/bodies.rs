@@ -35,7 +35,8 @@ async fn a_blob_comes_from_its_start_and_from_an_offset() {
         assert_eq!(rest(&mut body).await.as_deref(), Ok(want));
         assert_eq!(body.chunk().await, Ok(None));
     }
-    assert!(is_protocol(&bench.upstream.blob(&name(), &blob(), 10).await));
+    let beyond = bench.upstream.blob(&name(), &blob(), 10).await;
+    assert_eq!(beyond.err(), Some(Error::BeyondEnd));
     let target = format!("/v2/library/alpine/blobs/{}", blob());
     assert!(fake.seen().iter().all(|seen| seen.target == target));
     assert!(bench.metric(r#"wharf_upstream_bytes_total{registry="registry.example"} 21"#));
