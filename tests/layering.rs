@@ -39,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http_auth", &["upstream/"]),
     ("http_body", &["server/", "admin/", "upstream/"]),
     ("http_body_util", &["server/", "admin/", "upstream/"]),
-    ("httpdate", &["upstream/headers.rs"]),
+    ("httpdate", &["upstream/headers.rs", "server/refusal.rs"]),
     ("humantime", &["config/"]),
     ("hyper", &["server/", "admin/", "upstream/"]),
     ("hyper_rustls", &["upstream/"]),

@@ -22,6 +22,10 @@ const AHEAD_BYTES: u64 = 256 * 1024;
 /// A connection that brought less than this counts as a failed attempt.
 const PROGRESS_BYTES: u64 = 64 * 1024;
 
+/// A connection that brought this much is followed by the next without a pause: whoever cuts long bodies is not spared
+/// by waiting, and the client waits with us.
+const GENEROUS_BYTES: u64 = 1024 * 1024;
+
 /// Attempts in a row without progress after which a download is given up.
 const ATTEMPTS: usize = 6;
 
@@ -163,7 +167,8 @@ impl Inner {
                     }
                 }
             };
-            if partial.written() >= before + PROGRESS_BYTES {
+            let brought = partial.written() - before;
+            if brought >= PROGRESS_BYTES {
                 pauses = self::pauses();
             }
             // An error page says nothing of the bytes; an answer that does not go with them does, and so does 416.
@@ -183,7 +188,8 @@ impl Inner {
                     return Filled::Stopped { partial, total };
                 }
             }
-            let Some(pause) = pauses.next().filter(|_| error.is_outage()) else {
+            let pause = if brought < GENEROUS_BYTES { pauses.next() } else { Some(Duration::ZERO) };
+            let Some(pause) = pause.filter(|_| error.is_outage()) else {
                 return Filled::GivenUp { partial, error, wrong };
             };
             tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");

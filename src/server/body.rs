@@ -12,13 +12,15 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http_body::{Frame, SizeHint};
 
-use super::record::Record;
+use super::{muted::Turn, record::Record};
 use crate::pull::{Cut, Reader};
 
 /// The body of one answer.
 pub(super) struct Body {
     content: Content,
     record: Record,
+    /// Ends when the connection drops this: it has all of the body then.
+    _turn: Option<Turn>,
 }
 
 /// What a body sends.
@@ -47,7 +49,12 @@ impl Content {
 
 impl Body {
     pub(super) const fn new(content: Content, record: Record) -> Self {
-        Self { content, record }
+        Self { content, record, _turn: None }
+    }
+
+    /// Keeps its connection's turn until all of this is handed over.
+    pub(super) fn until_written(self, turn: Turn) -> Self {
+        Self { _turn: Some(turn), ..self }
     }
 }
 

@@ -1,15 +1,24 @@
 //! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
 
 mod body;
+mod muted;
 mod range;
 mod record;
+mod refusal;
 mod respond;
 mod route;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, header::USER_AGENT};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response,
+    header::{CONNECTION, USER_AGENT},
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     body::Body,
+    muted::{Muted, Turns},
     record::Record,
     respond::Answer,
     route::{Endpoint, Route},
@@ -46,11 +56,8 @@ pub struct Config {
 /// Most header lines of a request; clients of registries send about ten.
 const HEADERS_MAX: usize = 100;
 
-/// Most bytes of a request's headers.
-const HEADER_BYTES_MAX: usize = 16 * 1024;
-
-/// What hyper itself takes before it answers with a bare 431; above the limits that are answered in OCI form.
-const HYPER_HEADERS_MAX: usize = 512;
+/// Most bytes of a request's head, which is held in memory until it is whole.
+const HEAD_MAX_BYTES: usize = 32 * 1024;
 
 /// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
 /// next piece. By default a client that does not read would hold seven pieces of a blob.
@@ -145,25 +152,48 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.config.client_timeout));
-        let io = TokioIo::new(Box::pin(stream));
-        let server = Arc::clone(&self);
-        let service = service_fn(move |request| Arc::clone(&server).answer(request, client));
+        let turns = Turns::default();
+        let io = TokioIo::new(Muted::new(Box::pin(stream), turns.clone()));
+        let (server, taking) = (Arc::clone(&self), turns.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let has_body = !request.body().is_end_stream();
+            let turn = taking.begin(has_body);
+            let answer = Arc::clone(&server).answer(request, client);
+            async move {
+                let mut answer = answer.await.map(|body| body.until_written(turn));
+                if has_body {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
+        });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.header_timeout)
-            .max_headers(HYPER_HEADERS_MAX)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_MAX_BYTES)
             .max_buf_size(CONNECTION_BUFFER)
             .serve_connection(io, service);
-        let mut connection = Pin::new(&mut connection);
+        let mut running = Pin::new(&mut connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = running.as_mut() => ended,
             () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                running.as_mut().graceful_shutdown();
+                running.await
             }
         };
+        let mut stream = connection.into_parts().io.into_inner().into_inner();
+        let refused = ended.as_ref().err().and_then(respond::unreadable);
         if let Err(error) = ended {
             tracing::debug!(%client, %error, "a connection ended early");
+        }
+        if let Some(answer) = refused.filter(|_| turns.are_over()) {
+            let record = Record::new(&self.metrics, unread_method(), client);
+            // Nobody is left to tell if the client is gone.
+            let _ = refusal::send(&mut stream, answer.into_response(record, None)).await;
+            refusal::linger(&mut stream).await;
+        } else if turns.left_bodies() {
+            refusal::linger(&mut stream).await;
         }
     }
 
@@ -171,23 +201,20 @@ impl Server {
         self: Arc<Self>,
         request: Request<Incoming>,
         client: SocketAddr,
-    ) -> Result<Response<Body>, Infallible> {
+    ) -> Response<Body> {
         let (head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), client);
         let agent =
             head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         record.user_agent = agent.unwrap_or_default().into_owned();
         record.repository = head.uri.path().to_owned();
-        if is_too_large(&head.headers) {
-            return Ok(respond::head_too_large().into_response(record, None));
-        }
         if head.method != Method::GET && head.method != Method::HEAD {
-            return Ok(respond::method_not_allowed().into_response(record, None));
+            return respond::method_not_allowed().into_response(record, None);
         }
         let serves = |registry: &_| self.pull.serves(registry);
         let route = match Route::parse(head.uri.path(), head.uri.query(), serves) {
             Ok(route) => route,
-            Err(bad) => return Ok(respond::bad_address(&bad).into_response(record, None)),
+            Err(bad) => return respond::bad_address(&bad).into_response(record, None),
         };
         (record.repository, record.reference) = route.endpoint.named();
         record.endpoint = route.endpoint.kind();
@@ -197,7 +224,7 @@ impl Server {
             tracing::debug!(%repository, %reference, %error, "not answered");
             respond::failure(&error)
         });
-        Ok(answer.into_response(record, Some(&route)))
+        answer.into_response(record, Some(&route))
     }
 
     async fn ask(
@@ -238,10 +265,9 @@ impl Server {
     }
 }
 
-fn is_too_large(headers: &HeaderMap) -> bool {
-    let bytes: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX
+/// Stands in the log for the method of a request that could not be read.
+fn unread_method() -> Method {
+    Method::from_bytes(b"-").expect("a token of RFC 9110 §5.6.2")
 }
 
 /// Counts a connection for as long as it is open.

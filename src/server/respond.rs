@@ -243,13 +243,21 @@ pub(super) fn method_not_allowed() -> Answer {
     answered
 }
 
-/// 431 to a head that no client of registries sends.
-pub(super) fn head_too_large() -> Answer {
-    error(
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        ErrorCode::Unsupported,
-        "the request's headers are too many or too long",
-    )
+/// What hyper could not read: 431 to a head that no client of registries sends, 505 to HTTP/2, else 400. `None` to
+/// connections that just broke off.
+pub(super) fn unreadable(failed: &hyper::Error) -> Option<Answer> {
+    let (status, message) = if failed.is_parse_too_large() {
+        let message = "the request's address or headers are too many or too long";
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+    } else if failed.is_parse_version_h2() {
+        let message = "HTTP/2 is not spoken here: use HTTP/1.1";
+        (StatusCode::HTTP_VERSION_NOT_SUPPORTED, message)
+    } else if failed.is_parse() {
+        (StatusCode::BAD_REQUEST, "this is not an HTTP/1.1 request")
+    } else {
+        return None;
+    };
+    Some(Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) })
 }
 
 /// An address that means nothing here.

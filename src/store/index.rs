@@ -87,8 +87,7 @@ impl Index {
         let mut records = BTreeMap::new();
         for (repository, descriptor) in links {
             // What the registry said of a manifest when it sent it stays, whatever a list says of it later.
-            let known = self.link(repository, &descriptor.digest);
-            if known.is_none_or(|known| !known.media_type.names_a_manifest()) {
+            if !self.has_manifest(repository, &descriptor.digest) {
                 records.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
             }
         }

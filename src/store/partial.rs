@@ -66,8 +66,11 @@ impl PartialBlob {
         if written == 0 {
             let origin = Origin { repository: repository.clone(), size, begun: now };
             let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
-            if let Err(error) = layout.replace(&layout.partial_origin(&digest), &json) {
+            // Not synced: the request to the registry waits for this, and after a power cut it is needed no more than
+            // the bytes beside it, which are not synced either.
+            if let Err(error) = fs::write(layout.partial_origin(&digest), json) {
                 // Nobody would come back for a file without a byte.
+                let _ = fs::remove_file(layout.partial_origin(&digest));
                 let _ = fs::remove_file(path);
                 return Err(error);
             }

@@ -34,7 +34,7 @@ const QUEUE: usize = 256;
 pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
 /// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
-const REMAKE_PAUSE: Duration = Duration::from_secs(10);
+const REMAKE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {

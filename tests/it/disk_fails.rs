@@ -1,7 +1,7 @@
 //! A cache that cannot write relays (bug class: a full or failing disk fails the pull, passes for a good one, or is
 //! still avoided when it is well again).
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::fs;
 
 use wharf::oci::Digest;
 
@@ -261,21 +261,18 @@ async fn look_up_tables_that_could_not_be_written_are_remade_when_the_disk_is_we
     let large_path = format!("/v2/{REPO}/manifests/{}", large.digest);
     client::get(wharf.addr, &large_path, &[]).await.expect(&large.bytes);
     wharf.limit_files(Some(100_000));
-    let tables = || {
-        let file = fs::metadata(wharf.cache().join("wharf/index.sled/db"));
-        file.expect("the tables are there").ino()
-    };
-    let first = tables();
-    let remade = async {
+    // Every blob that a registry confirms is a record.
+    let record_until = async |ready: &str| {
         let mut n = 0;
-        while tables() == first {
-            let blob = blob_path(REPO, &hub.put_blob(REPO, format!("blob {n}")));
+        while !wharf.admin("/readyz").await.starts_with(ready) {
+            let blob = blob_path(REPO, &hub.put_blob(REPO, format!("{ready} {n}")));
             assert_eq!(client::head(wharf.addr, &blob, &[]).await.status, 200);
             n += 1;
         }
     };
-    deadline("the tables to be remade", remade).await;
+    deadline("the tables to take no more", record_until("degraded")).await;
     wharf.limit_files(None);
+    deadline("the tables to be remade", record_until("ok")).await;
     assert_eq!(pull(&wharf, &small).await, ["miss", "miss"]);
     assert_eq!(wharf.admin("/readyz").await, "ok\n");
     hub.stop().await;

@@ -1,0 +1,87 @@
+//! An upstream that cuts every connection after 5 MiB of a body: wharf goes on, its client notices nothing.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    Setting,
+    setting::{Pair, Repetitions},
+    support::{
+        MIB, Result,
+        line::Rate,
+        now,
+        report::{Report, Row},
+        series::Series,
+        upstream::{Manner, Served, Traffic},
+    },
+};
+
+const EVERY: u64 = 5 * MIB;
+
+pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
+    let size = setting.options.size() / if setting.options.quick { 2 } else { 1 };
+    let rate = Rate::Megabits(1000);
+    let site = setting.site_with(Manner { rate, cut_every: Some(EVERY) })?;
+    let offer = || {
+        let blob = setting.noise.blob(size)?;
+        let path = blob.blob_path();
+        let served = site.upstream.offer(vec![(path.clone(), blob)]).remove(0);
+        Ok((path, served))
+    };
+    let made = setting.take_turns(&site, offer, |addr, (path, served): &(String, _)| {
+        let served: &std::sync::Arc<Served> = served;
+        let took = match addr == site.upstream.addr {
+            true => persistently(setting, addr, path, size)?,
+            false => {
+                let begun = now();
+                setting.client.get(addr, path)?.ended - begun
+            }
+        };
+        Ok((took, served.take()))
+    })?;
+    let times = made.values.iter().map(|pair| {
+        let Pair { direct: (direct, _), through: (through, _) } = *pair;
+        Pair { direct, through }
+    });
+    let times = Repetitions { values: times.collect(), disturbed: 0, repeated: 0 };
+    let of_wharf = |of: &dyn Fn(Traffic) -> f64| {
+        made.values.iter().map(|pair| of(pair.through.1)).collect::<Vec<_>>()
+    };
+    let mut series = times.compared();
+    series.push(Series::new(
+        "upstream bytes for wharf ÷ blob",
+        "",
+        of_wharf(&|traffic| traffic.sent as f64 / size as f64),
+    ));
+    series.push(Series::new(
+        "upstream GETs by wharf",
+        "",
+        of_wharf(&|traffic| traffic.gets as f64),
+    ));
+    report.add(Row {
+        title: format!(
+            "cut every {} MiB: cold blob, {} MiB, {rate}; direct: a client that goes on at once",
+            EVERY / MIB,
+            size / MIB
+        ),
+        series,
+        disturbed: made.disturbed,
+        repeated: made.repeated,
+    });
+    Ok(())
+}
+
+/// Pulls by itself, with a new connection from where the last one ended.
+fn persistently(setting: &Setting, addr: SocketAddr, path: &str, size: u64) -> Result<Duration> {
+    setting.client.run(async {
+        let begun = now();
+        let mut received = 0;
+        while received < size {
+            let fetched = setting.client.connect(addr).await?.get_from(path, received).await?;
+            if fetched.bytes == 0 {
+                return Err("the upstream sends no more".into());
+            }
+            received += fetched.bytes;
+        }
+        Ok(begun.elapsed())
+    })
+}

@@ -1,0 +1,229 @@
+//! The scripted upstream: a plain-HTTP registry without accounts that writes down what it sent, and when.
+//!
+//! Blocking threads, one for each connection, because only these can keep a line's rate to a fraction of a
+//! millisecond.
+
+use std::{
+    collections::HashMap,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Result,
+    content::Content,
+    line::{Line, Rate},
+    now,
+};
+
+/// Whoever is silent for longer has gone.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// A registry on a port of its own; it ends when it is dropped.
+pub(crate) struct Upstream {
+    pub(crate) addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// How the upstream sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub(crate) rate: Rate,
+    /// Bytes of a body after which a connection is closed, every time.
+    pub(crate) cut_every: Option<u64>,
+}
+
+/// One thing to pull, and what was pulled of it.
+#[derive(Debug)]
+pub(crate) struct Served {
+    content: Content,
+    gets: AtomicU64,
+    sent: AtomicU64,
+    first_byte: Mutex<Option<Instant>>,
+}
+
+/// What was asked of one content and sent of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) gets: u64,
+    /// Bytes of bodies.
+    pub(crate) sent: u64,
+    /// Just before the first of them was given to the socket.
+    pub(crate) first_byte: Option<Instant>,
+}
+
+struct Shared {
+    served: Mutex<HashMap<String, Arc<Served>>>,
+    line: Line,
+    cut_every: Option<u64>,
+    stopped: AtomicBool,
+}
+
+struct Request {
+    is_head: bool,
+    path: String,
+    from: Option<u64>,
+}
+
+impl Upstream {
+    /// An upstream that has nothing yet.
+    pub(crate) fn start(manner: Manner) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            served: Mutex::default(),
+            line: Line::new(manner.rate),
+            cut_every: manner.cut_every,
+            stopped: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::Builder::new().name("upstream".to_owned()).spawn(move || {
+            for stream in listener.incoming() {
+                if accepting.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (Ok(stream), shared) = (stream, Arc::clone(&accepting)) else { continue };
+                // Ends with its connection, which ends with whoever opened it.
+                thread::spawn(move || shared.serve(stream));
+            }
+        })?;
+        Ok(Self { addr, shared })
+    }
+
+    /// Offers `content` under these paths, and nothing else.
+    pub(crate) fn offer(&self, offers: Vec<(String, Content)>) -> Vec<Arc<Served>> {
+        let mut served = self.shared.served();
+        served.clear();
+        let offer = |(path, content)| {
+            let zero = AtomicU64::default;
+            let new = Arc::new(Served {
+                content,
+                gets: zero(),
+                sent: zero(),
+                first_byte: Mutex::default(),
+            });
+            served.insert(path, Arc::clone(&new));
+            new
+        };
+        offers.into_iter().map(offer).collect()
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        // Wakes the accepting thread, which then sees that it is over.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+impl Served {
+    /// What happened since the last call.
+    pub(crate) fn take(&self) -> Traffic {
+        let first_byte = self.first_byte.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (gets, sent) =
+            (self.gets.swap(0, Ordering::Relaxed), self.sent.swap(0, Ordering::Relaxed));
+        Traffic { gets, sent, first_byte }
+    }
+}
+
+impl Shared {
+    fn served(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Served>>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let ready = [
+            stream.set_nodelay(true),
+            stream.set_read_timeout(Some(SILENCE)),
+            stream.set_write_timeout(Some(SILENCE)),
+        ];
+        if ready.iter().any(io::Result::is_err) {
+            return;
+        }
+        let mut input = Vec::new();
+        while let Ok(Some(request)) = next_request(&mut stream, &mut input) {
+            if !matches!(self.answer(&mut stream, &request), Ok(true)) {
+                let _ = stream.shutdown(Shutdown::Write);
+                return;
+            }
+        }
+    }
+
+    /// Whether the connection may be used again.
+    fn answer(&self, stream: &mut TcpStream, request: &Request) -> io::Result<bool> {
+        let found = self.served().get(&request.path).map(Arc::clone);
+        let Some(served) = found else {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")?;
+            return Ok(true);
+        };
+        let content = &served.content;
+        let (total, from) = (content.len(), request.from.unwrap_or(0));
+        let (status, range) = match request.from {
+            Some(from) => {
+                let last = total.saturating_sub(1);
+                ("206 Partial Content", format!("content-range: bytes {from}-{last}/{total}\r\n"))
+            }
+            None => ("200 OK", String::new()),
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\n\
+             docker-content-digest: {}\r\naccept-ranges: bytes\r\n{range}\r\n",
+            content.media_type,
+            total.saturating_sub(from),
+            content.digest,
+        );
+        stream.write_all(head.as_bytes())?;
+        if request.is_head {
+            return Ok(true);
+        }
+        served.gets.fetch_add(1, Ordering::Relaxed);
+        let end = self.cut_every.map_or(total, |every| total.min(from + every));
+        let mut at = from;
+        while at < end {
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let piece = content.piece(at, self.line.grain().min(room));
+            self.line.pass(piece.len());
+            served.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if at == from {
+                let mut first = served.first_byte.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert_with(now);
+            }
+            stream.write_all(piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(end == total)
+    }
+}
+
+/// The next request's head; `None` when there is none to come.
+fn next_request(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<Option<Request>> {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut lines = [httparse::EMPTY_HEADER; 64];
+        let mut head = httparse::Request::new(&mut lines);
+        let parsed = head.parse(input).map_err(io::Error::other)?;
+        if let httparse::Status::Complete(length) = parsed {
+            let range = head.headers.iter().find(|line| line.name.eq_ignore_ascii_case("range"));
+            let range = range.and_then(|line| std::str::from_utf8(line.value).ok());
+            let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+            let request = Request {
+                is_head: head.method == Some("HEAD"),
+                path: head.path.unwrap_or_default().to_owned(),
+                from: from.and_then(|from| from.parse().ok()),
+            };
+            input.drain(..length);
+            return Ok(Some(request));
+        }
+        match stream.read(&mut buffer)? {
+            0 => return Ok(None),
+            read => input.extend_from_slice(&buffer[..read]),
+        }
+    }
+}
