@@ -85,7 +85,7 @@ impl Gets {
 /// For a person, and neither a dump nor a stack.
 fn is_a_sentence(message: &str) -> bool {
     let is_plain = message.chars().all(|c| !c.is_control());
-    let tells_of_here = ["src/", "panicked", "/tmp/", ".rs:", "{"];
+    let tells_of_here = ["src/", "panicked", "/tmp/", ".rs:"];
     is_plain
         && (1..1000).contains(&message.len())
         && !tells_of_here.iter().any(|part| message.contains(part))
