@@ -9,6 +9,7 @@ mod heads;
 mod raw;
 mod requests;
 mod site;
+mod slow;
 
 use std::{
     panic,
