@@ -10,10 +10,7 @@ mod route;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
-    header::{CONNECTION, USER_AGENT},
-};
+use http::{HeaderMap, Method, Request, Response, header::USER_AGENT};
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::http1,
@@ -156,16 +153,9 @@ impl Server {
         let io = TokioIo::new(Muted::new(Box::pin(stream), turns.clone()));
         let (server, taking) = (Arc::clone(&self), turns.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let has_body = !request.body().is_end_stream();
-            let turn = taking.begin(has_body);
+            let turn = taking.begin(!request.body().is_end_stream());
             let answer = Arc::clone(&server).answer(request, client);
-            async move {
-                let mut answer = answer.await.map(|body| body.until_written(turn));
-                if has_body {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer)
-            }
+            async move { Ok::<_, Infallible>(answer.await.map(|body| body.until_written(turn))) }
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())

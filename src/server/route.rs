@@ -71,6 +71,9 @@ pub(super) struct RouteError {
 /// Longest `last` and `artifactType` taken.
 const QUERY_VALUE_MAX: usize = 255;
 
+/// Most characters of a name that an error repeats.
+const SHOWN_MAX: usize = 80;
+
 impl Route {
     /// Reads path and query; `serves` tells which registries are configured.
     pub(super) fn parse(
@@ -113,7 +116,7 @@ impl Route {
         let repository = || {
             Repository::new(registry.clone(), &name.join("/")).map_err(|error| RouteError {
                 code: ErrorCode::NameInvalid,
-                message: format!("{}: {error}", name.join("/")),
+                message: format!("{}: {error}", shown(&name.join("/"))),
             })
         };
         let digest =
@@ -207,8 +210,12 @@ fn reference(text: &str) -> Result<Reference, RouteError> {
 }
 
 fn invalid_digest(text: &str, why: &str) -> RouteError {
-    let shown: String = text.chars().take(80).collect();
-    RouteError { code: ErrorCode::DigestInvalid, message: format!("{shown}: {why}") }
+    RouteError { code: ErrorCode::DigestInvalid, message: format!("{}: {why}", shown(text)) }
+}
+
+/// A text of the client's choosing for a message: not all of a long one, and nothing that steers a terminal.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
 }
 
 fn unknown_registry(registry: &RegistryName) -> RouteError {
@@ -244,7 +251,7 @@ impl Query {
             if !matches!(&*key, "ns" | "n" | "last" | "artifactType") {
                 continue;
             }
-            if value.len() > QUERY_VALUE_MAX {
+            if value.len() > QUERY_VALUE_MAX && key != "ns" {
                 return Err(malformed(format!(
                     "the value of {key} is longer than {QUERY_VALUE_MAX} bytes"
                 )));
