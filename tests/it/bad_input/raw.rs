@@ -27,11 +27,13 @@ pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> V
 pub(super) async fn exchange(addr: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut heard = Vec::new();
     let talk = async {
-        let socket = TcpStream::connect(addr).await?;
-        let (mut reader, mut writer) = socket.into_split();
+        let mut socket = TcpStream::connect(addr).await?;
+        let (mut reader, mut writer) = socket.split();
         // What is sent after wharf has heard enough is lost; what counts is that the answer is not.
         let (_, ended) = tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut heard));
-        ended.map(drop)
+        ended?;
+        // A reset that came behind the answer would have come before it to a client further away.
+        socket.take_error()?.map_or(Ok(()), Err)
     };
     let ended: io::Result<()> = deadline("wharf to end the connection", talk).await;
     ended.map_err(|error| format!("after {} bytes: {error}", heard.len()))?;
