@@ -25,9 +25,6 @@ impl Gets {
         Self { status, code: None, headers: &[], cut: false }
     }
 
-    /// A good head, and a body that breaks off: it turned out too late that the answer is not good.
-    pub(super) const CUT: Self = Self { status: 200, code: None, headers: &[], cut: true };
-
     pub(super) const fn with(self, headers: &'static [(&'static str, &'static str)]) -> Self {
         Self { headers, ..self }
     }
