@@ -29,6 +29,15 @@ impl Gets {
         Self { headers, ..self }
     }
 
+    /// Whether the answer is what was asked for.
+    pub(super) const fn is_good(&self) -> bool {
+        self.code.is_none() && !self.cut
+    }
+
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Says what is wrong with `answer`, if anything is.
     pub(super) fn check(&self, answer: &Answer, to_head: bool) -> Result<(), String> {
         let differs = |what: &str| Err(format!("{what}, wanted {self:?}, got {answer:?}"));
