@@ -36,6 +36,8 @@ fn challenges_that_make_no_sense() {
         ("Bearer realm=\"http://\"", NO_ANSWER),
         ("Bearer realm=\"http://:1/\"", NO_ANSWER),
         ("Bearer realm=\"http://127.0.0.1:99999/\"", NO_ANSWER),
+        ("Bearer realm=\"http://127.0.0.1:1/\"", NO_ANSWER),
+        ("Bearer realm=\"http://nowhere.invalid/\"", NO_ANSWER),
         ("Bearer realm=\"http://me:secret@127.0.0.1:1/\"", NO_ANSWER),
         ("Basic realm=\"x\"", NO_LEAVE),
         ("Basic", NO_LEAVE),
@@ -55,7 +57,7 @@ fn challenges_that_make_no_sense() {
         Row::new(what, Asks::Tag, On::Challenges, fault, gets).within(2)
     });
     let none = Row::new("no challenge", Asks::Tag, On::Challenges, Fault::status(401), NO_LEAVE);
-    all(rows.into_iter().chain([none]).collect(), 28);
+    all(rows.into_iter().chain([none]).collect(), 30);
 }
 
 #[test]
