@@ -8,7 +8,7 @@ use wharf::oci::Digest;
 use crate::support::{
     Blob, FakeHub, Fault, Gate, On, Program, PushedManifest, Seen, Wharf, blob_path,
     client::{self, Answer, Stream},
-    deadline, names,
+    deadline, partials,
 };
 
 const REPO: &str = "library/busybox";
@@ -237,7 +237,7 @@ async fn a_disk_without_room_for_one_byte_costs_nothing_but_the_keeping() {
     assert_eq!(pull(1).await, ["relay", "relay"]);
     assert_eq!(pull(0).await, ["hit", "hit"]);
     assert_degraded(&wharf.admin("/readyz").await);
-    assert_eq!(names(&wharf.cache().join("wharf/partial")), [""; 0]);
+    assert_eq!(partials(&wharf.cache()), [""; 0]);
 
     wharf.limit_files(None);
     for n in [1, 2] {

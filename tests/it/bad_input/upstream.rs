@@ -12,7 +12,7 @@ use super::{
     site::{REPO, kept},
 };
 use crate::support::{
-    Challenge, FakeHub, Fault, Host, On, Wharf, blob_path,
+    Challenge, FakeHub, Fault, On, Wharf, blob_path,
     client::{self, Answer, NoAnswer},
 };
 

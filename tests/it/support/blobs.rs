@@ -56,13 +56,6 @@ impl Wharf {
         })
         .await;
     }
-
-    /// Ends a test: all is quiet, nothing half is left behind, and wharf stops.
-    pub(crate) async fn end(self) {
-        self.quiet().await;
-        assert_eq!(self.partials(), [""; 0], "a partial file was left");
-        self.stop().await;
-    }
 }
 
 impl Answer {

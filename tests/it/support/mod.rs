@@ -24,7 +24,7 @@ pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
 pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
-pub(crate) use program::{Program, names};
+pub(crate) use program::{Program, partials};
 pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.

@@ -15,7 +15,10 @@ use wharf::{
     upstream::{self, Patience},
 };
 
-use super::{FakeHub, Host, client, deadline, program::names};
+use super::{
+    FakeHub, Host, client, deadline,
+    program::{names, partials},
+};
 
 /// A running wharf; [`Wharf::stop`] ends it as SIGTERM does.
 pub(crate) struct Wharf {
@@ -115,6 +118,15 @@ impl Wharf {
         deadline("wharf to stop", running).await.expect("wharf does not panic");
     }
 
+    /// Ends a test: all is quiet, wharf stops, and nothing half is left behind.
+    pub(crate) async fn end(self) {
+        self.quiet().await;
+        let (dir, partial) = (Arc::clone(&self.dir), self.cache().join("wharf/partial"));
+        self.stop().await;
+        assert_eq!(names(&partial), [""; 0], "left behind");
+        drop(dir);
+    }
+
     /// The configuration that it runs with.
     pub(crate) fn config(&self) -> &Config {
         &self.config
@@ -151,9 +163,9 @@ impl Wharf {
         .await;
     }
 
-    /// The names of the files in `wharf/partial`, sorted.
+    /// The names of the files of downloads in `wharf/partial`, sorted.
     pub(crate) fn partials(&self) -> Vec<String> {
-        names(&self.cache().join("wharf/partial"))
+        partials(self.cache())
     }
 
     async fn run(config: Config, dir: Arc<TempDir>) -> Self {
