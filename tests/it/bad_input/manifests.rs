@@ -314,5 +314,20 @@ fn lists_that_are_none() {
         let row = Row::new(what, Asks::Referrers, On::Path("/referrers/"), fault, GOOD);
         rows.push(row.within(15));
     }
+    // A document is filtered, or handed out as it is and not called filtered.
+    let filtered = GOOD.with(&[("oci-filters-applied", "artifactType")]);
+    let unfiltered = GOOD.with(&[("oci-filters-applied", "")]);
+    let nested = format!(r#"{{"x":{},"manifests":[]}}"#, bomb("[", "]"));
+    for (what, index, gets) in [
+        (
+            "entries of no type",
+            r#"{"manifests":[{"mediaType":"a","digest":"b","size":1}]}"#,
+            filtered,
+        ),
+        ("100,000 arrays where nobody looks", &nested, unfiltered),
+    ] {
+        let fault = document(media_type::OCI_INDEX, index.to_owned());
+        rows.push(Row::new(what, Asks::Filtered, On::Path("/referrers/"), fault, gets));
+    }
     all(rows, 30);
 }

@@ -5,6 +5,7 @@
 //! rows in `src/config/tests` and `tests/cli.rs`.
 
 mod blobs;
+mod elsewhere;
 mod gets;
 mod heads;
 mod manifests;

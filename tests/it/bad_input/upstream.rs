@@ -35,6 +35,8 @@ pub(super) enum Asks {
     Blob,
     Tags,
     Referrers,
+    /// Of one artifact type only.
+    Filtered,
 }
 
 /// Waits for a registry that stalls; attempts are for other tests.
@@ -98,6 +100,10 @@ impl Row {
             }
             Asks::Referrers => {
                 (format!("/v2/{REPO}/referrers/{}", image.manifest.digest), &Bytes::new())
+            }
+            Asks::Filtered => {
+                let digest = image.manifest.digest;
+                (format!("/v2/{REPO}/referrers/{digest}?artifactType=a/b"), &Bytes::new())
             }
         };
         for (on, fault) in &self.faults {
