@@ -14,7 +14,7 @@ use super::{raw, run, site::Site};
 use crate::support::{Challenge, FakeHub, Wharf, blob_path, deadline, noise};
 
 /// Long enough for a machine that is busy with other tests to send a head.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection on which little can be on its way.
 async fn narrow(addr: SocketAddr) -> TcpStream {
