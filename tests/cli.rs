@@ -78,29 +78,89 @@ fn serves_says_how_to_use_it_is_healthy_and_stops_on_request() {
     }
 }
 
+/// What `wharf serve` says when it does not start: one sentence on standard error, and nothing as if it ran.
+fn refusal(arguments: &[&str], variables: &[(&str, &str)], dir: &Path) -> String {
+    let mut command = wharf(arguments, dir);
+    let command = command.env("WHARF_ADMIN__LISTEN", "off").envs(variables.iter().copied());
+    let Output { status, stdout, stderr } = command.output().expect("it runs");
+    let said = String::from_utf8(stderr).expect("UTF-8");
+    assert_eq!(status.code(), Some(2), "{arguments:?} {variables:?}: {said}");
+    assert!(stdout.is_empty(), "{arguments:?} says nothing as if it ran");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
 #[test]
 fn what_cannot_be_served_is_said_in_one_sentence_with_code_2() {
     let site = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &[u8]| std::fs::write(site.path().join(name), text);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = taken.local_addr().expect("bound").to_string();
-    std::fs::write(site.path().join("file"), "").expect("written");
-    std::fs::write(site.path().join("bad.toml"), "[cache]\nsize = 1\n").expect("written");
-    let free = ["serve", "--listen", "127.0.0.1:0"];
-    for (arguments, names) in [
-        (&["serve", "--listen", &address, "--dir", "data"][..], address.as_str()),
-        (&[&free[..], &["--dir", "file/data"]].concat(), "file/data"),
-        (&[&free[..], &["--config", "bad.toml"]].concat(), "bad.toml:2: cache.size: unknown key"),
-        (&[&free[..], &["--config", "missing.toml"]].concat(), "missing.toml"),
-        (&["serve", "--listen", "everywhere"], "everywhere"),
+    let address = &*taken.local_addr().expect("bound").to_string();
+    let endpoint = "[[upstream]]\nregistry = \"a.example\"\n";
+    for (name, text) in [
+        ("file", &b""[..]),
+        ("bad.toml", b"[cache]\nsize = 1\n"),
+        ("noise.toml", b"\xff\xfe\0"),
+        ("half.toml", b"[cache"),
+        ("deep.toml", format!("x = {}", "[".repeat(100_000)).as_bytes()),
+        ("long.toml", &b"# a comment\n".repeat(100_000)),
+        ("ca.toml", format!("{endpoint}ca = \"junk.pem\"\n").as_bytes()),
+        ("junk.pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+        ("form/wharf/version", b"99\n"),
     ] {
-        let mut command = wharf(arguments, site.path());
-        let output = command.env("WHARF_ADMIN__LISTEN", "off").output().expect("it runs");
-        let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
-        assert!(output.stdout.is_empty(), "{arguments:?} says nothing as if it ran");
-        assert!(said.contains(names), "{arguments:?}: {said}");
-        assert!(!said.contains("panicked"), "{said}");
+        let parent = Path::new(name).parent().expect("it has a name");
+        std::fs::create_dir_all(site.path().join(parent)).expect("made");
+        write(name, text).expect("written");
     }
+    let free = ["serve", "--listen", "127.0.0.1:0"];
+    let dir = |dir| [&free[..], &["--dir", dir]].concat();
+    let config = |file| [&free[..], &["--config", file]].concat();
+    let data = dir("data");
+    for (arguments, variables, names) in [
+        (vec!["serve", "--listen", address, "--dir", "data"], &[][..], address),
+        (data.clone(), &[("WHARF_ADMIN__LISTEN", address)], address),
+        // 192.0.2.1 is nobody's (RFC 5737).
+        (vec!["serve", "--listen", "192.0.2.1:0", "--dir", "data"], &[], "192.0.2.1:0"),
+        (dir("file"), &[], "\"file\""),
+        (dir("file/data"), &[], "file/data"),
+        (dir("/proc/wharf"), &[], "/proc/wharf"),
+        (dir("/dev/null"), &[], "/dev/null"),
+        (dir("form"), &[], "another version of wharf"),
+        (config("bad.toml"), &[], "bad.toml:2: cache.size: unknown key"),
+        (config("missing.toml"), &[], "missing.toml"),
+        (config("."), &[], ".: the file is a directory"),
+        (config("noise.toml"), &[], "noise.toml"),
+        (config("half.toml"), &[], "half.toml:1"),
+        (config("deep.toml"), &[], "deep.toml"),
+        (config("long.toml"), &[], "long.toml"),
+        (config("/dev/zero"), &[], "/dev/zero"),
+        (config("ca.toml"), &[], "ca"),
+        (data.clone(), &[("WHARF_CONFIG", "missing.toml")], "missing.toml"),
+        (data.clone(), &[("WHARF_CACHE__TAG_TTL", "often")], "WHARF_CACHE__TAG_TTL"),
+        (data.clone(), &[("WHARF_CACHE__SIZE", "1")], "WHARF_CACHE__SIZE"),
+    ] {
+        let said = refusal(&arguments, variables, site.path());
+        assert!(said.starts_with("wharf: ") && said.contains(names), "{arguments:?}: {said}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?}: {said}");
+    }
+    for arguments in [&["serve", "--listen", "everywhere"][..], &["serve", "--dir", ""]] {
+        let said = refusal(arguments, &[], site.path());
+        assert!(said.starts_with("error: ") && said.contains(arguments[1]), "{said}");
+    }
+}
+
+#[test]
+fn a_second_wharf_on_one_directory_is_refused_and_disturbs_nothing() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let (daemon, _) = Daemon::start(site.path());
+    let said = refusal(&["serve", "--listen", "127.0.0.1:0", "--dir", "data"], &[], site.path());
+    assert!(said.starts_with("wharf: \"data\" is in use by another wharf"), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code(), Some(0));
+    let (again, _) = Daemon::start(site.path());
+    again.signal("TERM");
+    assert_eq!(again.end().code(), Some(0), "its directory is free again");
 }
 
 #[test]

@@ -130,3 +130,33 @@ impl Freshness {
         tags
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_clients_invent_are_not_remembered_without_bound() {
+        let hour = Duration::from_secs(3600);
+        let freshness = Freshness::new(&Clock::system(), hour, hour);
+        let repository: Repository = "docker.io/library/busybox".parse().expect("a name");
+        let digest = Digest::sha256(b"a manifest");
+        let media_type = crate::oci::media_type::OCI_MANIFEST.parse().expect("a media type");
+        let manifest = Descriptor { media_type, digest, size: 1 };
+        for number in 0..=NAMES_MAX * 2 {
+            let tag: Tag = format!("t{number}").parse().expect("a tag");
+            let name = Reference::Tag(tag.clone());
+            freshness.remember_unknown(&repository, Kind::Manifest, &name, &Error::NameUnknown);
+            freshness.confirm(&repository, &tag, &manifest);
+            freshness.wait_for(&repository, &Digest::sha256(&number.to_be_bytes()), &tag);
+            freshness.wait_for(&repository, &digest, &tag);
+        }
+        freshness.unknown.run_pending_tasks();
+        freshness.confirmed.run_pending_tasks();
+        freshness.waiting.run_pending_tasks();
+        assert!(freshness.unknown.entry_count() <= NAMES_MAX);
+        assert!(freshness.confirmed.entry_count() <= NAMES_MAX);
+        assert!(freshness.waiting.entry_count() <= NAMES_MAX);
+        assert!(freshness.waited_for(&repository, &digest).len() <= WAITING_TAGS_MAX);
+    }
+}

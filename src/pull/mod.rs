@@ -7,6 +7,7 @@ mod download;
 mod error;
 mod freshness;
 mod in_flight;
+mod kept;
 mod listing;
 mod manifest;
 mod relay;

@@ -213,10 +213,11 @@ pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Rout
         });
         empty.to_string().into()
     });
-    let Some(wanted) = &route.artifact_type else {
+    let wanted = route.artifact_type.as_ref();
+    let Some(filtered) = wanted.and_then(|wanted| filtered(&index, wanted)) else {
         return answered.document(media_type::OCI_INDEX, index);
     };
-    let mut answered = answered.document(media_type::OCI_INDEX, filtered(&index, wanted));
+    let mut answered = answered.document(media_type::OCI_INDEX, filtered);
     answered.headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     answered
 }
@@ -370,14 +371,12 @@ fn link_next(answered: &mut Answer, path: &str, last: &str, route: &Route) {
     answered.text(LINK, &format!("<{path}?{}>; rel=\"next\"", query.finish()));
 }
 
-/// The index without the entries of other artifact types.
-fn filtered(index: &[u8], artifact_type: &str) -> Vec<u8> {
-    let Ok(mut document) = serde_json::from_slice::<serde_json::Value>(index) else {
-        return index.to_vec();
-    };
+/// The index without the entries of other artifact types; `None` where it is nested too deeply to be taken apart.
+fn filtered(index: &[u8], artifact_type: &str) -> Option<Vec<u8>> {
+    let mut document: serde_json::Value = serde_json::from_slice(index).ok()?;
     if let Some(entries) = document.get_mut("manifests").and_then(|entries| entries.as_array_mut())
     {
         entries.retain(|entry| entry.get("artifactType").is_some_and(|kind| kind == artifact_type));
     }
-    document.to_string().into_bytes()
+    Some(document.to_string().into_bytes())
 }

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod catalog;
+mod error;
 mod facts;
 mod index;
 mod journal;
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 pub use blobs::{BlobFile, StoredBlob};
+pub use error::Error;
 pub use facts::Fact;
 use layout::Layout;
 pub use partial::{PartialBlob, VerifiedBlob};
@@ -88,54 +90,6 @@ pub struct Holdings {
     pub blobs: u64,
     /// How many tags.
     pub images: u64,
-}
-
-/// Why the store could not do its part.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Error {
-    /// The daemon is shutting down.
-    #[error("the cache is being closed")]
-    Closed,
-    /// Another process holds the lock.
-    #[error(
-        "{dir:?} is in use by another wharf; stop it, or give this one a directory of its own with --dir"
-    )]
-    InUse {
-        /// The cache directory.
-        dir: PathBuf,
-    },
-    /// The look-up tables failed.
-    #[error("the look-up tables failed: {0}")]
-    Index(String),
-    /// The directory cannot be used.
-    #[error(
-        "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"
-    )]
-    Open {
-        /// What was tried.
-        what: &'static str,
-        /// The cache directory.
-        dir: PathBuf,
-        /// What the system said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// A file could not be read.
-    #[error("the cache could not be read: {0}")]
-    Read(#[source] Arc<io::Error>),
-    /// Written by a later wharf.
-    #[error(
-        "{dir:?} was written by another version of wharf (its form is {found:?}, this one knows \"1\"); use that version, or another --dir"
-    )]
-    Version {
-        /// The cache directory.
-        dir: PathBuf,
-        /// What its version file says.
-        found: String,
-    },
-    /// A write failed: disk full, read-only, failing.
-    #[error("the cache could not be written: {0}")]
-    Write(#[source] Arc<io::Error>),
 }
 
 impl Store {
@@ -448,20 +402,6 @@ impl Store {
         }
         let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
         *failing = Some((greatest, error.to_string()));
-    }
-}
-
-impl Error {
-    fn read(source: io::Error) -> Self {
-        Self::Read(Arc::new(source))
-    }
-
-    fn write(source: io::Error) -> Self {
-        Self::Write(Arc::new(source))
-    }
-
-    fn join(error: tokio::task::JoinError) -> Self {
-        Self::Read(Arc::new(io::Error::other(error)))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Auth {
     kin: Kin,
     credentials: Option<Credentials>,
     clock: Clock,
-    /// What an endpoint, by its base address, wants to see for a repository.
+    /// What an endpoint, by its base address, wants to see for a repository; only what could be shown last time.
     challenges: Cache<(Url, RepositoryName), Challenge>,
     tokens: Cache<Arc<Service>, Token>,
 }
@@ -103,10 +103,13 @@ impl Auth {
         name: &RepositoryName,
     ) -> Result<Option<Proof>, Failure> {
         let key = (endpoint.base().clone(), name.clone());
-        match self.challenges.get(&key).await {
-            None => Ok(None),
-            Some(challenge) => self.proof(http, challenge).await.map(Some),
+        let Some(challenge) = self.challenges.get(&key).await else { return Ok(None) };
+        let proof = self.proof(http, challenge).await;
+        if proof.is_err() {
+            // The registry may name another token service by now: it is asked anew.
+            self.challenges.invalidate(&key).await;
         }
+        proof.map(Some)
     }
 
     /// The proof that the 401 with these `headers` asks for. It came in spite of the proof `refused`, if any,
@@ -129,9 +132,10 @@ impl Auth {
         if refused.is_some_and(|refused| refused.is_all_that(&challenge)) {
             return Err(Error::Unauthorized.into());
         }
+        let proof = self.proof(http, challenge.clone()).await?;
         let key = (endpoint.base().clone(), name.clone());
-        self.challenges.insert(key, challenge.clone()).await;
-        self.proof(http, challenge).await
+        self.challenges.insert(key, challenge).await;
+        Ok(proof)
     }
 
     /// The best of the challenges in `headers`: a token rather than the password.

@@ -130,6 +130,34 @@ async fn a_registry_may_change_its_mind_on_what_it_wants() {
 }
 
 #[tokio::test]
+async fn a_token_service_that_moved_is_found() {
+    let images = AtomicU32::new(0);
+    let fake = Fake::start(move |seen| {
+        let moved = images.load(Ordering::SeqCst) > 0;
+        match seen.target.as_str() {
+            token if token.starts_with("/old") && moved => return reply(404, &[], ""),
+            token if token.starts_with("/old") || token.starts_with("/new") => {
+                return reply(200, &[], r#"{"token":"t"}"#);
+            }
+            _ if seen.authorization().is_some() => {
+                images.fetch_add(1, Ordering::SeqCst);
+                return image();
+            }
+            _ => {}
+        }
+        let place = if moved { "new" } else { "old" };
+        let realm = format!(r#"Bearer realm="http://{}/{place}""#, seen.header("host")?);
+        reply(401, &[("www-authenticate", &realm)], "")
+    })
+    .await;
+    let bench = bench(config(&[&fake]));
+    bench.manifest(Urgency::Must).await.expect("the image");
+    bench.clock.advance(Duration::from_secs(3600));
+    assert!(is_protocol(&bench.manifest(Urgency::Must).await));
+    bench.manifest(Urgency::Must).await.expect("the image, by a token of the new service");
+}
+
+#[tokio::test]
 async fn a_dropped_call_leaves_no_token_stuck() {
     let stuck = AtomicU32::new(0);
     let fake =

@@ -25,15 +25,28 @@ impl Gets {
         Self { status, code: None, headers: &[], cut: false }
     }
 
-    /// A good head, and a body that breaks off: it turned out too late that the answer is not good.
+    /// A good head, and a body that breaks off: it turned out late that the answer is not good. Where it did not,
+    /// the registry's fault is told in a 502.
     pub(super) const CUT: Self = Self { status: 200, code: None, headers: &[], cut: true };
 
     pub(super) const fn with(self, headers: &'static [(&'static str, &'static str)]) -> Self {
         Self { headers, ..self }
     }
 
+    /// Whether the answer is what was asked for.
+    pub(super) const fn is_good(&self) -> bool {
+        self.code.is_none() && !self.cut
+    }
+
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// Says what is wrong with `answer`, if anything is.
     pub(super) fn check(&self, answer: &Answer, to_head: bool) -> Result<(), String> {
+        if self.cut && answer.status == 502 {
+            return Self::error(502, ErrorCode::Unknown).check(answer, to_head);
+        }
         let differs = |what: &str| Err(format!("{what}, wanted {self:?}, got {answer:?}"));
         if answer.status != self.status {
             return differs("status");

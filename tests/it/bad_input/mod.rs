@@ -4,12 +4,17 @@
 //! Each row of the tables says what comes in and what it must get. Bad configurations and command lines have their
 //! rows in `src/config/tests` and `tests/cli.rs`.
 
+mod blobs;
+mod elsewhere;
 mod gets;
 mod heads;
+mod manifests;
 mod raw;
 mod requests;
 mod site;
 mod slow;
+mod tokens;
+mod upstream;
 
 use std::{
     panic,

@@ -1,0 +1,71 @@
+//! What the store has of a manifest, and whether it may be shown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Inner, ManifestAnswer, Outcome};
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Repository, Tag},
+    store,
+};
+
+impl Inner {
+    /// The kept document of a manifest that `repository` may show, and what it is.
+    ///
+    /// A disk that fails to give it counts as not having it: the registry is asked instead.
+    pub(super) async fn kept(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Option<(Descriptor, Bytes)> {
+        let link = self.store.link(repository, digest)?;
+        if !link.media_type.names_a_manifest() {
+            return None;
+        }
+        let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
+            self.read_failed(&error);
+            None
+        })?;
+        let descriptor = Descriptor { size: bytes.len() as u64, ..link };
+        if !self.store.has_manifest(repository, digest) {
+            // Named by an index here, and kept for another repository: what it names belongs here, too. A
+            // document that is not of the type that the index says is left to the registry.
+            let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
+            let taken = self.store.take_manifest(repository, &descriptor, &document, &[]).await;
+            taken.unwrap_or_else(|error| self.not_kept(&error));
+        }
+        Some((descriptor, bytes))
+    }
+
+    pub(super) async fn kept_answer(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Option<ManifestAnswer> {
+        let (descriptor, bytes) = self.kept(repository, digest).await?;
+        Some(ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit))
+    }
+
+    /// What may be answered for a tag when its registry gives no good answer: what it last meant.
+    pub(super) async fn stand_in(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Option<ManifestAnswer> {
+        if !self.config.serve_stale {
+            return None;
+        }
+        let (descriptor, at) = self.store.tag(repository, tag)?;
+        let kept = self.kept_answer(repository, &descriptor.digest).await?;
+        // What is written down is when the tag began to mean this; later confirmations are in memory.
+        let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
+        let confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
+        let (outcome, stale_for) = (Outcome::Stale, Some(confirmed.unwrap_or(since_kept)));
+        Some(ManifestAnswer { outcome, stale_for, ..kept })
+    }
+
+    pub(super) fn read_failed(&self, error: &store::Error) {
+        tracing::error!(%error, "the cache could not be read; the registry is asked instead");
+    }
+}

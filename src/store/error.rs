@@ -1,0 +1,65 @@
+//! Why the store could not do its part.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+/// Why the store could not do its part.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The daemon is shutting down.
+    #[error("the cache is being closed")]
+    Closed,
+    /// Another process holds the lock.
+    #[error(
+        "{dir:?} is in use by another wharf; stop it, or give this one a directory of its own with --dir"
+    )]
+    InUse {
+        /// The cache directory.
+        dir: PathBuf,
+    },
+    /// The look-up tables failed.
+    #[error("the look-up tables failed: {0}")]
+    Index(String),
+    /// The directory cannot be used.
+    #[error(
+        "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"
+    )]
+    Open {
+        /// What was tried.
+        what: &'static str,
+        /// The cache directory.
+        dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A file could not be read.
+    #[error("the cache could not be read: {0}")]
+    Read(#[source] Arc<io::Error>),
+    /// Written by a later wharf.
+    #[error(
+        "{dir:?} was written by another version of wharf (its form is {found:?}, this one knows \"1\"); use that version, or another --dir"
+    )]
+    Version {
+        /// The cache directory.
+        dir: PathBuf,
+        /// What its version file says.
+        found: String,
+    },
+    /// A write failed: disk full, read-only, failing.
+    #[error("the cache could not be written: {0}")]
+    Write(#[source] Arc<io::Error>),
+}
+
+impl Error {
+    pub(super) fn read(source: io::Error) -> Self {
+        Self::Read(Arc::new(source))
+    }
+
+    pub(super) fn write(source: io::Error) -> Self {
+        Self::Write(Arc::new(source))
+    }
+
+    pub(super) fn join(error: tokio::task::JoinError) -> Self {
+        Self::Read(Arc::new(io::Error::other(error)))
+    }
+}
