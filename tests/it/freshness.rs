@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use wharf::oci::{Digest, media_type};
+use wharf::{
+    config::Config,
+    oci::{Digest, media_type},
+};
 
 use crate::support::{
     Blob, FakeHub, Fault, Gate, Host, On, Wharf,
@@ -19,6 +22,12 @@ const ARM64: (&str, &str, Option<&str>) = ("linux", "arm64", None);
 
 /// Just past the time to live of a tag.
 const TTL: Duration = Duration::from_secs(61);
+
+/// No upstream is slow here: a busy machine is not to look like one.
+async fn start(hub: &FakeHub) -> Wharf {
+    let patient = |config: &mut Config| config.pull.revalidate_timeout = Duration::from_secs(30);
+    Wharf::start_with(hub, patient).await
+}
 
 fn by_digest(digest: &Digest) -> String {
     format!("/v2/{REPO}/manifests/{digest}")
@@ -39,7 +48,7 @@ fn facts(answer: &Answer) -> [Option<String>; 4] {
 async fn within_its_time_to_live_a_tag_costs_nothing() {
     let hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     assert_eq!(wharf.get(TAG).await.cache(), "miss");
     assert_eq!((hub.manifest_gets(), hub.manifest_heads()), (1, 0));
     hub.clear_log();
@@ -57,7 +66,7 @@ async fn within_its_time_to_live_a_tag_costs_nothing() {
 async fn a_moved_tag_is_fetched_and_what_it_meant_stays() {
     let hub = FakeHub::start().await;
     let old = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     wharf.get(TAG).await;
     let new = hub.push_image(REPO, "new", &[ARM64], &[10]);
     hub.move_tag(REPO, "latest", new.index.digest);
@@ -86,7 +95,7 @@ async fn head_and_then_get_by_digest_is_a_pull_that_outlives_the_upstream() {
     let mut hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
     hub.move_tag(REPO, "also", image.index.digest);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     assert!(names(&wharf.head(TAG).await, &image.index));
     wharf.get(&by_digest(&image.index.digest)).await;
     assert_eq!((hub.manifest_gets(), hub.manifest_heads()), (1, 1));
@@ -133,7 +142,7 @@ async fn what_is_asked_for_by_digest_is_asked_for_once() {
         format!("/v2/{REPO}/blobs/{}", child.config.digest),
         format!("/v2/{REPO}/blobs/{}", child.layers[0].digest),
     ];
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     for path in &paths {
         assert_eq!(wharf.get(path).await.cache(), "miss", "{path}");
     }
@@ -157,7 +166,7 @@ async fn what_is_asked_for_by_digest_is_asked_for_once() {
 async fn what_is_unknown_is_asked_for_again_soon_but_not_at_once() {
     let hub = FakeHub::start().await;
     hub.push_single(REPO, "latest", ARM64, &[10]);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     let missing = Digest::sha256(b"missing");
     let image = b"{\"config\":{\"mediaType\":\"a/b\",\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\",\"size\":2},\"layers\":[]}";
     let put = |repo: &str, tag| hub.put_manifest(repo, tag, media_type::OCI_MANIFEST, &image[..]);
@@ -211,7 +220,7 @@ async fn every_accept_gets_the_same_entry() {
         &[("accept", "*/*")],
         &[],
     ];
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     let gate = Gate::after(0);
     hub.fault(On::Manifests, Fault::Hold(gate.clone()));
     let clients = accepts.map(|accept| client::get(wharf.addr, TAG, accept));
@@ -266,7 +275,7 @@ async fn the_media_type_is_the_registrys_word_and_stays_it() {
     for (tag, kind, _, bytes) in &documents {
         hub.put_manifest(REPO, Some(tag), kind, bytes.clone());
     }
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     let check = async |wharf: &Wharf| {
         for (tag, _, kind, bytes) in &documents {
             let tag = format!("/v2/{REPO}/manifests/{tag}");
@@ -302,7 +311,7 @@ async fn head_and_get_say_the_same_whatever_is_kept() {
     let layer = &image.child("linux/arm64").layers[0];
     let blob = format!("/v2/{REPO}/blobs/{}", layer.digest);
     let paths = [TAG.to_owned(), by_digest(&image.children[0].manifest.digest), blob];
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     let mut said = Vec::new();
     for path in &paths {
         let cold = wharf.head(path).await;
@@ -336,10 +345,7 @@ async fn head_and_get_say_the_same_whatever_is_kept() {
 async fn past_it_one_head_answers_all_who_wait() {
     let hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-    let wharf = Wharf::start_with(&hub, |config| {
-        config.pull.revalidate_timeout = Duration::from_secs(30);
-    })
-    .await;
+    let wharf = start(&hub).await;
     wharf.get(TAG).await;
     wharf.clock.advance(TTL);
     hub.clear_log();
@@ -373,7 +379,7 @@ async fn past_it_one_head_answers_all_who_wait() {
 async fn an_old_head_does_not_turn_a_tag_back() {
     let mut hub = FakeHub::start().await;
     let old = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     assert!(names(&wharf.head(TAG).await, &old.index));
     let new = hub.push_image(REPO, "new", &[ARM64], &[10]);
     hub.move_tag(REPO, "latest", new.index.digest);
@@ -395,7 +401,7 @@ async fn a_head_that_does_not_tell_the_length_is_as_good() {
     let mut hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
     let other = hub.push_image(REPO, "other", &[ARM64], &[10]);
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     hub.fault(On::ManifestHeads, Fault::NoLength);
     let head = wharf.head(TAG).await;
     assert!(names(&head, &image.index));
@@ -421,7 +427,7 @@ async fn a_head_that_tells_a_wrong_length_spoils_no_body() {
     for off in [-7, 7] {
         let hub = FakeHub::start().await;
         let image = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-        let wharf = Wharf::start(&hub).await;
+        let wharf = start(&hub).await;
         hub.fault(On::ManifestHeads, Fault::WrongLength(off));
         assert!(names(&wharf.head(TAG).await, &image.index));
         wharf.get(&by_digest(&image.index.digest)).await;
@@ -438,7 +444,7 @@ async fn a_registry_whose_head_is_of_no_use_is_asked_by_get() {
     for fault in [Fault::NoDigestHeader, Fault::status(405), Fault::status(400)] {
         let hub = FakeHub::start().await;
         let old = hub.push_image(REPO, "latest", &[ARM64], &[10]);
-        let wharf = Wharf::start(&hub).await;
+        let wharf = start(&hub).await;
         let text = format!("{fault:?}");
         hub.fault(On::ManifestHeads, fault);
         assert!(names(&wharf.head(TAG).await, &old.index), "{text}");
@@ -466,7 +472,7 @@ async fn what_a_list_says_of_a_child_does_not_replace_what_the_registry_said() {
         let entry = serde_json::json!({ "mediaType": kind, "digest": child.digest, "size": child.bytes.len() });
         serde_json::json!({ "schemaVersion": 2, "manifests": [entry] }).to_string()
     };
-    let wharf = Wharf::start(&hub).await;
+    let wharf = start(&hub).await;
     let path = by_digest(&child.digest);
     let before = facts(&wharf.get(&path).await);
     assert_eq!(before[0].as_deref(), Some(media_type::OCI_MANIFEST));

@@ -25,7 +25,8 @@ fn patient(config: &mut wharf::config::Config) {
         upstream.patience.first_byte = Duration::from_secs(600);
         upstream.patience.idle = Duration::from_secs(600);
     }
-    config.pull.revalidate_timeout = Duration::from_millis(150);
+    // Long enough for a good answer on a busy machine.
+    config.pull.revalidate_timeout = Duration::from_secs(1);
 }
 
 /// A wharf that keeps all of an image.
@@ -200,7 +201,7 @@ async fn a_new_manifest_that_does_not_come_leaves_the_old_image() {
     let wharf = wharf
         .restart_with(|config| {
             let patience = &mut config.upstreams[0].patience;
-            (patience.idle, patience.attempts) = (Duration::from_millis(300), 1);
+            (patience.idle, patience.attempts) = (Duration::from_millis(1500), 1);
         })
         .await;
     let moved = hub.push_image(REPO, "new", &[ARM64], &[10]);
