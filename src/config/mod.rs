@@ -189,6 +189,9 @@ impl Default for Config {
                 serve_stale: true,
                 revalidate_timeout: Duration::from_secs(5),
                 max_downloads: 64,
+                platforms: pull::Platforms::default(),
+                prefetch: pull::Prefetch::default(),
+                compose: Vec::new(),
             },
             server: server::Config {
                 max_connections: 4096,

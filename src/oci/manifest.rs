@@ -1,10 +1,10 @@
 //! Manifests and image indexes: what they refer to, read without changing a byte of them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Digest;
+use super::{Digest, ImageIndex, IndexEntry, Platform};
 
 /// Largest manifest or index taken from anywhere: 4 MiB, what registries must accept and what clients
 /// read at most ([spec.md, "Pushing Manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests)).
@@ -122,14 +122,6 @@ pub enum Manifest {
     Opaque,
 }
 
-/// An image index
-/// ([image-spec, image-index.md](https://github.com/opencontainers/image-spec/blob/main/image-index.md)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageIndex {
-    /// The manifests that it lists, in its order. Entries whose digest cannot be verified are left out.
-    pub manifests: Vec<Descriptor>,
-}
-
 /// Why a document is not a manifest that may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -162,26 +154,28 @@ impl Manifest {
         }
         if media_type.is_index() {
             let manifests = document.manifests.ok_or(ManifestError::Form)?;
-            return Ok(Self::Index(ImageIndex { manifests: verifiable(manifests) }));
+            let entries = manifests.into_iter().filter_map(RawEntry::verifiable).collect();
+            return Ok(Self::Index(ImageIndex { entries }));
         }
         let config = document.config.ok_or(ManifestError::Form)?;
         let layers = document.layers.unwrap_or_default();
-        Ok(Self::Image { blobs: verifiable(std::iter::once(config).chain(layers)) })
+        let blobs = std::iter::once(config).chain(layers).filter_map(RawDescriptor::verifiable);
+        Ok(Self::Image { blobs: blobs.collect() })
     }
 
     /// Everything the document refers to and wharf can verify.
-    pub fn references(&self) -> &[Descriptor] {
+    pub fn references(&self) -> Vec<&Descriptor> {
         match self {
-            Self::Image { blobs } => blobs,
-            Self::Index(index) => &index.manifests,
-            Self::Opaque => &[],
+            Self::Image { blobs } => blobs.iter().collect(),
+            Self::Index(index) => index.entries.iter().map(|entry| &entry.descriptor).collect(),
+            Self::Opaque => Vec::new(),
         }
     }
 }
 
 #[derive(Deserialize)]
 struct Document {
-    manifests: Option<Vec<RawDescriptor>>,
+    manifests: Option<Vec<RawEntry>>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
 }
@@ -195,17 +189,48 @@ struct RawDescriptor {
     size: u64,
 }
 
-fn verifiable(raw: impl IntoIterator<Item = RawDescriptor>) -> Vec<Descriptor> {
-    raw.into_iter()
-        .filter_map(|raw| {
-            let octets = || MediaType(media_type::OCTET_STREAM.into());
-            Some(Descriptor {
-                digest: raw.digest.parse().ok()?,
-                media_type: raw.media_type.parse().unwrap_or_else(|_| octets()),
-                size: raw.size,
-            })
+/// An entry of an index before its digest is known to be verifiable.
+#[derive(Deserialize)]
+struct RawEntry {
+    #[serde(flatten)]
+    descriptor: RawDescriptor,
+    platform: Option<RawPlatform>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct RawPlatform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+}
+
+impl RawDescriptor {
+    fn verifiable(self) -> Option<Descriptor> {
+        let octets = || MediaType(media_type::OCTET_STREAM.into());
+        Some(Descriptor {
+            digest: self.digest.parse().ok()?,
+            media_type: self.media_type.parse().unwrap_or_else(|_| octets()),
+            size: self.size,
         })
-        .collect()
+    }
+}
+
+impl RawEntry {
+    fn verifiable(self) -> Option<IndexEntry> {
+        let platform = self
+            .platform
+            .map(|raw| Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref()));
+        let attests = self.annotations.get("vnd.docker.reference.digest");
+        Some(IndexEntry {
+            attests: attests.and_then(|digest| digest.parse().ok()),
+            descriptor: self.descriptor.verifiable()?,
+            platform,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -5,14 +5,18 @@
 
 mod digest;
 mod error;
+mod image_index;
 mod manifest;
+mod platform;
 mod reference;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error::{ErrorBody, ErrorCode};
+pub use image_index::{ImageIndex, IndexEntry};
 pub use manifest::{
-    Descriptor, ImageIndex, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
+    Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
+pub use platform::{Platform, PlatformError, Rules};
 pub use reference::{
-    DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
+    DOCKER_HUB, ImageName, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
 };

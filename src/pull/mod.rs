@@ -1,16 +1,23 @@
 //! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
 
 mod blob;
+mod bring;
+mod client;
 mod coalesce;
+mod config;
 mod content;
 mod download;
 mod error;
+mod explain;
+
 mod freshness;
 mod in_flight;
+mod inventory;
 mod kept;
 mod listing;
 mod manifest;
 mod relay;
+mod report;
 mod tasks;
 
 use std::{sync::Arc, time::Duration};
@@ -19,10 +26,19 @@ use bytes::Bytes;
 
 pub use self::{
     blob::BlobAnswer,
+    client::{Asker, Resolution, Signal},
+    config::{
+        AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
+        Window,
+    },
     content::{Cut, Reader},
     error::Error,
     listing::{ListedTags, Referrers},
     manifest::{ManifestAnswer, Want},
+    report::{
+        Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform, KnownClient, Mismatch,
+        PullEvent,
+    },
 };
 use self::{coalesce::Coalesced, freshness::Freshness, in_flight::InFlight, tasks::Tasks};
 use crate::{
@@ -32,21 +48,6 @@ use crate::{
     store::{self, Store},
     upstream::{Upstream, Upstreams, Urgency},
 };
-
-/// How fresh is fresh, and how much at once.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// For how long a tag is answered without asking the registry; zero asks every time.
-    pub tag_ttl: Duration,
-    /// For how long an unknown name is remembered as unknown.
-    pub unknown_ttl: Duration,
-    /// Whether a kept tag is served when no upstream gives a good answer.
-    pub serve_stale: bool,
-    /// For how long a client waits for a tag to be confirmed while a kept copy could be served.
-    pub revalidate_timeout: Duration,
-    /// Blob downloads that run at once; more wait for their turn.
-    pub max_downloads: usize,
-}
 
 /// The pull-through: asks the store, then the upstream, and keeps what comes. Clones are the same one.
 #[derive(Clone)]

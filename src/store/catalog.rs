@@ -127,7 +127,7 @@ pub(super) fn references(layout: &Layout, manifest: &Descriptor) -> Vec<Descript
     fs::read(layout.blob(&manifest.digest))
         .ok()
         .and_then(|bytes| Manifest::parse(&manifest.media_type, &bytes).ok())
-        .map_or_else(Vec::new, |manifest| manifest.references().to_vec())
+        .map_or_else(Vec::new, |manifest| manifest.references().into_iter().cloned().collect())
 }
 
 fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {

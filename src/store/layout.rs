@@ -152,6 +152,11 @@ impl Layout {
         Ok(generations)
     }
 
+    /// A small file of what can be done without.
+    pub(super) fn state(&self, name: &str) -> PathBuf {
+        self.dir.join("wharf").join(name)
+    }
+
     /// The directory of the look-up tables.
     pub(super) fn sled(&self) -> PathBuf {
         self.dir.join("wharf/index.sled")

@@ -37,7 +37,7 @@ pub use partial::{PartialBlob, VerifiedBlob};
 
 use crate::{
     clock::Clock,
-    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
+    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag},
 };
 
 /// Memory for manifests that are asked for again and again.
@@ -45,6 +45,20 @@ const HOT_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Images whose pull is remembered in memory until the next flush; more are forgotten.
 const PULLED_MAX: usize = 10_000;
+
+/// Longest file of state.
+pub const STATE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How an index lists a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The index.
+    pub index: Digest,
+    /// What the manifest runs on, if the index says.
+    pub platform: Option<Platform>,
+    /// For an attestation: the manifest that it speaks of.
+    pub attests: Option<Digest>,
+}
 
 /// Where the cache is.
 #[derive(Clone, Debug)]
@@ -183,7 +197,7 @@ impl Store {
         let mut facts =
             vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
         facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
-        let links = document.references().iter();
+        let links = document.references().into_iter();
         let links = links.map(|reference| (repository.clone(), reference.clone())).collect();
         self.record(facts, links).await
     }
@@ -258,6 +272,35 @@ impl Store {
     /// The kept list of what refers to `subject`.
     pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Option<Descriptor> {
         self.index.referrers(repository, subject)
+    }
+
+    /// How an index that is kept of `repository` lists `manifest`; `None` when none does.
+    pub fn listed(&self, _repository: &Repository, _manifest: &Digest) -> Option<Listed> {
+        None
+    }
+
+    /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet.
+    pub fn last_pulled(&self, _repository: &Repository, _manifest: &Digest) -> Option<u64> {
+        None
+    }
+
+    /// A small file of what is worth keeping and can be done without: its content as last written.
+    pub async fn read_state(&self, name: &'static str) -> Option<Bytes> {
+        let path = self.layout.state(name);
+        let read = spawn_blocking(move || read_bounded(&path)).await;
+        read.ok()?
+            .inspect_err(|error| tracing::warn!(%error, "wharf/{name} cannot be read"))
+            .ok()?
+    }
+
+    /// Replaces what [`Store::read_state`] reads; at most [`STATE_MAX_BYTES`].
+    ///
+    /// # Errors
+    /// When the disk does not take it; then the old content stays.
+    pub async fn write_state(&self, name: &'static str, bytes: Bytes) -> Result<(), Error> {
+        let (layout, path) = (Arc::clone(&self.layout), self.layout.state(name));
+        let writing = spawn_blocking(move || layout.replace(&path, &bytes));
+        writing.await.map_err(Error::join)?.map_err(Error::write)
     }
 
     /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
@@ -403,6 +446,17 @@ impl Store {
         let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
         *failing = Some((greatest, error.to_string()));
     }
+}
+
+fn read_bounded(path: &std::path::Path) -> io::Result<Option<Bytes>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, STATE_MAX_BYTES), &mut bytes)?;
+    Ok(Some(bytes.into()))
 }
 
 fn read_manifest(path: &std::path::Path, expected: &Digest) -> io::Result<Option<Bytes>> {
