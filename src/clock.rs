@@ -37,6 +37,14 @@ impl Clock {
         (since_1970 + self.ahead()).as_secs()
     }
 
+    /// The minute of the day by this machine's local time, 0 to 1439.
+    pub fn minute_of_day(&self) -> u16 {
+        let seconds = i64::try_from(self.unix_seconds()).unwrap_or(i64::MAX);
+        let now = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+        let local = now.to_zoned(jiff::tz::TimeZone::system());
+        u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs())
+    }
+
     /// Moves time on by `step` for this clock and its clones: for tests and simulations.
     pub fn advance(&self, step: Duration) {
         let millis = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);

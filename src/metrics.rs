@@ -1,6 +1,6 @@
 //! Every metric wharf exposes, as one value whose methods are named after events.
 //!
-//! Labels are bounded by construction: an endpoint kind, an outcome, a status class or a *configured* registry;
+//! Labels are bounded by construction: an endpoint kind, an outcome, a status class, a *known* platform or a *configured* registry;
 //! never a repository, digest, address or path that a client can invent.
 
 use std::{sync::Arc, time::Duration};
@@ -9,6 +9,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use crate::oci::Platform;
 
 /// The metrics of one wharf. Clones share the same values.
 #[derive(Clone)]
@@ -33,6 +35,11 @@ struct Inner {
     verify_failures: IntCounterVec,
     store_failures: IntCounter,
     open_connections: IntGauge,
+    prefetch: IntCounterVec,
+    prefetch_used_bytes: IntCounter,
+    platform_resolutions: IntCounterVec,
+    platform_mismatch: IntCounterVec,
+    skipped_platform_bytes: IntCounter,
 }
 
 /// One request as it ended, for the metrics and the log line alike.
@@ -138,6 +145,34 @@ impl Metrics {
                 "wharf_open_connections",
                 "Client connections open on the registry address.",
             ),
+            prefetch: counters(
+                &registry,
+                "wharf_prefetch_total",
+                "Images fetched ahead, by what came of it: fetched, kept (all was here), skipped, retried, paused, failed.",
+                &["outcome"],
+            ),
+            prefetch_used_bytes: counter(
+                &registry,
+                "wharf_prefetch_used_bytes_total",
+                "Bytes of blobs that were fetched ahead and then asked for by a client.",
+            ),
+            platform_resolutions: counters(
+                &registry,
+                "wharf_platform_resolutions_total",
+                "Manifests served, by the platform that the client was taken to have and the signal that told it.",
+                &["platform", "signal"],
+            ),
+            platform_mismatch: counters(
+                &registry,
+                "wharf_platform_mismatch_total",
+                "Manifests served to clients that cannot run them, by the manifests' platform.",
+                &["platform"],
+            ),
+            skipped_platform_bytes: counter(
+                &registry,
+                "wharf_skipped_platform_bytes_total",
+                "Bytes of images for other platforms that nobody asked for, estimated from those that were taken of the same index.",
+            ),
             registry,
         };
         let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -230,6 +265,32 @@ impl Metrics {
         self.0.store_failures.inc();
     }
 
+    /// Something was fetched ahead, or could not be: `fetched`, `kept`, `skipped`, `retried`, `paused` or `failed`.
+    pub fn prefetched(&self, outcome: &'static str) {
+        self.0.prefetch.with_label_values(&[outcome]).inc();
+    }
+
+    /// A client asked for a blob of this many bytes that was fetched ahead.
+    pub fn prefetch_used(&self, bytes: u64) {
+        self.0.prefetch_used_bytes.inc_by(bytes);
+    }
+
+    /// A manifest was served to a client that was taken to have `platform`.
+    pub fn platform_resolved(&self, platform: Option<&Platform>, signal: &'static str) {
+        let platform = platform.map_or_else(|| OTHER.to_owned(), platform_label);
+        self.0.platform_resolutions.with_label_values(&[platform.as_str(), signal]).inc();
+    }
+
+    /// A client took a manifest for `platform`, which it cannot run.
+    pub fn platform_mismatch(&self, platform: &Platform) {
+        self.0.platform_mismatch.with_label_values(&[platform_label(platform)]).inc();
+    }
+
+    /// Images of other platforms were left where they are.
+    pub fn platform_skipped(&self, bytes: u64) {
+        self.0.skipped_platform_bytes.inc_by(bytes);
+    }
+
     /// All metrics in Prometheus' text format, and its content type.
     pub fn render(&self) -> (Vec<u8>, String) {
         let encoder = TextEncoder::new();
@@ -245,6 +306,15 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What stands for platforms that nobody builds images for.
+const OTHER: &str = "other";
+
+/// A platform as a label: one of those that are known, without what is particular to a machine.
+fn platform_label(platform: &Platform) -> String {
+    let plain = Platform::new(platform.os(), platform.architecture(), platform.variant());
+    if plain.is_known() { plain.to_string() } else { OTHER.to_owned() }
 }
 
 fn clamped(value: u64) -> i64 {

@@ -8,7 +8,7 @@ use super::{
     Cut, Error, Inner, Outcome, Pull,
     content::{Alone, Reader, STALL_DEADLINE, Source},
     freshness::Kind,
-    in_flight::{Flight, Phase},
+    in_flight::{Flight, Phase, Purpose},
 };
 use crate::{
     oci::{Digest, Reference, Repository},
@@ -68,8 +68,12 @@ impl Pull {
     ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
-        let link = pull.store.link(repository, digest);
-        let size = link.as_ref().map(|link| link.size);
+        let link = pull.store.link(repository, digest).map(|link| link.size);
+        let passing = pull.passing.size(repository, digest).filter(|_| link.is_none());
+        let keep = link.is_some() || (passing.is_none() && pull.keeps_unlinked());
+        // From here on, what may be shown: because of a manifest that is kept, or of one that is passed on.
+        let link = link.or(passing);
+        let size = link;
         if link.is_none() {
             if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
                 return Err(error);
@@ -79,11 +83,13 @@ impl Pull {
             if link.is_none() {
                 self.confirm_blob(repository, digest).await?;
             }
+            pull.prefetch.used(digest);
             let (size, source) = (Some(blob.size()), BlobSource::Stored(blob));
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
         }
         for _ in 0..FOREIGN_FAILURES {
-            let (flight, lead) = pull.downloads.join(digest, repository)?;
+            let purpose = Purpose { wanted: true, keep };
+            let (flight, lead) = pull.downloads.join(digest, repository, purpose)?;
             let led = lead.is_some();
             if let Some(lead) = lead {
                 let download = Arc::clone(pull).download(lead, repository.clone(), size);
@@ -123,6 +129,9 @@ impl Pull {
         if let Some(link) = pull.store.link(repository, digest) {
             return Ok((link.size, Outcome::Hit));
         }
+        if let Some(size) = pull.passing.size(repository, digest) {
+            return Ok((size, Outcome::Relay));
+        }
         if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
             return Err(error);
         }
@@ -137,7 +146,11 @@ impl Pull {
         mut flight: Flight,
         led: bool,
     ) -> Result<BlobAnswer, Error> {
-        let kept = if led { Outcome::Miss } else { Outcome::Coalesced };
+        let kept = match (led, flight.interest.keeps()) {
+            (false, _) => Outcome::Coalesced,
+            (true, true) => Outcome::Miss,
+            (true, false) => Outcome::Relay,
+        };
         // An empty blob has no last byte to hold back: its head waits until it is verified.
         let ready = |phase: &Phase| match phase {
             Phase::Asking | Phase::Streaming { total: Some(0), .. } => false,
@@ -196,7 +209,9 @@ impl Inner {
             }
             error
         })?;
-        self.keep_link(&repository, &digest, size).await;
+        if self.keeps_unlinked() {
+            self.keep_link(&repository, &digest, size).await;
+        }
         Ok(size)
     }
 

@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::oci::{Platform, Rules};
+use super::{
+    config::{ClientRule, Platforms},
+    learned::{ClientKey, Learned},
+};
+use crate::oci::{ImageIndex, Platform, Rules};
 
 /// What a request shows of the client that sent it.
 #[derive(Clone, Debug)]
@@ -34,17 +38,19 @@ pub struct Resolution {
     pub signal: Signal,
     /// Whose rules it chooses by.
     pub rules: Rules,
+    /// What it runs for certain; empty where that is not known well enough to call another platform wrong.
+    pub(super) runs: Vec<Platform>,
 }
 
 /// What told a client's platform, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// A rule of the configuration.
-    Rule,
-    /// The header `Wharf-Platform`.
-    Header,
-    /// The prefix of the path.
+    /// The prefix of the path: it was put into this one client's own configuration.
     Path,
+    /// The header `Wharf-Platform`, likewise.
+    Header,
+    /// A rule of wharf's configuration.
+    Rule,
     /// What it chose from lists before.
     Learned,
     /// Its User-Agent.
@@ -80,5 +86,202 @@ impl Asker {
             in_header: None,
             reads_index: true,
         }
+    }
+}
+
+impl Resolution {
+    /// The platform to fetch ahead for; `None` on nothing but a guess that nobody configured.
+    pub(super) fn fetched_ahead(&self, has_default: bool) -> Option<&Platform> {
+        let sign = self.signal != Signal::Default || has_default;
+        self.platforms.first().filter(|_| sign)
+    }
+
+    /// Whether the client is known not to run what is built for `image`.
+    pub(super) fn cannot_run(&self, image: &Platform) -> bool {
+        !self.runs.is_empty() && !self.runs.iter().any(|runs| runs.runs(image, self.rules))
+    }
+}
+
+/// Who is which: the configuration's rules, and what was learned.
+#[derive(Debug)]
+pub(super) struct Clients {
+    config: Platforms,
+    host: Platform,
+    learned: Learned,
+}
+
+impl Clients {
+    pub(super) fn new(config: Platforms) -> Self {
+        Self { config, host: Platform::host(), learned: Learned::default() }
+    }
+
+    pub(super) const fn learned(&self) -> &Learned {
+        &self.learned
+    }
+
+    /// The platform of clients that give no sign, if the operator chose one: in so many words, or by keeping one only.
+    pub(super) fn default(&self) -> Option<&Platform> {
+        let only = || Some(&self.config.keep).filter(|keep| keep.len() == 1)?.first();
+        self.config.default.as_ref().or_else(only)
+    }
+
+    /// What the client runs, and how that is known.
+    pub(super) fn resolve(&self, asker: &Asker) -> Resolution {
+        let rules = rules(&asker.user_agent);
+        let told = |platforms: Vec<Platform>, signal| {
+            let runs = platforms.clone();
+            Resolution { platforms, signal, rules, runs }
+        };
+        if let Some(platform) = &asker.in_path {
+            return told(vec![platform.clone()], Signal::Path);
+        }
+        if let Some(platform) = asker.in_header.as_ref().filter(|_| self.may_announce(asker)) {
+            return told(vec![platform.clone()], Signal::Header);
+        }
+        if let Some(rule) = self.config.clients.iter().find(|rule| fits(rule, asker)) {
+            return told(rule.platforms.clone(), Signal::Rule);
+        }
+        let agent = Agent::read(&asker.user_agent);
+        let learned = self.learned.of(&ClientKey::of(asker));
+        let Some(agent) = agent else {
+            return match learned {
+                Some(platforms) => {
+                    // What it never took from a list says nothing of what it cannot run, but it is known to run these.
+                    Resolution { platforms, signal: Signal::Learned, rules, runs: Vec::new() }
+                }
+                None => {
+                    let platform = self.default().unwrap_or(&self.host).clone();
+                    let (platforms, runs) = (vec![platform], Vec::new());
+                    Resolution { platforms, signal: Signal::Default, rules, runs }
+                }
+            };
+        };
+        let (mut own, mut others): (Vec<_>, Vec<_>) =
+            learned.unwrap_or_default().into_iter().partition(|learned| agent.is(learned));
+        let said = self.refined(&agent);
+        let signal = match own.is_empty() && others.is_empty() {
+            true => Signal::UserAgent,
+            false => Signal::Learned,
+        };
+        let runs = match own.is_empty() {
+            true => vec![agent.most()],
+            false => own.clone(),
+        };
+        if own.is_empty() {
+            // Chosen against its own architecture, and nothing else: `--platform` in every command of that host.
+            others.push(said);
+        }
+        own.append(&mut others);
+        Resolution { platforms: own, signal, rules, runs }
+    }
+
+    /// Whether `Wharf-Platform` counts when this client sends it.
+    pub(super) fn may_announce(&self, asker: &Asker) -> bool {
+        let address = asker.address.to_canonical();
+        self.config.header_from.iter().any(|net| net.contains(&address))
+    }
+
+    /// The client took the entry for `chosen` from `index`. What it runs may be more than that: a host of arm/v7 takes
+    /// arm/v6 where there is nothing better.
+    pub(super) fn chose(
+        &self,
+        asker: &Asker,
+        known: &Resolution,
+        index: Option<&ImageIndex>,
+        chosen: &Platform,
+        now: u64,
+    ) {
+        let configured = matches!(known.signal, Signal::Path | Signal::Header | Signal::Rule);
+        if configured || !chosen.is_known() {
+            return;
+        }
+        let would_take = |platform: &&Platform| {
+            let taken = index.and_then(|index| index.select(platform, known.rules));
+            taken.is_some_and(|taken| taken.platform.as_ref() == Some(chosen))
+        };
+        let guess = known.signal == Signal::Default;
+        let confirmed = known.platforms.iter().filter(|_| !guess).find(would_take);
+        self.learned.learn(ClientKey::of(asker), confirmed.unwrap_or(chosen), now);
+    }
+
+    /// What a User-Agent's words mean here. Of an ARM variant they say nothing: the configuration may, if it knows one
+    /// only, else the kernel's name hints at it.
+    fn refined(&self, agent: &Agent) -> Platform {
+        let mut configured: Vec<&Platform> =
+            self.config.default.iter().filter(|default| agent.is(default)).collect();
+        if configured.is_empty() {
+            configured = self.config.keep.iter().filter(|kept| agent.is(kept)).collect();
+        }
+        match configured.as_slice() {
+            [only] => (*only).clone(),
+            _ => agent.hint().unwrap_or_else(|| agent.platform.clone()),
+        }
+    }
+}
+
+/// What a User-Agent says of its host (Docker Engine, balenaEngine, CRI-O: `os/linux arch/arm64`).
+struct Agent {
+    /// Without a variant where there may be one: `arm` reads as arm/v7.
+    platform: Platform,
+    /// The release of its kernel, with the flavours of Raspberry Pi OS: `6.6.31+rpt-rpi-v8`.
+    kernel: Option<String>,
+}
+
+impl Agent {
+    fn read(user_agent: &str) -> Option<Self> {
+        let word = |key: &str| user_agent.split(' ').find_map(|word| word.strip_prefix(key));
+        let platform = Platform::new(word("os/")?, word("arch/")?, None);
+        let kernel = word("kernel/").map(str::to_owned);
+        platform.is_known().then_some(Self { platform, kernel })
+    }
+
+    /// Whether `platform` is one of this host's, whatever the variant.
+    fn is(&self, platform: &Platform) -> bool {
+        self.platform.os() == platform.os()
+            && self.platform.architecture() == platform.architecture()
+    }
+
+    fn is_arm(&self) -> bool {
+        self.platform.architecture() == "arm"
+    }
+
+    /// The variant that a 32-bit ARM kernel's flavour hints at.
+    fn hint(&self) -> Option<Platform> {
+        let kernel = self.kernel.as_ref().filter(|_| self.is_arm())?;
+        let variant = kernel.split(['-', '+']).rev().find_map(|part| match part {
+            "v6" => Some("v6"),
+            "v7" | "v7l" => Some("v7"),
+            // A 32-bit userland on a 64-bit kernel.
+            "v8" => Some("v8"),
+            _ => None,
+        })?;
+        Some(Platform::new(self.platform.os(), "arm", Some(variant)))
+    }
+
+    /// The most that this host may run: nothing that it might is called wrong.
+    fn most(&self) -> Platform {
+        match self.is_arm() {
+            true => Platform::new(self.platform.os(), "arm", Some("v8")),
+            false => self.platform.clone(),
+        }
+    }
+}
+
+fn fits(rule: &ClientRule, asker: &Asker) -> bool {
+    let address = asker.address.to_canonical();
+    let ClientRule { net, subject, listener, host, platforms: _ } = rule;
+    net.is_none_or(|net| net.contains(&address))
+        && subject.as_ref().is_none_or(|subject| asker.subjects.contains(subject))
+        && listener.is_none_or(|listener| asker.listener == Some(listener))
+        && host.as_ref().is_none_or(|host| asker.host.as_ref() == Some(host))
+}
+
+/// Whose rules a client chooses by. Those that say nothing of it choose as containerd does.
+fn rules(user_agent: &str) -> Rules {
+    let names = ["containers/", "skopeo/", "libpod/", "podman/", "buildah/", "cri-o/"];
+    let product = user_agent.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    match names.iter().any(|name| product.starts_with(name)) {
+        true => Rules::ContainersImage,
+        false => Rules::Containerd,
     }
 }

@@ -94,6 +94,8 @@ pub struct Prefetch {
     pub follow: bool,
     /// With fewer pulls than this left at a registry, nothing is prefetched that costs one.
     pub quota_floor: u64,
+    /// How long after it failed something is fetched again; after each further failure twice as long.
+    pub retry_after: Duration,
     /// Images that are kept up to date whether anybody asks or not.
     pub images: Vec<WarmImage>,
 }
@@ -150,6 +152,7 @@ impl Default for Prefetch {
             rate: None,
             follow: false,
             quota_floor: 10,
+            retry_after: Duration::from_secs(30),
             images: Vec::new(),
         }
     }

@@ -80,15 +80,22 @@ impl Inner {
         if let Some(blob) = self.kept_blob(digest, size).await {
             // Kept by a download that ended between the request's look and its turn; if that was another
             // repository's, it says nothing of this one's permission.
-            if self.store.link(repository, digest).is_none() {
+            let passing = self.passing.size(repository, digest).is_some();
+            if !passing && self.store.link(repository, digest).is_none() {
                 Arc::clone(self).confirm_blob(repository.clone(), *digest).await?;
             }
             lead.publish(blob.size(), Phase::Done { file: blob.file().clone() });
             return Ok(());
         }
         let upstream = self.upstream(repository)?;
-        let turn = timeout(TURN_DEADLINE, self.downloads.turns.acquire()).await;
-        let _turn = turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?;
+        // What is fetched ahead has had its turn already, from a count of its own: it takes none of the clients'.
+        let _turn = match lead.interest().is_wanted() {
+            true => {
+                let turn = timeout(TURN_DEADLINE, self.downloads.turns.acquire()).await;
+                Some(turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?)
+            }
+            false => None,
+        };
         let partial = match self.store.begin(digest, repository, size).await {
             Ok(partial) => partial,
             Err(error) => {
@@ -105,7 +112,8 @@ impl Inner {
                     self.metrics.verify_failed("blob");
                 }
                 // Nobody's refusal makes bytes wrong, and the next to ask may not be refused.
-                if wrong || partial.written() == 0 {
+                let passing = !lead.interest().keeps();
+                if wrong || passing || partial.written() == 0 {
                     partial.discard().await;
                 }
                 Err(Error::of_blob(error))
@@ -216,6 +224,7 @@ impl Inner {
                 return (partial, Pumped::Broken(upstream::Error::Protocol { reason }));
             }
             arrived.bytes = 0;
+            let at = partial.written();
             let mut appending = pin!(partial.append(std::mem::take(&mut arrived.chunks)));
             let appended = loop {
                 let room = arrived.end.is_none() && arrived.bytes < AHEAD_BYTES;
@@ -235,6 +244,8 @@ impl Inner {
                 if let Some(end) = arrived.end {
                     return (partial, end);
                 }
+                let moved = partial.written() - at;
+                self.pace.give_way(lead.interest(), partial.written(), moved).await;
             }
         }
     }
@@ -253,10 +264,16 @@ impl Inner {
             return Err(Error::Unavailable("it sent a blob of another digest".to_owned()));
         };
         lead.publish(size, Phase::Done { file });
+        if !lead.interest().keeps() {
+            // Those who follow have it open. It was never synced, so that most of it never reached the disk.
+            verified.discard().await;
+            return Ok(());
+        }
         if let Err(error) = verified.commit().await {
             self.disk_failed(&error);
             return Ok(());
         }
+        self.prefetch.came(digest, size, lead.interest());
         self.store.blob_kept();
         self.metrics.cache_grew(size);
         if self.store.link(repository, digest).is_none() {

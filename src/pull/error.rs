@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{oci::RegistryName, store, upstream};
+use crate::{
+    oci::{Platform, RegistryName},
+    store, upstream,
+};
 
 /// Why there is no answer. `server/respond.rs` alone turns this into a status and an OCI error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,6 +30,17 @@ pub enum Error {
         "the registry knows no such repository, or it needs credentials that wharf does not have"
     )]
     NameUnknown,
+    /// The image is not made for the client's platform.
+    #[error("the image has no manifest for {}; it has {}", listed(wanted), listed(offered))]
+    NoPlatform {
+        /// What the client runs.
+        wanted: Vec<Platform>,
+        /// What there is.
+        offered: Vec<Platform>,
+    },
+    /// The operator refuses images of this platform.
+    #[error("images for {0} are refused here ([platforms] keep and others)")]
+    PlatformRefused(Platform),
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]
     RateLimited {
@@ -80,7 +94,15 @@ impl Error {
             | Self::Denied
             | Self::ManifestUnknown
             | Self::NameUnknown
+            | Self::NoPlatform { .. }
+            | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,
         }
     }
+}
+
+/// The names in a sentence.
+fn listed(platforms: &[Platform]) -> String {
+    let names: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "none that is named".to_owned() } else { names.join(", ") }
 }

@@ -5,10 +5,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::Error;
 use crate::{
@@ -27,7 +30,18 @@ pub(super) struct InFlight {
     pub(super) turns: Arc<Semaphore>,
     /// One for each that serves a single client, at that client's pace: they must not hold up the others.
     pub(super) relay_turns: Arc<Semaphore>,
+    /// Downloads that run and that a client waits for.
+    wanted: Arc<watch::Sender<usize>>,
     most: usize,
+}
+
+/// Why somebody joins a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Purpose {
+    /// A client waits for it; otherwise it is fetched ahead, and gives way.
+    pub(super) wanted: bool,
+    /// It is to be kept; otherwise it is passed on and forgotten.
+    pub(super) keep: bool,
 }
 
 /// A download as its followers see it.
@@ -36,6 +50,19 @@ pub(super) struct Flight {
     /// On whose word it was begun: others are told of its bytes, not of its failures.
     pub(super) origin: Repository,
     pub(super) progress: watch::Receiver<Progress>,
+    pub(super) interest: Arc<Interest>,
+}
+
+/// What those who joined a download want of it: each of these only ever goes from no to yes.
+#[derive(Debug)]
+pub(super) struct Interest {
+    keep: AtomicBool,
+    wanted: AtomicBool,
+    became_wanted: Notify,
+    /// Whether it was begun before any client wanted it.
+    ahead: bool,
+    /// The count that this download is in while it is wanted and runs.
+    running: Arc<watch::Sender<usize>>,
 }
 
 /// How far a download is.
@@ -69,6 +96,7 @@ pub(super) struct Lead {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
     digest: Digest,
     progress: watch::Sender<Progress>,
+    interest: Arc<Interest>,
 }
 
 impl InFlight {
@@ -78,6 +106,7 @@ impl InFlight {
             flights: Arc::default(),
             turns: Arc::new(Semaphore::new(running)),
             relay_turns: Arc::new(Semaphore::new(running)),
+            wanted: Arc::new(watch::Sender::new(0)),
             most: running.saturating_mul(WAITING_PER_RUNNING),
         }
     }
@@ -90,19 +119,34 @@ impl InFlight {
         &self,
         digest: &Digest,
         origin: &Repository,
+        purpose: Purpose,
     ) -> Result<(Flight, Option<Lead>), Error> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(digest) {
+            flight.interest.add(purpose);
             return Ok((flight.clone(), None));
         }
         if flights.len() >= self.most {
             return Err(Error::Busy);
         }
         let (sender, progress) = watch::channel(Progress { published: 0, phase: Phase::Asking });
-        let flight = Flight { origin: origin.clone(), progress };
+        let interest = Arc::new(Interest {
+            keep: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            became_wanted: Notify::new(),
+            ahead: !purpose.wanted,
+            running: Arc::clone(&self.wanted),
+        });
+        interest.add(purpose);
+        let flight = Flight { origin: origin.clone(), progress, interest: Arc::clone(&interest) };
         flights.insert(*digest, flight.clone());
-        let lead = Lead { flights: Arc::clone(&self.flights), digest: *digest, progress: sender };
-        Ok((flight, Some(lead)))
+        let flights = Arc::clone(&self.flights);
+        Ok((flight, Some(Lead { flights, digest: *digest, progress: sender, interest })))
+    }
+
+    /// Whether a download that a client waits for is running.
+    pub(super) fn wanted(&self) -> watch::Receiver<usize> {
+        self.wanted.subscribe()
     }
 
     /// How many downloads run or wait.
@@ -111,7 +155,46 @@ impl InFlight {
     }
 }
 
+impl Interest {
+    fn add(&self, purpose: Purpose) {
+        self.keep.fetch_or(purpose.keep, Ordering::Relaxed);
+        if purpose.wanted && !self.wanted.swap(true, Ordering::Relaxed) {
+            self.running.send_modify(|running| *running += 1);
+            self.became_wanted.notify_waiters();
+        }
+    }
+
+    /// Whether anybody wants the blob to be kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.keep.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client waits for it, or did.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was begun before any client wanted it.
+    pub(super) const fn began_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    /// Waits until a client wants it.
+    pub(super) async fn wanted(&self) {
+        let became = self.became_wanted.notified();
+        let mut became = std::pin::pin!(became);
+        became.as_mut().enable();
+        if !self.is_wanted() {
+            became.await;
+        }
+    }
+}
+
 impl Lead {
+    pub(super) fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
     pub(super) const fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -134,7 +217,11 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
+        // Behind this, nobody joins: the interest is what it was to the end.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        if self.interest.is_wanted() {
+            self.interest.running.send_modify(|running| *running -= 1);
+        }
         self.progress.send_modify(|progress| {
             // Abandoned: by a panic, or because the daemon ends.
             if matches!(progress.phase, Phase::Asking | Phase::Streaming { .. }) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Inner, ManifestAnswer, Outcome};
+use super::{Inner, ManifestAnswer, Outcome, platform::Policy};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Repository, Tag},
     store,
@@ -32,6 +32,10 @@ impl Inner {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.
             let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
+            if self.policy(repository, digest).await != Policy::Keep {
+                self.passing.named(repository, &document);
+                return Some((descriptor, bytes));
+            }
             let taken = self.store.take_manifest(repository, &descriptor, &document, &[]).await;
             taken.unwrap_or_else(|error| self.not_kept(&error));
         }

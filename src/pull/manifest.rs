@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Error, Inner, Outcome, Pull, freshness::Kind};
+use super::{Asker, Error, Inner, Outcome, Pull, Resolution, freshness::Kind, platform::Policy};
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
+    oci::{Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag},
     upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
 
@@ -31,6 +31,10 @@ pub struct ManifestAnswer {
     pub outcome: Outcome,
     /// For a stale answer: how long ago the tag was last confirmed.
     pub stale_for: Option<Duration>,
+    /// Which platform the client was taken to have.
+    pub resolution: Option<Resolution>,
+    /// The platform of the manifest, where the client cannot run it.
+    pub mismatch: Option<Platform>,
 }
 
 /// What the registry says a tag means.
@@ -51,25 +55,48 @@ pub(super) struct Fetched {
 }
 
 impl Pull {
-    /// The manifest that `reference` means in `repository`.
+    /// The manifest that `reference` means in `repository`, for the client that asks.
     ///
     /// # Errors
-    /// When neither the cache nor the registry has it.
+    /// When neither the cache nor the registry has it, or it has none for this client.
     pub async fn manifest(
         &self,
         repository: &Repository,
         reference: &Reference,
         want: Want,
+        asker: &Asker,
+    ) -> Result<ManifestAnswer, Error> {
+        let who = self.0.clients.resolve(asker);
+        let answer = match reference {
+            Reference::Tag(tag) => {
+                let answer = self.tagged(repository, tag, want).await?;
+                self.for_client(repository, answer, want, asker, &who).await?
+            }
+            Reference::Digest(digest) => self.with_digest(repository, digest, want).await?,
+        };
+        self.served(repository, reference, answer, want, asker, who).await
+    }
+
+    /// What a tag means: an index as it is.
+    pub(super) async fn tagged(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        want: Want,
     ) -> Result<ManifestAnswer, Error> {
         self.0.upstream(repository)?;
-        let answer = match reference {
-            Reference::Tag(tag) => self.by_tag(repository, tag, want).await,
-            Reference::Digest(digest) => self.by_digest(repository, digest, want).await,
-        }?;
-        if want == Want::Content {
-            self.0.store.pulled(repository, &answer.descriptor.digest);
-        }
-        Ok(answer)
+        self.by_tag(repository, tag, want).await
+    }
+
+    /// The manifest of that digest.
+    pub(super) async fn with_digest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        self.0.upstream(repository)?;
+        self.by_digest(repository, digest, want).await
     }
 
     async fn by_tag(
@@ -139,13 +166,16 @@ impl Pull {
         fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 
-    async fn by_digest(
+    pub(super) async fn by_digest(
         &self,
         repository: &Repository,
         digest: &Digest,
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
+        if let Policy::Refuse(platform) = pull.policy(repository, digest).await {
+            return Err(Error::PlatformRefused(platform));
+        }
         if let Some(answer) = pull.kept_answer(repository, digest).await {
             return Ok(answer);
         }
@@ -163,7 +193,7 @@ impl Pull {
     }
 
     /// Fetches a manifest by digest, once for all who wait, and keeps it.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -192,12 +222,19 @@ impl Inner {
         }
         let (begun, urgency) = (Instant::now(), self.urgency(kept.is_some()));
         match upstream.manifest_head(&repository.name, &reference, urgency).await {
-            Ok(head) => match kept.filter(|(kept, _)| kept.digest == head.digest) {
-                Some((descriptor, _)) => {
-                    self.freshness.confirm(&repository, &tag, &descriptor);
-                    Ok(Resolved::Confirmed(descriptor))
+            Ok(head) => match kept {
+                Some((kept, _)) if kept.digest == head.digest => {
+                    self.freshness.confirm(&repository, &tag, &kept);
+                    Ok(Resolved::Confirmed(kept))
                 }
-                None => self.take_up(&repository, &tag, head).await,
+                moved => {
+                    let new = head.digest;
+                    let resolved = self.take_up(&repository, &tag, head).await;
+                    if let Some((old, _)) = moved {
+                        self.follow(&repository, &old, &new);
+                    }
+                    resolved
+                }
             },
             // A registry without a usable HEAD: the document itself tells.
             Err(crate::upstream::Error::Protocol { .. }) => {
@@ -272,7 +309,10 @@ impl Inner {
             self.metrics.verify_failed("manifest");
             return Err(Error::Unavailable("it sent a manifest of another digest".to_owned()));
         }
-        self.keep(&repository, digest, fetched, None).await
+        match self.policy(&repository, &digest).await {
+            Policy::Keep => self.keep(&repository, digest, fetched, None).await,
+            Policy::Relay | Policy::Refuse(_) => self.pass_on(&repository, digest, fetched),
+        }
     }
 
     async fn manifest_head(
@@ -302,14 +342,7 @@ impl Inner {
         fetched: FetchedManifest,
         tag: Option<&Tag>,
     ) -> Result<Fetched, Error> {
-        let FetchedManifest { media_type, bytes } = fetched;
-        if !media_type.names_a_manifest() {
-            let what = format!("it sent {media_type} instead of a manifest");
-            return Err(Error::Unavailable(what));
-        }
-        let document = Manifest::parse(&media_type, &bytes)
-            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-        let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
+        let (descriptor, bytes, document) = read(digest, fetched)?;
         let mut tags = self.freshness.waited_for(repository, &digest);
         tags.extend(tag.cloned());
         let tags: Vec<Tag> = tags.into_iter().collect();
@@ -321,6 +354,18 @@ impl Inner {
             self.metrics.cache_grew(descriptor.size);
         }
         Ok(Fetched { descriptor, bytes, kept: kept.is_ok() })
+    }
+
+    /// A fetched manifest that is not kept. For a while, what it names may be passed on through the repository, too.
+    fn pass_on(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        fetched: FetchedManifest,
+    ) -> Result<Fetched, Error> {
+        let (descriptor, bytes, document) = read(digest, fetched)?;
+        self.passing.named(repository, &document);
+        Ok(Fetched { descriptor, bytes, kept: false })
     }
 
     /// Remembers a definite no.
@@ -340,6 +385,17 @@ impl Inner {
     }
 }
 
+/// What was fetched, if it is a manifest that may be handed out.
+fn read(digest: Digest, fetched: FetchedManifest) -> Result<(Descriptor, Bytes, Manifest), Error> {
+    let FetchedManifest { media_type, bytes } = fetched;
+    if !media_type.names_a_manifest() {
+        return Err(Error::Unavailable(format!("it sent {media_type} instead of a manifest")));
+    }
+    let document = Manifest::parse(&media_type, &bytes)
+        .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+    Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes, document))
+}
+
 impl Fetched {
     fn answer(self, asked: bool) -> ManifestAnswer {
         let outcome = match (self.kept, asked) {
@@ -357,6 +413,6 @@ impl ManifestAnswer {
         bytes: Option<Bytes>,
         outcome: Outcome,
     ) -> Self {
-        Self { descriptor, bytes, outcome, stale_for: None }
+        Self { descriptor, bytes, outcome, stale_for: None, resolution: None, mismatch: None }
     }
 }

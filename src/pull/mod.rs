@@ -14,11 +14,19 @@ mod freshness;
 mod in_flight;
 mod inventory;
 mod kept;
+mod learned;
 mod listing;
 mod manifest;
+mod pace;
+mod passing;
+mod platform;
+mod prefetch;
 mod relay;
 mod report;
+mod served;
+mod skipped;
 mod tasks;
+mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,7 +48,18 @@ pub use self::{
         PullEvent,
     },
 };
-use self::{coalesce::Coalesced, freshness::Freshness, in_flight::InFlight, tasks::Tasks};
+use self::{
+    client::Clients,
+    coalesce::Coalesced,
+    freshness::Freshness,
+    in_flight::InFlight,
+    pace::Pace,
+    passing::Passing,
+    prefetch::{Prefetch, Schedule},
+    served::Mismatches,
+    skipped::Skipped,
+    tasks::Tasks,
+};
 use crate::{
     clock::Clock,
     metrics::Metrics,
@@ -62,6 +81,13 @@ struct Inner {
     tasks: Tasks,
     freshness: Freshness,
     downloads: InFlight,
+    clients: Clients,
+    prefetch: Prefetch,
+    schedule: Schedule,
+    pace: Pace,
+    passing: Passing,
+    skipped: Skipped,
+    mismatches: Mismatches,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -107,9 +133,17 @@ impl Pull {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Self {
+        let downloads = InFlight::new(config.max_downloads);
         Self(Arc::new(Inner {
             freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
-            downloads: InFlight::new(config.max_downloads),
+            clients: Clients::new(config.platforms.clone()),
+            prefetch: Prefetch::new(config.prefetch.clone(), metrics),
+            schedule: Schedule::new(&config.prefetch.images),
+            pace: Pace::new(config.prefetch.rate, downloads.wanted()),
+            passing: Passing::default(),
+            skipped: Skipped::default(),
+            mismatches: Mismatches::default(),
+            downloads,
             config,
             store,
             upstreams,
@@ -139,6 +173,7 @@ impl Pull {
     pub fn open(&self) -> usize {
         let pull = &self.0;
         pull.downloads.open()
+            + pull.prefetch.open()
             + pull.tag_checks.open()
             + pull.manifest_heads.open()
             + pull.manifest_fetches.open()
@@ -151,6 +186,7 @@ impl Pull {
     /// the next start. Then closes the store.
     pub async fn finish(&self, deadline: Duration) {
         self.0.tasks.finish(deadline).await;
+        self.write_down().await;
         self.0.store.close().await;
     }
 }

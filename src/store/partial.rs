@@ -162,6 +162,11 @@ impl PartialBlob {
 }
 
 impl VerifiedBlob {
+    /// Deletes the file, which is then only passed on; whoever has it open can still read it.
+    pub async fn discard(self) {
+        self.0.discard().await;
+    }
+
     /// Makes the blob durable and puts it under its digest.
     ///
     /// # Errors

@@ -1,6 +1,11 @@
 //! One registry's HTTP client: an exchange with its deadlines, and the redirects it leads through.
 
-use std::{error::Error as _, fmt::Write as _, time::Duration};
+use std::{
+    error::Error as _,
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -40,7 +45,12 @@ pub(super) struct Http {
 pub(super) struct Traffic {
     registry: RegistryName,
     metrics: Metrics,
+    /// Pulls that the registry last said are left, and when.
+    left: Arc<Mutex<Option<(u64, Instant)>>>,
 }
+
+/// How long what a registry said of its pull limit is believed: Docker Hub's window is six hours.
+const LIMIT_BELIEVED: Duration = Duration::from_secs(60 * 60);
 
 /// A request, apart from where it goes.
 #[derive(Clone, Debug)]
@@ -82,8 +92,19 @@ impl Http {
             first_byte: config.patience.first_byte,
             idle: config.patience.idle,
             clock: clock.clone(),
-            traffic: Traffic { registry: config.registry.clone(), metrics: metrics.clone() },
+            traffic: Traffic {
+                registry: config.registry.clone(),
+                metrics: metrics.clone(),
+                left: Arc::default(),
+            },
         })
+    }
+
+    /// Pulls left at the registry, if it said so lately.
+    pub(super) fn pulls_left(&self) -> Option<u64> {
+        let left = *self.traffic.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, at) = left?;
+        (self.clock.now().duration_since(at) < LIMIT_BELIEVED).then_some(left)
     }
 
     /// Asks `url`, and wherever it redirects to. `authorization` goes to the scheme, host and port of `url` only.
@@ -147,6 +168,8 @@ impl Http {
         let (limit, remaining) = headers::rate_limit(&head.headers);
         if limit.is_some() || remaining.is_some() {
             self.traffic.metrics.ratelimit(self.traffic.registry.as_str(), limit, remaining);
+            let left = remaining.map(|remaining| (remaining, self.clock.now()));
+            *self.traffic.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
         }
         Ok(Answer {
             status: head.status,

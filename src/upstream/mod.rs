@@ -233,6 +233,11 @@ impl Upstream {
         })
     }
 
+    /// How many pulls the registry still allows this wharf, as it said within the last hour; `None` where it did not.
+    pub fn pulls_left(&self) -> Option<u64> {
+        self.http.pulls_left()
+    }
+
     /// What the manifest is, without fetching it: free on Docker Hub, which counts `GET`s.
     ///
     /// # Errors

@@ -1,0 +1,195 @@
+//! Which child of an index is meant for whom, and what happens to those that the site does not run.
+
+use std::sync::Arc;
+
+use super::{
+    Asker, Error, Inner, ManifestAnswer, Others, Outcome, Pull, Resolution, Want,
+    config::AnswerWith,
+};
+use crate::oci::{
+    Descriptor, Digest, ImageIndex, IndexEntry, Manifest, Platform, Repository, Rules,
+};
+
+/// Indexes looked into for one answer, the first included: nesting has no bound in the specification.
+const INDEXES_MAX: usize = 8;
+
+/// Platforms named in an error.
+const NAMED_MAX: usize = 20;
+
+/// What happens to a manifest under `[platforms] keep` and `others`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Keep,
+    Relay,
+    Refuse(Platform),
+}
+
+impl Policy {
+    /// The word for the API.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Relay => "relay",
+            Self::Refuse(_) => "refuse",
+        }
+    }
+}
+
+impl Pull {
+    /// The answer to a request for a tag: the index as it is, or in its stead the manifest for this client's platform,
+    /// if the client can read no index or the operator wants it so.
+    pub(super) async fn for_client(
+        &self,
+        repository: &Repository,
+        answer: ManifestAnswer,
+        want: Want,
+        asker: &Asker,
+        who: &Resolution,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        let by_child = !asker.reads_index || pull.config.platforms.answer == AnswerWith::Manifest;
+        if !by_child || !answer.descriptor.media_type.is_index() {
+            return Ok(answer);
+        }
+        let index = match &answer.bytes {
+            Some(bytes) => bytes.clone(),
+            None => self.document(repository, &answer.descriptor.digest).await?,
+        };
+        let index = read_index(&answer.descriptor, &index)?;
+        let child = pull.child(repository, &index, &who.platforms, who.rules).await?;
+        let Some(child) = child else {
+            let mut offered = index.platforms();
+            offered.truncate(NAMED_MAX);
+            return Err(Error::NoPlatform { wanted: who.platforms.clone(), offered });
+        };
+        let digest = child.descriptor.digest;
+        let answered = match want {
+            Want::Content => self.by_digest(repository, &digest, want).await?,
+            Want::Descriptor => match pull.kept_answer(repository, &digest).await {
+                Some(kept) => kept,
+                None => ManifestAnswer::new(child.descriptor, None, Outcome::Miss),
+            },
+        };
+        let outcome = match (answer.outcome, answered.outcome) {
+            (Outcome::Stale, Outcome::Hit) => Outcome::Stale,
+            (_, outcome) => outcome,
+        };
+        Ok(ManifestAnswer { outcome, stale_for: answer.stale_for, ..answered })
+    }
+
+    /// The document of a manifest that is kept or can be had.
+    pub(super) async fn document(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<bytes::Bytes, Error> {
+        let answer = self.by_digest(repository, digest, Want::Content).await?;
+        answer.bytes.ok_or(Error::Busy)
+    }
+}
+
+impl Inner {
+    /// The entry that a client of `platforms` takes from `index`, the first of them that is there; into nested indexes,
+    /// too, if need be.
+    ///
+    /// # Errors
+    /// When a nested index cannot be had.
+    pub(super) async fn child(
+        self: &Arc<Self>,
+        repository: &Repository,
+        index: &ImageIndex,
+        platforms: &[Platform],
+        rules: Rules,
+    ) -> Result<Option<IndexEntry>, Error> {
+        let mut queue = vec![index.clone()];
+        let mut nameless = None;
+        for _ in 0..INDEXES_MAX {
+            let Some(index) = queue.pop() else { break };
+            let named = platforms.iter().find_map(|platform| {
+                index.select(platform, rules).filter(|entry| entry.platform.is_some())
+            });
+            let nested: Vec<&IndexEntry> = match named {
+                Some(entry) if !entry.descriptor.media_type.is_index() => {
+                    return Ok(Some(entry.clone()));
+                }
+                Some(entry) => vec![entry],
+                None => {
+                    let unnamed = || index.images().filter(|entry| entry.platform.is_none());
+                    let plain = unnamed().find(|entry| !entry.descriptor.media_type.is_index());
+                    nameless = nameless.or_else(|| plain.cloned());
+                    unnamed().filter(|entry| entry.descriptor.media_type.is_index()).collect()
+                }
+            };
+            // The last to be put there is the first to be looked into.
+            for entry in nested.into_iter().take(INDEXES_MAX).rev() {
+                let pull = Pull(Arc::clone(self));
+                let document = pull.document(repository, &entry.descriptor.digest).await?;
+                queue.push(read_index(&entry.descriptor, &document)?);
+            }
+        }
+        Ok(nameless)
+    }
+
+    /// What happens to the manifest `digest` of `repository`: all is kept but the entries of an index that no platform
+    /// in `keep` takes.
+    pub(super) async fn policy(&self, repository: &Repository, digest: &Digest) -> Policy {
+        let config = &self.config.platforms;
+        if config.keep.is_empty() || config.others == Others::Keep {
+            return Policy::Keep;
+        }
+        let Some(listed) = self.store.listed(repository, digest) else { return Policy::Keep };
+        // An attestation goes where the manifest goes that it speaks of.
+        let about = match listed.attests {
+            Some(about) => self.store.listed(repository, &about).map(|listed| (about, listed)),
+            None => Some((*digest, listed)),
+        };
+        let Some((digest, listed)) = about else { return Policy::Keep };
+        let Some(platform) = listed.platform else { return Policy::Keep };
+        let index = self.kept_index(repository, &listed.index).await;
+        let taken = |keep: &Platform, rules| match &index {
+            Some(index) => {
+                index.select(keep, rules).is_some_and(|entry| entry.descriptor.digest == digest)
+            }
+            None => keep.runs(&platform, rules),
+        };
+        let kept = config.keep.iter().any(|keep| {
+            *keep == platform
+                || taken(keep, Rules::Containerd)
+                || taken(keep, Rules::ContainersImage)
+        });
+        match config.others {
+            _ if kept => Policy::Keep,
+            Others::Refuse => Policy::Refuse(platform),
+            _ => Policy::Relay,
+        }
+    }
+
+    /// Whether a blob of which no kept manifest knows is kept: where only some platforms are, it may be another's.
+    pub(super) fn keeps_unlinked(&self) -> bool {
+        let config = &self.config.platforms;
+        config.keep.is_empty() || config.others == Others::Keep
+    }
+
+    /// An index that is kept, read.
+    pub(super) async fn kept_index(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Option<ImageIndex> {
+        let link = self.store.link(repository, digest)?;
+        let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
+            self.read_failed(&error);
+            None
+        })?;
+        read_index(&link, &bytes).ok()
+    }
+}
+
+/// The index that `bytes` are, which were served as `descriptor` says.
+pub(super) fn read_index(descriptor: &Descriptor, bytes: &[u8]) -> Result<ImageIndex, Error> {
+    match Manifest::parse(&descriptor.media_type, bytes) {
+        Ok(Manifest::Index(index)) => Ok(index),
+        Ok(_) => Err(Error::ManifestInvalid("it is not an index".to_owned())),
+        Err(error) => Err(Error::ManifestInvalid(error.to_string())),
+    }
+}

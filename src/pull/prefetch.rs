@@ -1,0 +1,120 @@
+//! Fetching ahead: what a client's platform needs of an image, before the client asks for its parts.
+//!
+//! A job is an image of one platform. It is begun when a list or manifest is served (or for an image that is kept warm),
+//! fetches what is missing through the same downloads as clients do, gives way to them ([`super::pace`]), and is tried
+//! again when it fails. Jobs that are not done are written down and taken up at the next start.
+
+mod follow;
+mod jobs;
+mod run;
+mod warm;
+
+use std::{sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+
+use self::jobs::Jobs;
+pub(super) use self::warm::Schedule;
+use super::{config, in_flight::Interest};
+use crate::{
+    metrics::Metrics,
+    oci::{Descriptor, Digest, Platform, Repository},
+};
+
+/// Images remembered as complete, so that serving them again costs no look at the disk.
+const COMPLETE_MAX: u64 = 10_000;
+
+/// For how long; what is gone from the disk by then is fetched again.
+const COMPLETE_TTL: Duration = Duration::from_secs(10 * 60);
+
+/// Blobs that were fetched ahead and not asked for yet, of which it is noticed when they are.
+const UNUSED_MAX: u64 = 20_000;
+
+/// What is fetched ahead, and what became of it.
+#[derive(Debug)]
+pub(super) struct Prefetch {
+    pub(super) config: config::Prefetch,
+    /// One permit for each request of the prefetch that is open at a registry.
+    turns: Arc<Semaphore>,
+    jobs: Jobs,
+    complete: Cache<Target, ()>,
+    unused: Cache<Digest, u64>,
+    metrics: Metrics,
+}
+
+/// What a job is about: an index for a platform, or a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Target {
+    repository: Repository,
+    digest: Digest,
+    platform: Option<Platform>,
+}
+
+/// How a job ended, or what it waits for: the label of `wharf_prefetch_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Something was fetched, and all is here.
+    Fetched,
+    /// All was here already.
+    Kept,
+    /// The image has nothing for the platform, or it is one that is not kept.
+    Skipped,
+}
+
+impl Prefetch {
+    pub(super) fn new(config: config::Prefetch, metrics: &Metrics) -> Self {
+        let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
+        Self {
+            turns: Arc::new(Semaphore::new(config.concurrency)),
+            config,
+            jobs: Jobs::default(),
+            complete: complete.build(),
+            unused: Cache::new(UNUSED_MAX),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// How many jobs run or wait.
+    pub(super) fn open(&self) -> usize {
+        self.jobs.running()
+    }
+
+    /// A download has ended well.
+    pub(super) fn came(&self, digest: &Digest, size: u64, interest: &Interest) {
+        if !interest.began_ahead() {
+            return;
+        }
+        if interest.is_wanted() {
+            self.metrics.prefetch_used(size);
+        } else {
+            self.unused.insert(*digest, size);
+        }
+    }
+
+    /// A client asked for a blob that is kept.
+    pub(super) fn used(&self, digest: &Digest) {
+        if let Some(size) = self.unused.remove(digest) {
+            self.metrics.prefetch_used(size);
+        }
+    }
+
+    fn target(
+        repository: &Repository,
+        manifest: &Descriptor,
+        platform: Option<&Platform>,
+    ) -> Target {
+        let platform = platform.filter(|_| manifest.media_type.is_index()).cloned();
+        Target { repository: repository.clone(), digest: manifest.digest, platform }
+    }
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Kept => "kept",
+            Self::Skipped => "skipped",
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What follows when a client is served a manifest: it is learned what the client runs, what it needs next is fetched
+//! ahead, and it is noticed when it took what it cannot run.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use moka::sync::Cache;
+use tokio::time::timeout;
+
+use super::{
+    Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Signal, Want, learned::ClientKey,
+    platform::read_index, report::Mismatch,
+};
+use crate::{
+    oci::{Digest, Manifest, Platform, Reference, Repository},
+    store::Listed,
+};
+
+/// The latest mismatches, as many as a page shows.
+const MISMATCHES_MAX: usize = 100;
+
+/// Manifests of which the platform is remembered that their configs tell.
+const TOLD_MAX: u64 = 10_000;
+
+/// The latest pulls of what a client cannot run, and what is known of images that no index lists.
+#[derive(Debug)]
+pub(super) struct Mismatches {
+    latest: Mutex<VecDeque<Mismatch>>,
+    told: Cache<Digest, Option<Platform>>,
+}
+
+impl Mismatches {
+    pub(super) fn all(&self) -> Vec<Mismatch> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn add(&self, mismatch: Mismatch) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.retain(|known| (&known.client, &known.name) != (&mismatch.client, &mismatch.name));
+        latest.push_front(mismatch);
+        latest.truncate(MISMATCHES_MAX);
+    }
+}
+
+impl Default for Mismatches {
+    fn default() -> Self {
+        Self { latest: Mutex::default(), told: Cache::new(TOLD_MAX) }
+    }
+}
+
+impl Pull {
+    /// Completes an answer by what is known of its client, and does what follows from it.
+    pub(super) async fn served(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        mut answer: ManifestAnswer,
+        want: Want,
+        asker: &Asker,
+        who: Resolution,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        if want == Want::Content {
+            let digest = answer.descriptor.digest;
+            pull.store.pulled(repository, &digest);
+            let listed = pull.store.listed(repository, &digest);
+            let has_default = pull.clients.default().is_some();
+            let platform = who.fetched_ahead(has_default);
+            pull.metrics.platform_resolved(who.platforms.first(), who.signal.as_str());
+            if pull.prefetch.config.on_pull
+                && (platform.is_some() || !answer.descriptor.media_type.is_index())
+            {
+                pull.fetch_ahead(repository, &answer.descriptor, platform, who.rules);
+            }
+            let image = pull.platform_of(repository, &answer, listed.as_ref(), &who).await;
+            answer.mismatch = image.filter(|image| who.cannot_run(image));
+            if let Some(image) = &answer.mismatch {
+                self.mismatched(repository, reference, image, asker, &who);
+            }
+            let follows = Arc::clone(pull).follow_up(
+                repository.clone(),
+                answer.clone(),
+                asker.clone(),
+                who.clone(),
+                listed,
+            );
+            pull.tasks.spawn(follows);
+        }
+        answer.resolution = Some(who);
+        Ok(answer)
+    }
+
+    fn mismatched(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        image: &Platform,
+        asker: &Asker,
+        who: &Resolution,
+    ) {
+        let Some(runs) = who.platforms.first() else { return };
+        let client = ClientKey::of(asker).shown();
+        let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
+        let name = format!("{repository}{separator}{reference}");
+        tracing::warn!(%client, image = %name, platform = %image, %runs, "a client took an image that it cannot run");
+        self.0.metrics.platform_mismatch(image);
+        let (runs, platform, at) = (runs.clone(), image.clone(), self.0.clock.unix_seconds());
+        self.0.mismatches.add(Mismatch { client, runs, name, platform, at });
+    }
+}
+
+impl Inner {
+    /// What a served manifest is for: what its index says, else what its config says, for which this waits no longer than
+    /// for a registry that a kept answer could stand in for. Only for clients of which something is known.
+    async fn platform_of(
+        self: &Arc<Self>,
+        repository: &Repository,
+        answer: &ManifestAnswer,
+        listed: Option<&Listed>,
+        who: &Resolution,
+    ) -> Option<Platform> {
+        if answer.descriptor.media_type.is_index()
+            || listed.is_some_and(|listed| listed.attests.is_some())
+        {
+            return None;
+        }
+        if let Some(listed) = listed {
+            return listed.platform.clone();
+        }
+        let sure = !matches!(who.signal, Signal::Default | Signal::Learned);
+        if !sure {
+            return None;
+        }
+        let digest = answer.descriptor.digest;
+        if let Some(told) = self.mismatches.told.get(&digest) {
+            return told;
+        }
+        let bytes = answer.bytes.as_ref()?;
+        let document = Manifest::parse(&answer.descriptor.media_type, bytes).ok()?;
+        let Manifest::Image { blobs } = &document else { return None };
+        // The client asks for it next, so that this costs nothing.
+        let config = self.blob_ahead(repository, blobs.first()?);
+        timeout(self.config.revalidate_timeout, config).await.ok()?.ok()?;
+        let told = self.config_platform(repository, &document).await;
+        self.mismatches.told.insert(digest, told.clone());
+        told
+    }
+
+    /// What nobody waits for: learning, and the count of what was not fetched.
+    async fn follow_up(
+        self: Arc<Self>,
+        repository: Repository,
+        answer: ManifestAnswer,
+        asker: Asker,
+        who: Resolution,
+        listed: Option<Listed>,
+    ) {
+        let descriptor = &answer.descriptor;
+        let now = self.clock.now();
+        if descriptor.media_type.is_index() {
+            if let Some(index) = answer.bytes.and_then(|bytes| read_index(descriptor, &bytes).ok())
+            {
+                self.skipped.served(&repository, &descriptor.digest, &index, now);
+            }
+            return;
+        }
+        let Some(listed) = listed.filter(|listed| listed.attests.is_none()) else { return };
+        if let Some(document) = answer
+            .bytes
+            .as_ref()
+            .and_then(|bytes| Manifest::parse(&descriptor.media_type, bytes).ok())
+        {
+            let parts = document.references().into_iter().map(|part| part.size);
+            let bytes = parts.fold(descriptor.size, u64::saturating_add);
+            self.skipped.taken(&repository, &listed.index, &descriptor.digest, bytes);
+        }
+        let Some(platform) = &listed.platform else { return };
+        let index = self.kept_index(&repository, &listed.index).await;
+        self.clients.chose(&asker, &who, index.as_ref(), platform, self.clock.unix_seconds());
+    }
+}
