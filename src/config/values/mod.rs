@@ -10,6 +10,11 @@ mod platform;
 
 use std::{fmt, marker::PhantomData, path::PathBuf, str::FromStr};
 
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, SeqAccess, Visitor},
+};
+
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
 pub(super) use client::{HostName, Listener, Network, Subject};
@@ -19,10 +24,6 @@ pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
 pub(super) use pace::{Every, Rate, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, SeqAccess, Visitor},
-};
 
 /// A path that is not empty.
 #[derive(Clone, Debug)]
