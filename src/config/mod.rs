@@ -121,7 +121,7 @@ impl Config {
             config.store.dir = dir;
         }
         // No file says what an empty one says.
-        let path = sources.file.as_deref().unwrap_or(Path::new(""));
+        let path = sources.file.as_deref().unwrap_or_else(|| Path::new(""));
         let text = match &sources.file {
             Some(path) => files::read_text(path, files::CONFIG_MAX_BYTES)
                 .map_err(|problem| ConfigError::file(path, format!("the file {problem}")))?,
