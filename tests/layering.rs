@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 /// Where each outside crate may be named; crates that are everyone's vocabulary are not listed.
 const HOMES: &[(&str, &[&str])] = &[
     ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
+    ("bytesize", &["config/"]),
     ("clap", &["cli/"]),
     ("hex", &["oci/digest.rs"]),
     ("http", &["server/", "admin/", "upstream/"]),
@@ -44,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["server/", "admin/", "upstream/"]),
     ("hyper_rustls", &["upstream/"]),
     ("hyper_util", &["server/", "admin/", "upstream/"]),
+    ("ipnet", &["config/", "pull/"]),
     ("moka", &["store/mod.rs", "pull/freshness.rs", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),

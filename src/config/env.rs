@@ -45,10 +45,12 @@ impl Environment {
                 let Some(value) = value.to_str() else {
                     return Err(ConfigError::variable(name, "the value is not UTF-8"));
                 };
-                if section == "upstream" {
-                    let problem = "registries cannot be set by variables: write [[upstream]] in \
-                                   the file that WHARF_CONFIG names";
-                    return Err(ConfigError::variable(name, problem));
+                if let Some((what, table)) = of_the_file_alone(&section, &key) {
+                    let problem = format!(
+                        "{what} cannot be set by variables: write [[{table}]] in the file that \
+                         WHARF_CONFIG names"
+                    );
+                    return Err(ConfigError::variable(name, &problem));
                 }
                 let like = known.get(&section).and_then(|keys| keys.get(&key));
                 let keys = Table::from_iter([(key, typed(value, like))]);
@@ -63,6 +65,18 @@ impl FromIterator<(String, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, OsString)>>(variables: I) -> Self {
         let ours = |name: &str| name.starts_with("WHARF_") || name == "STATE_DIRECTORY";
         Self(variables.into_iter().filter(|(name, _)| ours(name)).collect())
+    }
+}
+
+/// What a table that may come several times is about, and its name, when `section` and `key` mean one.
+fn of_the_file_alone(section: &str, key: &str) -> Option<(&'static str, &'static str)> {
+    let first = key.split("__").next();
+    match (section, first) {
+        ("upstream", _) => Some(("registries", "upstream")),
+        ("compose", _) => Some(("composed images", "compose")),
+        ("platforms", Some("client")) => Some(("clients", "platforms.client")),
+        ("prefetch", Some("image")) => Some(("images to keep warm", "prefetch.image")),
+        _ => None,
     }
 }
 

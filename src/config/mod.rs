@@ -4,9 +4,12 @@
 //! meant; what comes out is one checked configuration per layer of the program. Every default and every
 //! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
 
+mod compose;
 mod env;
 mod error;
 mod files;
+mod platforms;
+mod prefetch;
 mod raw;
 mod upstreams;
 mod values;
@@ -20,6 +23,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use toml::Spanned;
 
 pub use env::Environment;
 pub use error::ConfigError;
@@ -36,7 +41,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `[cache]`, as far as it is about the disk.
     pub store: store::Config,
-    /// `[cache]`, as far as it is about when to ask upstream.
+    /// `[cache]`, as far as it is about when to ask upstream; `[platforms]`, `[prefetch]` and `[[compose]]`.
     pub pull: pull::Config,
     /// `[server]`: limits on clients.
     pub server: server::Config,
@@ -97,6 +102,14 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// Tables that may come several times, which stand in the file alone.
+struct Tables {
+    upstreams: Vec<Spanned<raw::Upstream>>,
+    clients: Vec<Spanned<raw::Client>>,
+    images: Vec<Spanned<raw::WarmImage>>,
+    compose: Vec<Spanned<raw::Composed>>,
+}
+
 impl Config {
     /// Reads and checks everything that `sources` name, the files it points to included.
     ///
@@ -107,20 +120,21 @@ impl Config {
         if let Some(dir) = sources.environment.state_directory() {
             config.store.dir = dir;
         }
-        let mut warnings = Vec::new();
-        if let Some(path) = &sources.file {
-            let text = files::read_text(path, files::CONFIG_MAX_BYTES)
-                .map_err(|problem| ConfigError::file(path, format!("the file {problem}")))?;
-            let file = raw::Document { path, text: &text };
-            let upstreams = config.apply(file.parse()?);
-            (config.upstreams, config.upstream_files) =
-                upstreams::build(&file, upstreams, &mut warnings)?;
-        }
+        // No file says what an empty one says.
+        let path = sources.file.as_deref().unwrap_or_else(|| Path::new(""));
+        let text = match &sources.file {
+            Some(path) => files::read_text(path, files::CONFIG_MAX_BYTES)
+                .map_err(|problem| ConfigError::file(path, format!("the file {problem}")))?,
+            None => String::new(),
+        };
+        let file = raw::Document { path, text: &text };
+        let tables = config.apply(file.parse()?);
         for layer in sources.environment.layers()? {
             config.apply(layer);
         }
         config.overrule(&sources.overrides);
         config.check_addresses()?;
+        let warnings = config.take_in(&file, tables)?;
         Ok(Loaded { config, warnings })
     }
 
@@ -130,9 +144,9 @@ impl Config {
         toml::to_string(&raw::Raw::from(self)).expect("plain tables, keys and values")
     }
 
-    /// Takes over what one layer says, and hands back its registries.
-    fn apply(&mut self, raw: raw::Raw) -> Vec<toml::Spanned<raw::Upstream>> {
-        let raw::Raw { server, admin, cache, log, upstream } = raw;
+    /// Takes over what one layer says, and hands back its tables that may come several times.
+    fn apply(&mut self, raw: raw::Raw) -> Tables {
+        let raw::Raw { server, admin, cache, platforms, prefetch, log, upstream, compose } = raw;
         set(&mut self.listen, server.listen);
         set(&mut self.server.max_connections, server.max_connections);
         set(&mut self.server.header_timeout, server.header_timeout);
@@ -145,9 +159,37 @@ impl Config {
         set(&mut self.pull.serve_stale, cache.serve_stale);
         set(&mut self.pull.revalidate_timeout, cache.revalidate_timeout);
         set(&mut self.pull.max_downloads, cache.max_downloads);
+        let kept = &mut self.pull.platforms;
+        set(&mut kept.keep, platforms.keep);
+        set(&mut kept.default, platforms.default.map(|platform| Some(platform.0)));
+        set(&mut kept.others, platforms.others);
+        set(&mut kept.answer, platforms.answer);
+        set(&mut kept.header_from, platforms.header_from);
+        let ahead = &mut self.pull.prefetch;
+        set(&mut ahead.on_pull, prefetch.on_pull);
+        set(&mut ahead.concurrency, prefetch.concurrency);
+        set(&mut ahead.rate, prefetch.rate.map(|rate| Some(rate.0)));
+        set(&mut ahead.follow, prefetch.follow);
+        set(&mut ahead.quota_floor, prefetch.quota_floor);
         set(&mut self.log.format, log.format);
         set(&mut self.log.level, log.level);
-        upstream
+        Tables { upstreams: upstream, clients: platforms.client, images: prefetch.image, compose }
+    }
+
+    /// Takes over the tables of `file`, which are about what every layer has said, and warns of what is odd.
+    fn take_in(
+        &mut self,
+        file: &raw::Document<'_>,
+        tables: Tables,
+    ) -> Result<Vec<String>, ConfigError> {
+        let Tables { upstreams, clients, images, compose } = tables;
+        let mut warnings = Vec::new();
+        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, &mut warnings)?;
+        self.pull.platforms.clients = platforms::build(file, clients, &self.listen)?;
+        self.pull.prefetch.images = prefetch::build(file, images, &self.upstreams)?;
+        self.pull.compose = compose::build(file, compose, &self.upstreams)?;
+        platforms::warn(&self.pull, &mut warnings);
+        Ok(warnings)
     }
 
     fn overrule(&mut self, overrides: &Overrides) {

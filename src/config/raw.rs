@@ -7,7 +7,13 @@ use toml::Spanned;
 
 use super::{
     Config, ConfigError,
-    values::{AdminListen, Age, Count, Endpoint, FilePath, Filter, Listen, LogFormat, Realm, Wait},
+    compose::{self, Parts},
+    platforms, prefetch,
+    values::{
+        AdminListen, Age, AnswerWord, Count, Distinct, Endpoint, Every, FilePath, Filter, HostName,
+        Image, Listen, Listener, LogFormat, Network, OthersWord, PlatformName, Preference, Rate,
+        Realm, Subject, Wait, Window,
+    },
 };
 use crate::oci::RegistryName;
 
@@ -23,9 +29,13 @@ pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) admin: Admin,
     pub(super) cache: Cache,
+    pub(super) platforms: Platforms,
+    pub(super) prefetch: Prefetch,
     pub(super) log: Log,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) upstream: Vec<Spanned<Upstream>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) compose: Vec<Spanned<Composed>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -56,6 +66,50 @@ pub(super) struct Cache {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [platforms]")]
+pub(super) struct Platforms {
+    pub(super) keep: Option<Distinct<PlatformName>>,
+    pub(super) default: Option<PlatformName>,
+    pub(super) others: Option<OthersWord>,
+    pub(super) answer: Option<AnswerWord>,
+    pub(super) header_from: Option<Distinct<Network>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) client: Vec<Spanned<Client>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[platforms.client]]")]
+pub(super) struct Client {
+    #[serde(rename = "match")]
+    pub(super) net: Option<Network>,
+    pub(super) subject: Option<Subject>,
+    pub(super) listener: Option<Spanned<Listener>>,
+    pub(super) host: Option<HostName>,
+    pub(super) platform: Option<Preference>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [prefetch]")]
+pub(super) struct Prefetch {
+    pub(super) on_pull: Option<bool>,
+    pub(super) concurrency: Option<Count<1, 64>>,
+    pub(super) rate: Option<Rate>,
+    pub(super) follow: Option<bool>,
+    pub(super) quota_floor: Option<Count<0, 1_000_000>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) image: Vec<Spanned<WarmImage>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[prefetch.image]]")]
+pub(super) struct WarmImage {
+    pub(super) name: Option<Spanned<Image>>,
+    pub(super) platforms: Option<Distinct<PlatformName>>,
+    pub(super) every: Option<Every>,
+    pub(super) window: Option<Window>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [log]")]
 pub(super) struct Log {
     pub(super) format: Option<LogFormat>,
@@ -75,6 +129,13 @@ pub(super) struct Upstream {
     pub(super) first_byte_timeout: Option<Wait>,
     pub(super) idle_timeout: Option<Wait>,
     pub(super) attempts: Option<Count<1, 20>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[compose]]")]
+pub(super) struct Composed {
+    pub(super) name: Option<Spanned<Image>>,
+    pub(super) platforms: Option<Spanned<Parts>>,
 }
 
 impl Document<'_> {
@@ -130,13 +191,16 @@ impl From<&Config> for Raw {
                 revalidate_timeout: Some(Wait(pull.revalidate_timeout)),
                 max_downloads: Some(Count::of(pull.max_downloads)),
             },
+            platforms: platforms::shown(&pull.platforms),
+            prefetch: prefetch::shown(&pull.prefetch),
             log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
             upstream: upstream.collect(),
+            compose: pull.compose.iter().map(compose::shown).map(anywhere).collect(),
         }
     }
 }
 
 /// A value that stands in no file.
-fn anywhere<T>(value: T) -> Spanned<T> {
+pub(super) fn anywhere<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }

@@ -9,7 +9,7 @@ use super::{
     ConfigError, UpstreamFiles, files,
     raw::{self, Document},
     set,
-    values::{Endpoint, FilePath},
+    values::{Endpoint, FilePath, Image},
 };
 use crate::{
     oci::{DOCKER_HUB, RegistryName},
@@ -62,6 +62,22 @@ pub(super) fn build(
         configs.insert(0, without_files(raw::Upstream::of(RegistryName::docker_hub())));
     }
     Ok((configs, all_files))
+}
+
+/// Refuses an image whose registry wharf would never ask.
+pub(super) fn check_served(
+    file: &Document<'_>,
+    image: &Spanned<Image>,
+    served: &[Config],
+) -> Result<(), ConfigError> {
+    let registry = &image.get_ref().repository.registry;
+    if served.iter().any(|upstream| upstream.registry == *registry) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{registry} is not among the registries: write an [[upstream]] with registry =          \"{registry}\" too"
+    );
+    Err(ConfigError::at(file, image.span(), problem))
 }
 
 /// What `raw` says, apart from what stands in other files; a missing `registry` is Docker Hub.

@@ -1,8 +1,11 @@
 //! What a configuration is refused for, and that what is shown is what is in force.
 
+mod compose;
+mod platforms;
+mod prefetch;
 mod refusals;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
 use super::*;
 
@@ -58,20 +61,57 @@ fn the_shipped_file_says_the_defaults() {
 #[test]
 fn the_shipped_file_names_every_key() {
     let shipped = include_str!("../../../config.toml");
-    let site = Site::new(
-        "[[upstream]]\nregistry = \"a.example\"\nusername = \"u\"\npassword_file = \"p\"\nca = \"ca\"",
-    );
-    site.write("p", "secret", 0o600);
-    site.write("ca", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", 0o600);
-    let shown = site.load().expect("good").config.show();
-    for key in shown.lines().filter_map(|line| Some(line.split_once(" = ")?.0)) {
+    let site = everything();
+    let uncommented: String =
+        shipped.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+    let documented = keys(&uncommented);
+    for (table, key) in keys(&site.load().expect("good").config.show()) {
         assert!(
-            shipped
-                .lines()
-                .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = "))),
-            "config.toml says nothing of {key}"
+            documented.contains(&(table.clone(), key.clone())),
+            "config.toml says nothing of {key} in [{table}]"
         );
     }
+}
+
+#[test]
+fn the_shipped_files_examples_are_good() {
+    let example = |line: &str| {
+        let bare = line.strip_prefix("# ")?;
+        let key = bare.split_once(" = ").map(|(key, _)| key);
+        let is_key =
+            key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        // What needs files beside it is left out.
+        let needs_files = matches!(key, Some("username" | "password_file" | "ca"));
+        let is_table = bare.starts_with('[') && bare.ends_with(']');
+        ((is_key && !needs_files) || is_table).then(|| bare.to_owned())
+    };
+    let shipped = include_str!("../../../config.toml");
+    let uncommented: Vec<String> =
+        shipped.lines().map(|line| example(line).unwrap_or_else(|| line.to_owned())).collect();
+    let loaded = Site::new(&uncommented.join("\n")).load().expect("every example is good");
+    assert_eq!(loaded.config.pull.platforms.clients.len(), 1);
+    assert_eq!(loaded.config.pull.prefetch.images.len(), 1);
+    assert_eq!(loaded.config.pull.compose.len(), 1);
+    assert_eq!(loaded.config.upstreams.len(), 2);
+}
+
+/// The tables of `text` and their keys; a table inside another is a key of it.
+fn keys(text: &str) -> BTreeSet<(String, String)> {
+    let mut table = String::new();
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        let name = line.trim_matches(['[', ']']);
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b))
+        };
+        if line.starts_with('[') && line.ends_with(']') && is_name(name) {
+            table = name.to_owned();
+            keys.extend(name.rsplit_once('.').map(|(outer, key)| (outer.into(), key.into())));
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| is_name(key)) {
+            keys.insert((table.clone(), key.to_owned()));
+        }
+    }
+    keys
 }
 
 #[test]
@@ -79,8 +119,8 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(Site::new("").load().expect("good").config.show(), Config::default().show());
 }
 
-#[test]
-fn what_is_shown_reads_back_as_the_same() {
+/// A site whose file says every key.
+fn everything() -> Site {
     let site = Site::new(
         r#"
         [server]
@@ -94,6 +134,34 @@ fn what_is_shown_reads_back_as_the_same() {
         dir = "/srv/with \"quotes\""
         tag_ttl = "1500ms"
         serve_stale = false
+        [platforms]
+        keep = ["linux/arm64", "linux/arm/v7", "linux/ARM/v6"]
+        default = "linux/arm/v7"
+        others = "refuse"
+        answer = "manifest"
+        header_from = ["10.0.7.12", "fd00:7::/64"]
+        [[platforms.client]]
+        match = "10.0.7.0/24"
+        subject = "pi-7"
+        listener = "[::1]:5000"
+        host = "ARMv6.wharf.lan"
+        platform = "linux/arm/v6"
+        [[platforms.client]]
+        match = "fd00:7::1"
+        platform = ["linux/arm64", "linux/arm/v7"]
+        [prefetch]
+        on_pull = false
+        concurrency = 64
+        rate = "2MiB/s"
+        follow = true
+        quota_floor = 0
+        [[prefetch.image]]
+        name = "nginx"
+        [[prefetch.image]]
+        name = "ghcr.io/owner/app:1.2"
+        platforms = ["linux/arm64"]
+        every = "1m"
+        window = "22:30-05:00"
         [log]
         format = "json"
         level = "warn,wharf::upstream=debug"
@@ -105,10 +173,23 @@ fn what_is_shown_reads_back_as_the_same() {
         ca = "ca.pem"
         realms = ["Auth.example", "auth.example:8443"]
         attempts = 1
+        [[compose]]
+        name = "docker.io/user/test"
+        platforms = { "linux/amd64" = "user/test", "linux/arm64" = "ghcr.io/user/arm64v8-test:1.2" }
+        [[compose]]
+        name = "registry.example/user/app:1"
+        [compose.platforms]
+        "linux/arm/v7" = "docker.io/user/arm32v7-app"
         "#,
     );
     site.write("token", "hunter2\r\n", 0o640);
     site.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
+    site
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same() {
+    let site = everything();
     let first = site.load().expect("good");
     assert_eq!(first.warnings.len(), 1, "plain HTTP with a password: {:?}", first.warnings);
 
@@ -228,6 +309,29 @@ fn refuses_variables_by_name_and_leaves_those_of_others_alone() {
         ("WHARF_CACHE__MAX_DOWNLOADS", "many", "string \"many\" will not do: write a whole number"),
         ("WHARF_SERVER__LISTEN", "", "nowhere to listen"),
         ("WHARF_UPSTREAM__REGISTRY", "ghcr.io", "registries cannot be set by variables"),
+        (
+            "WHARF_COMPOSE__NAME",
+            "user/test",
+            "composed images cannot be set by variables: write [[compose]] in the file",
+        ),
+        (
+            "WHARF_PLATFORMS__CLIENT",
+            "10.0.7.0/24",
+            "clients cannot be set by variables: write [[platforms.client]] in the file",
+        ),
+        (
+            "WHARF_PLATFORMS__CLIENT__MATCH",
+            "10.0.7.0/24",
+            "clients cannot be set by variables: write [[platforms.client]] in the file",
+        ),
+        (
+            "WHARF_PREFETCH__IMAGE",
+            "nginx",
+            "images to keep warm cannot be set by variables: write [[prefetch.image]] in the file",
+        ),
+        ("WHARF_PLATFORMS__KEEP", "linux/arm64,arm", "\"arm\" is not a platform: write os/"),
+        ("WHARF_PLATFORMS__OTHERS", "drop", "\"drop\" is nothing to do with other platforms"),
+        ("WHARF_PREFETCH__RATE", "2MiB", "\"2MiB\" is not a rate"),
     ] {
         let said = with_variables(&[(name, value)]).expect_err("refused").to_string();
         assert!(said.starts_with(&format!("{name}: {refusal}")), "{said}");

@@ -10,10 +10,7 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "tag_ttl = \"1m\"".to_owned(),
             "wharf.toml:1: tag_ttl: unknown key \"tag_ttl\": write one of",
         ),
-        (
-            "[platforms]".into(),
-            "wharf.toml:1: platforms: unknown key \"platforms\": write one of server",
-        ),
+        ("[fleet]".into(), "wharf.toml:1: fleet: unknown key \"fleet\": write one of server"),
         (
             "[cache]\n\ntag_tll = \"1m\"".into(),
             "wharf.toml:3: cache.tag_tll: unknown key \"tag_tll\": did you mean \"tag_ttl\"?",
@@ -184,12 +181,17 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "wharf.toml:3: upstream.attempts: 0 will not do: write a number from 1 to 20",
         ),
     ] {
-        let site = Site::new(&toml);
-        site.write("one-line", "secret\n", 0o600);
-        site.write("two-lines", "secret\nuser\n", 0o600);
-        site.write("blank", "\n", 0o600);
-        let said = site.refusal();
-        assert!(said.starts_with(refusal), "{toml}\n  says {said}");
-        assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");
+        refuses(&toml, refusal);
     }
+}
+
+/// That `toml` is refused with one line that begins with `refusal` and repeats no password.
+pub(super) fn refuses(toml: &str, refusal: &str) {
+    let site = Site::new(toml);
+    site.write("one-line", "secret\n", 0o600);
+    site.write("two-lines", "secret\nuser\n", 0o600);
+    site.write("blank", "\n", 0o600);
+    let said = site.refusal();
+    assert!(said.starts_with(refusal), "{toml}\n  says {said}");
+    assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");
 }

@@ -1,16 +1,29 @@
 //! Types of single values: each refuses what cannot be meant, and says what to write instead.
 
 mod address;
+mod client;
+mod image;
 mod log;
 mod number;
+mod pace;
+mod platform;
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, marker::PhantomData, path::PathBuf, str::FromStr};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, SeqAccess, Visitor},
+};
 
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
+pub(super) use client::{HostName, Listener, Network, Subject};
+pub(super) use image::Image;
 pub(super) use log::Filter;
 pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
+pub(super) use pace::{Every, Rate, Window};
+pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 
 /// A path that is not empty.
 #[derive(Clone, Debug)]
@@ -31,6 +44,60 @@ impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.display().fmt(f)
     }
+}
+
+/// A list in which nothing comes twice.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Distinct<T>(pub(in crate::config) Vec<T>);
+
+/// What a [`Distinct`] may hold.
+pub(in crate::config) trait Item: fmt::Display + PartialEq {
+    /// What a list of them looks like.
+    const LIST: &'static str;
+}
+
+impl<T: Serialize> Serialize for Distinct<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for Distinct<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T>(PhantomData<T>);
+        impl<'de, T: Item + Deserialize<'de>> Visitor<'de> for List<T> {
+            type Value = Distinct<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::LIST)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Distinct<T>, A::Error> {
+                distinct(list).map(Distinct)
+            }
+        }
+        deserializer.deserialize_seq(List(PhantomData))
+    }
+}
+
+impl<T, U: From<T>> From<Distinct<T>> for Vec<U> {
+    fn from(list: Distinct<T>) -> Self {
+        list.0.into_iter().map(U::from).collect()
+    }
+}
+
+/// The items of `list`, none twice.
+fn distinct<'de, T: Item + Deserialize<'de>, A: SeqAccess<'de>>(
+    mut list: A,
+) -> Result<Vec<T>, A::Error> {
+    let mut items = Vec::new();
+    while let Some(item) = list.next_element()? {
+        if items.contains(&item) {
+            return Err(de::Error::custom(format!("{item} is given twice: write it once")));
+        }
+        items.push(item);
+    }
+    Ok(items)
 }
 
 /// A value that the file writes as a string: read by `FromStr`, written by `Display`.

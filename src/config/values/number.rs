@@ -67,8 +67,8 @@ impl fmt::Display for Wait {
 
 impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     /// The number, for showing it: `number` came from a value of this type, or is a default.
-    pub(in crate::config) fn of(number: usize) -> Self {
-        Self(u32::try_from(number).unwrap_or(MAX))
+    pub(in crate::config) fn of(number: impl TryInto<u32>) -> Self {
+        Self(number.try_into().unwrap_or(MAX))
     }
 }
 
@@ -105,6 +105,12 @@ impl<const MIN: u32, const MAX: u32> From<Count<MIN, MAX>> for usize {
     fn from(count: Count<MIN, MAX>) -> Self {
         // A u32 fits the usize of every platform that tokio runs on.
         Self::try_from(count.0).unwrap_or(Self::MAX)
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> From<Count<MIN, MAX>> for u64 {
+    fn from(count: Count<MIN, MAX>) -> Self {
+        count.0.into()
     }
 }
 
