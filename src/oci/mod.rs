@@ -16,7 +16,7 @@ pub use image_index::{ImageIndex, IndexEntry};
 pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
-pub use platform::{Platform, PlatformError, Rules};
+pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
     DOCKER_HUB, ImageName, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
 };
