@@ -130,7 +130,8 @@ impl App {
             parts.spawn(admin.run(listener, shutdown.clone()));
         }
         parts.spawn(upkeep(Arc::clone(&self.store), self.metrics.clone(), shutdown.clone()));
-        self.server.run(self.listeners, shutdown).await;
+        let listeners = self.listeners.into_iter().zip(self.addrs).collect();
+        self.server.run(listeners, shutdown).await;
         self.pull.finish(DOWNLOADS_DRAIN).await;
         while let Some(ended) = parts.join_next().await {
             if let Err(error) = ended {

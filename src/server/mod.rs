@@ -2,6 +2,7 @@
 
 mod body;
 mod muted;
+mod peer;
 mod range;
 mod record;
 mod refusal;
@@ -18,6 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -28,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     body::Body,
     muted::{Muted, Turns},
+    peer::Peer,
     record::Record,
     respond::Answer,
     route::{Endpoint, Route},
@@ -78,8 +81,9 @@ impl Server {
         Self { config, pull, metrics: metrics.clone(), connections }
     }
 
-    /// Serves `listeners` until `stop` is cancelled, then lets open answers end for at most the drain time.
-    pub async fn run(self, listeners: Vec<TcpListener>, stop: CancellationToken) {
+    /// Serves `listeners`, each with the address it is bound to, until `stop` is cancelled, then lets open
+    /// answers end for at most the drain time.
+    pub async fn run(self, listeners: Vec<(TcpListener, SocketAddr)>, stop: CancellationToken) {
         let server = Arc::new(self);
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         for listener in listeners {
@@ -98,7 +102,7 @@ impl Server {
 
     async fn accept(
         self: Arc<Self>,
-        listener: TcpListener,
+        (listener, bound): (TcpListener, SocketAddr),
         tasks: TaskTracker,
         stop: CancellationToken,
         cut: CancellationToken,
@@ -112,7 +116,8 @@ impl Server {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let connection = Arc::clone(&self).serve(stream, client, permit, stop.clone());
+            let peer = Peer::new(client, bound);
+            let connection = Arc::clone(&self).serve(stream, peer, permit, stop.clone());
             let cut = cut.clone();
             tasks.spawn(async move {
                 cut.run_until_cancelled(connection).await;
@@ -140,7 +145,7 @@ impl Server {
     async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
-        client: SocketAddr,
+        peer: Peer,
         _permit: OwnedSemaphorePermit,
         stop: CancellationToken,
     ) {
@@ -149,12 +154,23 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.config.client_timeout));
+        self.converse(Box::pin(stream), peer, stop).await;
+    }
+
+    /// Answers the requests of `peer`, one after the other.
+    async fn converse(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        peer: Peer,
+        stop: CancellationToken,
+    ) {
+        let client = peer.address;
         let turns = Turns::default();
-        let io = TokioIo::new(Muted::new(Box::pin(stream), turns.clone()));
+        let io = TokioIo::new(Muted::new(stream, turns.clone()));
         let (server, taking) = (Arc::clone(&self), turns.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = taking.begin(!request.body().is_end_stream());
-            let answer = Arc::clone(&server).answer(request, client);
+            let answer = Arc::clone(&server).answer(request, peer.clone());
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.until_written(turn))) }
         });
         let mut connection = http1::Builder::new()
@@ -178,22 +194,28 @@ impl Server {
             tracing::debug!(%client, %error, "a connection ended early");
         }
         if let Some(answer) = refused.filter(|_| turns.are_over()) {
-            let record = Record::new(&self.metrics, unread_method(), client);
-            // Nobody is left to tell if the client is gone.
-            let _ = refusal::send(&mut stream, answer.into_response(record, None)).await;
-            refusal::linger(&mut stream).await;
+            self.refuse(&mut stream, answer, client).await;
         } else if turns.left_bodies() {
             refusal::linger(&mut stream).await;
         }
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
+    /// Gives `answer` to what is no request, and nothing after it.
+    async fn refuse(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        answer: Answer,
         client: SocketAddr,
-    ) -> Response<Body> {
+    ) {
+        let record = Record::new(&self.metrics, unread_method(), client);
+        // Nobody is left to tell if the client is gone.
+        let _ = refusal::send(stream, answer.into_response(record, None)).await;
+        refusal::linger(stream).await;
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let (head, _) = request.into_parts();
-        let mut record = Record::new(&self.metrics, head.method.clone(), client);
+        let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
         let agent =
             head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         record.user_agent = agent.unwrap_or_default().into_owned();
