@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod files;
 mod raw;
+mod tls;
 mod upstreams;
 mod values;
 
@@ -32,6 +33,8 @@ use crate::{oci::RegistryName, pull, server, store, upstream};
 pub struct Config {
     /// Where clients pull from (`[server] listen`); at least one.
     pub listen: Vec<SocketAddr>,
+    /// Where the certificates and the key of `server.tls` were read from (`[server] tls`).
+    pub tls_files: Option<TlsFiles>,
     /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// `[cache]`, as far as it is about the disk.
@@ -55,6 +58,17 @@ pub struct UpstreamFiles {
     pub password: Option<PathBuf>,
     /// Holds PEM certificates to trust.
     pub ca: Option<PathBuf>,
+}
+
+/// The files with which the registry addresses speak TLS, by absolute path.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Holds the PEM certificate of this server, and those that lead from it to its authority.
+    pub cert: PathBuf,
+    /// Holds its PEM key.
+    pub key: PathBuf,
+    /// Holds the PEM certificates of clients' authorities, and whether clients need one of theirs.
+    pub client_ca: Option<(PathBuf, server::ClientAuth)>,
 }
 
 /// What is logged, and how.
@@ -112,7 +126,12 @@ impl Config {
             let text = files::read_text(path, files::CONFIG_MAX_BYTES)
                 .map_err(|problem| ConfigError::file(path, format!("the file {problem}")))?;
             let file = raw::Document { path, text: &text };
-            let upstreams = config.apply(file.parse()?);
+            let mut raw = file.parse()?;
+            if let Some(tls) = raw.server.tls.take() {
+                let (tls, files) = tls::build(&file, tls, &mut warnings)?;
+                (config.server.tls, config.tls_files) = (Some(tls), Some(files));
+            }
+            let upstreams = config.apply(raw);
             (config.upstreams, config.upstream_files) =
                 upstreams::build(&file, upstreams, &mut warnings)?;
         }
@@ -130,7 +149,7 @@ impl Config {
         toml::to_string(&raw::Raw::from(self)).expect("plain tables, keys and values")
     }
 
-    /// Takes over what one layer says, and hands back its registries.
+    /// Takes over what one layer says, its files apart, and hands back its registries.
     fn apply(&mut self, raw: raw::Raw) -> Vec<toml::Spanned<raw::Upstream>> {
         let raw::Raw { server, admin, cache, log, upstream } = raw;
         set(&mut self.listen, server.listen);
@@ -181,6 +200,7 @@ impl Default for Config {
         let upstream = raw::Upstream::of(RegistryName::docker_hub());
         Self {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
+            tls_files: None,
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
             store: store::Config { dir: Path::new("wharf-data").into() },
             pull: pull::Config {
@@ -198,6 +218,7 @@ impl Default for Config {
                 header_timeout: Duration::from_secs(30),
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),
+                tls: None,
             },
             upstreams: vec![upstreams::without_files(upstream)],
             upstream_files: BTreeMap::new(),

@@ -8,6 +8,7 @@ mod record;
 mod refusal;
 mod respond;
 mod route;
+mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -27,6 +28,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::tls::{ClientAuth, Tls, TlsError};
 use self::{
     body::Body,
     muted::{Muted, Turns},
@@ -51,6 +53,8 @@ pub struct Config {
     pub client_timeout: Duration,
     /// How long open answers may go on after a stop was asked for.
     pub drain: Duration,
+    /// How TLS is spoken on every registry address; `None`: plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// Most header lines of a request; clients of registries send about ten.
@@ -154,7 +158,51 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.config.client_timeout));
-        self.converse(Box::pin(stream), peer, stop).await;
+        let stream = Box::pin(stream);
+        match &self.config.tls {
+            None => Arc::clone(&self).converse(stream, peer, stop).await,
+            Some(tls) => self.secure(tls, stream, peer, stop).await,
+        }
+    }
+
+    /// Agrees on TLS with `peer`, then answers its requests.
+    async fn secure(
+        self: &Arc<Self>,
+        tls: &Tls,
+        stream: Pin<Box<TimeoutStream<TcpStream>>>,
+        peer: Peer,
+        stop: CancellationToken,
+    ) {
+        let client = peer.address;
+        let opened = async {
+            let mut first = [0];
+            let peeked = stream.get_ref().peek(&mut first).await;
+            if peeked.is_ok_and(|count| count > 0) && first != [tls::FIRST_BYTE] {
+                return Err((None, stream));
+            }
+            tls.accept(stream).await.map_err(|(error, stream)| (Some(error), stream))
+        };
+        let opened = timeout(self.config.header_timeout, opened);
+        let Some(opened) = stop.run_until_cancelled(opened).await else { return };
+        match opened {
+            Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
+            Ok(Ok((stream, subjects))) => {
+                let peer = Peer { subjects, ..peer };
+                tracing::debug!(
+                    %client, listener = %peer.listener, subjects = ?peer.subjects, "speaks TLS"
+                );
+                Arc::clone(self).converse(stream, peer, stop).await;
+            }
+            Ok(Err((None, mut stream))) => {
+                self.refuse(&mut stream, respond::needs_https(), client).await;
+            }
+            Ok(Err((Some(error), mut stream))) => {
+                tracing::debug!(%client, %error, "a TLS handshake failed");
+                // The client may be sending on, and has to hear why.
+                let _ = stream.shutdown().await;
+                refusal::linger(&mut stream).await;
+            }
+        }
     }
 
     /// Answers the requests of `peer`, one after the other.

@@ -261,6 +261,13 @@ pub(super) fn unreadable(failed: &hyper::Error) -> Option<Answer> {
     Some(Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) })
 }
 
+/// Plain HTTP where TLS is spoken.
+pub(super) fn needs_https() -> Answer {
+    let message = "this address speaks https: write https:// in front of it, not http://";
+    let status = StatusCode::BAD_REQUEST;
+    Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) }
+}
+
 /// An address that means nothing here.
 pub(super) fn bad_address(bad: &RouteError) -> Answer {
     let status = match bad.code {

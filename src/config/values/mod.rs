@@ -3,6 +3,7 @@
 mod address;
 mod log;
 mod number;
+mod tls;
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -11,6 +12,7 @@ pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
 pub(super) use log::Filter;
 pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
+pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.
 #[derive(Clone, Debug)]
