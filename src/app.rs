@@ -20,6 +20,9 @@ use crate::{
     upstream::{self, Upstreams},
 };
 
+/// How often it is looked at what is due to be fetched ahead.
+const ATTENTION: Duration = Duration::from_secs(5);
+
 /// How often access times are written down and the metrics of the cache are set right.
 const UPKEEP: Duration = Duration::from_secs(60);
 
@@ -90,6 +93,7 @@ impl App {
             Arc::new(spawn_blocking(move || Store::open(&config, &clock)).await??)
         };
         let pull = Pull::new(config.pull, Arc::clone(&store), upstreams, &metrics, &clock);
+        pull.restore().await;
         let server = Server::new(config.server, pull.clone(), &metrics);
         let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
         Ok(Self { listeners, addrs, admin, server, pull, store, metrics, clock })
@@ -129,8 +133,15 @@ impl App {
             let admin = Admin::new(self.metrics.clone(), Arc::new(readiness));
             parts.spawn(admin.run(listener, shutdown.clone()));
         }
-        parts.spawn(upkeep(Arc::clone(&self.store), self.metrics.clone(), shutdown.clone()));
-        self.server.run(self.listeners, shutdown).await;
+        parts.spawn(upkeep(
+            self.pull.clone(),
+            Arc::clone(&self.store),
+            self.metrics.clone(),
+            shutdown.clone(),
+        ));
+        parts.spawn(attend(self.pull.clone(), shutdown.clone()));
+        let listeners = self.listeners.into_iter().zip(self.addrs).collect();
+        self.server.run(listeners, shutdown).await;
         self.pull.finish(DOWNLOADS_DRAIN).await;
         while let Some(ended) = parts.join_next().await {
             if let Err(error) = ended {
@@ -149,8 +160,17 @@ async fn listen(
     bound.map_err(|source| StartError::Listen { address, with, source })
 }
 
-/// Writes access times down and keeps the metrics of the cache right.
-async fn upkeep(store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken) {
+/// Begins what is due to be fetched ahead.
+async fn attend(pull: Pull, shutdown: CancellationToken) {
+    let mut ticks = interval(ATTENTION);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        pull.attend().await;
+    }
+}
+
+/// Writes access times down, and what was learned, and keeps the metrics of the cache right.
+async fn upkeep(pull: Pull, store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken) {
     let mut rounds = 0;
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,6 +178,7 @@ async fn upkeep(store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken
         if let Err(error) = store.flush_pulled().await {
             tracing::warn!(%error, "the times of the last pulls were not written down");
         }
+        pull.write_down().await;
         if rounds % RECOUNT_ROUNDS == 0 {
             match store.holdings().await {
                 Ok(held) => metrics.cache_holds(held.bytes, held.blobs, held.images),

@@ -41,7 +41,7 @@ impl Clock {
     pub fn minute_of_day(&self) -> u16 {
         let seconds = i64::try_from(self.unix_seconds()).unwrap_or(i64::MAX);
         let now = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
-        let local = now.to_zoned(jiff::tz::TimeZone::system());
+        let local = now.to_zoned_datetime(jiff::tz::TimeZone::system());
         u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs())
     }
 

@@ -277,13 +277,13 @@ impl Metrics {
 
     /// A manifest was served to a client that was taken to have `platform`.
     pub fn platform_resolved(&self, platform: Option<&Platform>, signal: &'static str) {
-        let platform = platform.map_or_else(|| OTHER.to_owned(), platform_label);
+        let platform = platform.map_or_else(|| "other".to_owned(), Platform::label);
         self.0.platform_resolutions.with_label_values(&[platform.as_str(), signal]).inc();
     }
 
     /// A client took a manifest for `platform`, which it cannot run.
     pub fn platform_mismatch(&self, platform: &Platform) {
-        self.0.platform_mismatch.with_label_values(&[platform_label(platform)]).inc();
+        self.0.platform_mismatch.with_label_values(&[platform.label()]).inc();
     }
 
     /// Images of other platforms were left where they are.
@@ -306,15 +306,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// What stands for platforms that nobody builds images for.
-const OTHER: &str = "other";
-
-/// A platform as a label: one of those that are known, without what is particular to a machine.
-fn platform_label(platform: &Platform) -> String {
-    let plain = Platform::new(platform.os(), platform.architecture(), platform.variant());
-    if plain.is_known() { plain.to_string() } else { OTHER.to_owned() }
 }
 
 fn clamped(value: u64) -> i64 {

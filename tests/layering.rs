@@ -50,18 +50,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
     ("rustix", &["store/"]),
-    ("rustls", &["upstream/tls.rs"]),
+    ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
     ("sd_notify", &["cli/serve.rs"]),
     ("sha2", &["oci/digest.rs"]),
     ("sled", &["store/index.rs"]),
     ("strsim", &["config/"]),
     ("tempfile", &["store/layout.rs"]),
     ("tokio_io_timeout", &["server/"]),
+    ("tokio_rustls", &["server/tls.rs"]),
     ("toml", &["config/"]),
     ("tower_service", &["upstream/dial.rs"]),
     ("tracing_subscriber", &["cli/serve.rs", "config/values/log.rs"]),
     ("url", &["upstream/", "server/", "config/"]),
     ("webpki_roots", &["upstream/tls.rs"]),
+    ("x509_cert", &["server/tls.rs"]),
 ];
 
 #[test]

@@ -120,13 +120,16 @@ impl Signals {
 struct Told {
     registries: String,
     dir: PathBuf,
+    /// By which registry addresses are asked.
+    scheme: &'static str,
 }
 
 impl Told {
     fn by(config: &Config) -> Self {
         let names: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.registry.as_str()).collect();
-        Self { registries: names.join(", "), dir: config.store.dir.clone() }
+        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+        Self { registries: names.join(", "), dir: config.store.dir.clone(), scheme }
     }
 
     /// How to use the wharf that listens on `registry`, with its metrics on `admin`.
@@ -135,7 +138,7 @@ impl Told {
         let listens: Vec<_> = registry.iter().map(ToString::to_string).collect();
         let mirrors: Vec<_> = registry
             .iter()
-            .map(|address| format!("\"http://{}\"", reachable(*address, host)))
+            .map(|address| format!("\"{}://{}\"", self.scheme, reachable(*address, host)))
             .collect();
         let metrics = match admin {
             Some(address) => format!("Metrics: http://{}/metrics", reachable(address, host)),
@@ -209,7 +212,11 @@ mod tests {
 
     #[test]
     fn tells_what_to_paste() {
-        let told = Told { registries: "docker.io, ghcr.io".into(), dir: Path::new("./d").into() };
+        let told = Told {
+            registries: "docker.io, ghcr.io".into(),
+            dir: Path::new("./d").into(),
+            scheme: "http",
+        };
         let said = told.usage(
             &["10.0.0.2:5000".parse().expect("an address"), "[::1]:80".parse().expect("one")],
             Some("127.0.0.1:5001".parse().expect("an address")),
@@ -219,6 +226,14 @@ mod tests {
         assert!(said.contains("serves docker.io, ghcr.io on 10.0.0.2:5000, [::1]:80, data in ./d"));
         assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
         assert!(told.usage(&[], None).ends_with("Metrics: off"));
+
+        let told = Told { scheme: "https", ..told };
+        let said = told.usage(
+            &["10.0.0.2:5000".parse().expect("an address")],
+            Some("127.0.0.1:5001".parse().expect("an address")),
+        );
+        assert!(said.contains(r#"{ "registry-mirrors": ["https://10.0.0.2:5000"] }"#), "{said}");
+        assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Environment {
                     );
                     return Err(ConfigError::variable(name, &problem));
                 }
+                if section == "server" && (key == "tls" || key.starts_with("tls__")) {
+                    let problem = "TLS cannot be set by variables: write [server] tls in the file \
+                                   that WHARF_CONFIG names";
+                    return Err(ConfigError::variable(name, problem));
+                }
                 let like = known.get(&section).and_then(|keys| keys.get(&key));
                 let keys = Table::from_iter([(key, typed(value, like))]);
                 let layer = Table::from_iter([(section, Value::Table(keys))]).to_string();

@@ -10,13 +10,19 @@ use std::{
 /// A configuration file is a page of text.
 pub(super) const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
 /// A bundle of every public certificate authority takes a quarter of this.
-const CA_MAX_BYTES: u64 = 1024 * 1024;
+const PEM_MAX_BYTES: u64 = 1024 * 1024;
 /// Access tokens are a few kilobytes at most.
 const PASSWORD_MAX_BYTES: u64 = 64 * 1024;
 
 /// A password, and whether others on this machine can read it.
 pub(super) struct Password {
     pub(super) text: String,
+    pub(super) world_readable: bool,
+}
+
+/// A file of certificates or keys, and whether others on this machine can read it.
+pub(super) struct Pem {
+    pub(super) bytes: Vec<u8>,
     pub(super) world_readable: bool,
 }
 
@@ -29,7 +35,7 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
 /// The password in the file at `path`: its one line.
 pub(super) fn read_password(path: &Path) -> Result<Password, String> {
     let file = open(path)?;
-    let mode = file.metadata().map_err(|error| unreadable(&error))?.permissions().mode();
+    let world_readable = is_world_readable(&file)?;
     let mut text = text_of(file, PASSWORD_MAX_BYTES)?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     if text.is_empty() {
@@ -38,7 +44,7 @@ pub(super) fn read_password(path: &Path) -> Result<Password, String> {
     if text.contains(['\r', '\n']) {
         return Err("holds more than one line: write only the password into it".to_owned());
     }
-    Ok(Password { text, world_readable: mode & 0o004 != 0 })
+    Ok(Password { text, world_readable })
 }
 
 /// The certificates in the file at `path`. Only their PEM frame is looked at here: what is inside is
@@ -46,7 +52,7 @@ pub(super) fn read_password(path: &Path) -> Result<Password, String> {
 pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
-    let text = text_of(open(path)?, CA_MAX_BYTES)?;
+    let text = text_of(open(path)?, PEM_MAX_BYTES)?;
     let begun = text.matches(BEGIN).count();
     if begun == 0 || begun != text.matches(END).count() {
         return Err(format!("holds no whole PEM certificate ({BEGIN} … {END})"));
@@ -54,17 +60,33 @@ pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
     Ok(text.into_bytes())
 }
 
+/// The file at `path`, whatever is in it.
+pub(super) fn read_pem(path: &Path) -> Result<Pem, String> {
+    let file = open(path)?;
+    let world_readable = is_world_readable(&file)?;
+    Ok(Pem { bytes: bytes_of(file, PEM_MAX_BYTES)?, world_readable })
+}
+
+fn is_world_readable(file: &File) -> Result<bool, String> {
+    let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+    Ok(metadata.permissions().mode() & 0o004 != 0)
+}
+
 fn open(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|error| unreadable(&error))
 }
 
 fn text_of(file: File, max_bytes: u64) -> Result<String, String> {
+    String::from_utf8(bytes_of(file, max_bytes)?).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn bytes_of(file: File, max_bytes: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if bytes.len() as u64 > max_bytes {
         return Err(format!("is larger than {max_bytes} bytes"));
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+    Ok(bytes)
 }
 
 fn unreadable(error: &io::Error) -> String {

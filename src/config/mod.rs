@@ -11,6 +11,7 @@ mod files;
 mod platforms;
 mod prefetch;
 mod raw;
+mod tls;
 mod upstreams;
 mod values;
 
@@ -37,6 +38,8 @@ use crate::{oci::RegistryName, pull, server, store, upstream};
 pub struct Config {
     /// Where clients pull from (`[server] listen`); at least one.
     pub listen: Vec<SocketAddr>,
+    /// Where the certificates and the key of `server.tls` were read from (`[server] tls`).
+    pub tls_files: Option<TlsFiles>,
     /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// `[cache]`, as far as it is about the disk.
@@ -60,6 +63,17 @@ pub struct UpstreamFiles {
     pub password: Option<PathBuf>,
     /// Holds PEM certificates to trust.
     pub ca: Option<PathBuf>,
+}
+
+/// The files with which the registry addresses speak TLS, by absolute path.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Holds the PEM certificate of this server, and those that lead from it to its authority.
+    pub cert: PathBuf,
+    /// Holds its PEM key.
+    pub key: PathBuf,
+    /// Holds the PEM certificates of clients' authorities, and whether clients need one of theirs.
+    pub client_ca: Option<(PathBuf, server::ClientAuth)>,
 }
 
 /// What is logged, and how.
@@ -128,13 +142,19 @@ impl Config {
             None => String::new(),
         };
         let file = raw::Document { path, text: &text };
-        let tables = config.apply(file.parse()?);
+        let mut warnings = Vec::new();
+        let mut raw = file.parse()?;
+        if let Some(tls) = raw.server.tls.take() {
+            let (tls, files) = tls::build(&file, tls, &mut warnings)?;
+            (config.server.tls, config.tls_files) = (Some(tls), Some(files));
+        }
+        let tables = config.apply(raw);
         for layer in sources.environment.layers()? {
             config.apply(layer);
         }
         config.overrule(&sources.overrides);
         config.check_addresses()?;
-        let warnings = config.take_in(&file, tables)?;
+        config.take_in(&file, tables, &mut warnings)?;
         Ok(Loaded { config, warnings })
     }
 
@@ -144,7 +164,7 @@ impl Config {
         toml::to_string(&raw::Raw::from(self)).expect("plain tables, keys and values")
     }
 
-    /// Takes over what one layer says, and hands back its tables that may come several times.
+    /// Takes over what one layer says, its files apart, and hands back its tables that may come several times.
     fn apply(&mut self, raw: raw::Raw) -> Tables {
         let raw::Raw { server, admin, cache, platforms, prefetch, log, upstream, compose } = raw;
         set(&mut self.listen, server.listen);
@@ -181,15 +201,15 @@ impl Config {
         &mut self,
         file: &raw::Document<'_>,
         tables: Tables,
-    ) -> Result<Vec<String>, ConfigError> {
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ConfigError> {
         let Tables { upstreams, clients, images, compose } = tables;
-        let mut warnings = Vec::new();
-        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, &mut warnings)?;
+        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, warnings)?;
         self.pull.platforms.clients = platforms::build(file, clients, &self.listen)?;
         self.pull.prefetch.images = prefetch::build(file, images, &self.upstreams)?;
         self.pull.compose = compose::build(file, compose, &self.upstreams)?;
-        platforms::warn(&self.pull, &mut warnings);
-        Ok(warnings)
+        platforms::warn(&self.pull, warnings);
+        Ok(())
     }
 
     fn overrule(&mut self, overrides: &Overrides) {
@@ -223,6 +243,7 @@ impl Default for Config {
         let upstream = raw::Upstream::of(RegistryName::docker_hub());
         Self {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
+            tls_files: None,
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
             store: store::Config { dir: Path::new("wharf-data").into() },
             pull: pull::Config {
@@ -240,6 +261,7 @@ impl Default for Config {
                 header_timeout: Duration::from_secs(30),
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),
+                tls: None,
             },
             upstreams: vec![upstreams::without_files(upstream)],
             upstream_files: BTreeMap::new(),

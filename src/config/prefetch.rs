@@ -67,7 +67,8 @@ fn latest() -> Tag {
 
 /// `[prefetch]` with every key that has a value.
 pub(super) fn shown(config: &Prefetch) -> raw::Prefetch {
-    let Prefetch { on_pull, concurrency, rate, follow, quota_floor, images } = config;
+    let Prefetch { on_pull, concurrency, rate, follow, quota_floor, retry_after: _, images } =
+        config;
     let image = |image: &WarmImage| {
         let WarmImage { repository, tag, platforms, every, window } = image;
         let reference = Some(Reference::Tag(tag.clone()));

@@ -1,6 +1,6 @@
 //! The file's own form: every key optional, unknown ones refused at every level.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -10,9 +10,9 @@ use super::{
     compose::{self, Parts},
     platforms, prefetch,
     values::{
-        AdminListen, Age, AnswerWord, Count, Distinct, Endpoint, Every, FilePath, Filter, HostName,
-        Image, Listen, Listener, LogFormat, Network, OthersWord, PlatformName, Preference, Rate,
-        Realm, Subject, Wait, Window,
+        AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
+        Filter, HostName, Image, Listen, Listener, LogFormat, Network, OthersWord, PlatformName,
+        Preference, Rate, Realm, Subject, Wait, Window,
     },
 };
 use crate::oci::RegistryName;
@@ -46,6 +46,20 @@ pub(super) struct Server {
     pub(super) header_timeout: Option<Wait>,
     pub(super) client_timeout: Option<Wait>,
     pub(super) drain: Option<Age>,
+    pub(super) tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table, such as { cert = \"server.pem\", key = \"server.key\" }"
+)]
+pub(super) struct Tls {
+    pub(super) cert: Option<Spanned<FilePath>>,
+    pub(super) key: Option<Spanned<FilePath>>,
+    pub(super) client_ca: Option<Spanned<FilePath>>,
+    pub(super) client_auth: Option<Spanned<ClientAuth>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -143,6 +157,12 @@ impl Document<'_> {
     pub(super) fn parse(&self) -> Result<Raw, ConfigError> {
         toml::from_str(self.text).map_err(|error| ConfigError::toml(self, &error))
     }
+
+    /// `path` as seen from the document's directory, absolute so that it means the same from anywhere.
+    pub(super) fn beside(&self, path: &FilePath) -> PathBuf {
+        let near = self.path.with_file_name(&path.0);
+        std::path::absolute(&near).unwrap_or(near)
+    }
 }
 
 impl Upstream {
@@ -155,7 +175,26 @@ impl Upstream {
 impl From<&Config> for Raw {
     /// Every key with the value it has; the inverse of loading.
     fn from(config: &Config) -> Self {
-        let Config { listen, admin, store, pull, server, upstreams, upstream_files, log } = config;
+        let Config {
+            listen,
+            tls_files,
+            admin,
+            store,
+            pull,
+            server,
+            upstreams,
+            upstream_files,
+            log,
+        } = config;
+        let path = |path: &PathBuf| anywhere(FilePath(path.clone()));
+        let tls = tls_files.as_ref().map(|files| {
+            anywhere(Tls {
+                cert: Some(path(&files.cert)),
+                key: Some(path(&files.key)),
+                client_ca: files.client_ca.as_ref().map(|(ca, _)| path(ca)),
+                client_auth: files.client_ca.as_ref().map(|(_, auth)| anywhere(ClientAuth(*auth))),
+            })
+        });
         let upstream = upstreams.iter().map(|upstream| {
             let files = upstream_files.get(&upstream.registry).cloned().unwrap_or_default();
             let credentials = upstream.credentials.as_ref();
@@ -181,6 +220,7 @@ impl From<&Config> for Raw {
                 header_timeout: Some(Wait(server.header_timeout)),
                 client_timeout: Some(Wait(server.client_timeout)),
                 drain: Some(Age(server.drain)),
+                tls,
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },
             cache: Cache {

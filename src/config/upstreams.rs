@@ -1,6 +1,6 @@
 //! `[[upstream]]`: from a registry's keys to a [`Config`] of the upstream layer, its files read.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use toml::Spanned;
 use url::Url;
@@ -45,7 +45,7 @@ pub(super) fn build(
         let files = files_of(file, &raw);
         let credentials = credentials(file, &raw, warnings)?;
         let ca_pem = match &raw.ca {
-            Some(ca) => files::read_ca(&beside(file, ca.get_ref())).map_err(|problem| {
+            Some(ca) => files::read_ca(&file.beside(ca.get_ref())).map_err(|problem| {
                 let problem = format!("{} {problem}", ca.get_ref());
                 ConfigError::at(file, ca.span(), problem)
             })?,
@@ -148,7 +148,7 @@ fn credentials(
         let problem = "not a user name: write at least one character, and no colon";
         return Err(ConfigError::at(file, username.span(), problem.to_owned()));
     }
-    let password = files::read_password(&beside(file, path.get_ref())).map_err(|problem| {
+    let password = files::read_password(&file.beside(path.get_ref())).map_err(|problem| {
         ConfigError::at(file, path.span(), format!("{} {problem}", path.get_ref()))
     })?;
     if password.world_readable {
@@ -173,12 +173,6 @@ fn warn_of_plain_http(config: &Config, warnings: &mut Vec<String>) {
 
 fn files_of(file: &Document<'_>, raw: &raw::Upstream) -> UpstreamFiles {
     let path =
-        |path: &Option<Spanned<FilePath>>| path.as_ref().map(|path| beside(file, path.get_ref()));
+        |path: &Option<Spanned<FilePath>>| path.as_ref().map(|path| file.beside(path.get_ref()));
     UpstreamFiles { password: path(&raw.password_file), ca: path(&raw.ca) }
-}
-
-/// `path` as seen from the directory of `file`, absolute so that it means the same from anywhere.
-fn beside(file: &Document<'_>, path: &FilePath) -> PathBuf {
-    let near = file.path.with_file_name(&path.0);
-    std::path::absolute(&near).unwrap_or(near)
 }

@@ -192,12 +192,15 @@ impl Clients {
         now: u64,
     ) {
         let configured = matches!(known.signal, Signal::Path | Signal::Header | Signal::Rule);
+        let chosen = &chosen.plain();
         if configured || !chosen.is_known() {
             return;
         }
         let would_take = |platform: &&Platform| {
             let taken = index.and_then(|index| index.select(platform, known.rules));
-            taken.is_some_and(|taken| taken.platform.as_ref() == Some(chosen))
+            taken
+                .and_then(|taken| taken.platform.as_ref())
+                .is_some_and(|taken| taken.plain() == *chosen)
         };
         let guess = known.signal == Signal::Default;
         let confirmed = known.platforms.iter().filter(|_| !guess).find(would_take);

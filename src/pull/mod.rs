@@ -55,7 +55,7 @@ use self::{
     in_flight::InFlight,
     pace::Pace,
     passing::Passing,
-    prefetch::{Prefetch, Schedule},
+    prefetch::{Prefetcher, Schedule},
     served::Mismatches,
     skipped::Skipped,
     tasks::Tasks,
@@ -82,7 +82,7 @@ struct Inner {
     freshness: Freshness,
     downloads: InFlight,
     clients: Clients,
-    prefetch: Prefetch,
+    prefetch: Prefetcher,
     schedule: Schedule,
     pace: Pace,
     passing: Passing,
@@ -137,7 +137,7 @@ impl Pull {
         Self(Arc::new(Inner {
             freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
             clients: Clients::new(config.platforms.clone()),
-            prefetch: Prefetch::new(config.prefetch.clone(), metrics),
+            prefetch: Prefetcher::new(config.prefetch.clone(), metrics),
             schedule: Schedule::new(&config.prefetch.images),
             pace: Pace::new(config.prefetch.rate, downloads.wanted()),
             passing: Passing::default(),
@@ -162,6 +162,11 @@ impl Pull {
     /// Whether requests for this registry can be answered.
     pub fn serves(&self, registry: &crate::oci::RegistryName) -> bool {
         self.0.upstreams.select(registry).is_some()
+    }
+
+    /// Whether this client may announce its platform.
+    pub fn hears(&self, asker: &Asker) -> bool {
+        self.0.clients.may_announce(asker)
     }
 
     /// Why the cache does not take writes; `None` while it does.

@@ -32,8 +32,7 @@ const COMPLETE_TTL: Duration = Duration::from_secs(10 * 60);
 const UNUSED_MAX: u64 = 20_000;
 
 /// What is fetched ahead, and what became of it.
-#[derive(Debug)]
-pub(super) struct Prefetch {
+pub(super) struct Prefetcher {
     pub(super) config: config::Prefetch,
     /// One permit for each request of the prefetch that is open at a registry.
     turns: Arc<Semaphore>,
@@ -62,7 +61,7 @@ enum Outcome {
     Skipped,
 }
 
-impl Prefetch {
+impl Prefetcher {
     pub(super) fn new(config: config::Prefetch, metrics: &Metrics) -> Self {
         let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
         Self {

@@ -1,12 +1,15 @@
 //! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
 
+mod asker;
 mod body;
 mod muted;
+mod peer;
 mod range;
 mod record;
 mod refusal;
 mod respond;
 mod route;
+mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -18,6 +21,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -25,9 +29,11 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::tls::{ClientAuth, Tls, TlsError};
 use self::{
     body::Body,
     muted::{Muted, Turns},
+    peer::Peer,
     record::Record,
     respond::Answer,
     route::{Endpoint, Route},
@@ -48,6 +54,8 @@ pub struct Config {
     pub client_timeout: Duration,
     /// How long open answers may go on after a stop was asked for.
     pub drain: Duration,
+    /// How TLS is spoken on every registry address; `None`: plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// Most header lines of a request; clients of registries send about ten.
@@ -78,8 +86,9 @@ impl Server {
         Self { config, pull, metrics: metrics.clone(), connections }
     }
 
-    /// Serves `listeners` until `stop` is cancelled, then lets open answers end for at most the drain time.
-    pub async fn run(self, listeners: Vec<TcpListener>, stop: CancellationToken) {
+    /// Serves `listeners`, each with the address it is bound to, until `stop` is cancelled, then lets open
+    /// answers end for at most the drain time.
+    pub async fn run(self, listeners: Vec<(TcpListener, SocketAddr)>, stop: CancellationToken) {
         let server = Arc::new(self);
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         for listener in listeners {
@@ -98,7 +107,7 @@ impl Server {
 
     async fn accept(
         self: Arc<Self>,
-        listener: TcpListener,
+        (listener, bound): (TcpListener, SocketAddr),
         tasks: TaskTracker,
         stop: CancellationToken,
         cut: CancellationToken,
@@ -112,7 +121,8 @@ impl Server {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let connection = Arc::clone(&self).serve(stream, client, permit, stop.clone());
+            let peer = Peer::new(client, bound);
+            let connection = Arc::clone(&self).serve(stream, peer, permit, stop.clone());
             let cut = cut.clone();
             tasks.spawn(async move {
                 cut.run_until_cancelled(connection).await;
@@ -140,7 +150,7 @@ impl Server {
     async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
-        client: SocketAddr,
+        peer: Peer,
         _permit: OwnedSemaphorePermit,
         stop: CancellationToken,
     ) {
@@ -149,12 +159,67 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.config.client_timeout));
+        let stream = Box::pin(stream);
+        match &self.config.tls {
+            None => Arc::clone(&self).converse(stream, peer, stop).await,
+            Some(tls) => self.secure(tls, stream, peer, stop).await,
+        }
+    }
+
+    /// Agrees on TLS with `peer`, then answers its requests.
+    async fn secure(
+        self: &Arc<Self>,
+        tls: &Tls,
+        stream: Pin<Box<TimeoutStream<TcpStream>>>,
+        peer: Peer,
+        stop: CancellationToken,
+    ) {
+        let client = peer.address;
+        let opened = async {
+            let mut first = [0];
+            let peeked = stream.get_ref().peek(&mut first).await;
+            if peeked.is_ok_and(|count| count > 0) && first != [tls::FIRST_BYTE] {
+                return Err((None, stream));
+            }
+            tls.accept(stream).await.map_err(|(error, stream)| (Some(error), stream))
+        };
+        let opened = timeout(self.config.header_timeout, opened);
+        let Some(opened) = stop.run_until_cancelled(opened).await else { return };
+        match opened {
+            Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
+            Ok(Ok((stream, subjects))) => {
+                let peer = Peer { subjects, ..peer };
+                tracing::debug!(
+                    %client, listener = %peer.listener, subjects = ?peer.subjects, "speaks TLS"
+                );
+                Arc::clone(self).converse(stream, peer, stop).await;
+            }
+            Ok(Err((None, mut stream))) => {
+                self.refuse(&mut stream, respond::needs_https(), client).await;
+            }
+            Ok(Err((Some(error), mut stream))) => {
+                tracing::debug!(%client, %error, "a TLS handshake failed");
+                // The client may be sending on, and has to hear why.
+                let _ = stream.shutdown().await;
+                refusal::linger(&mut stream).await;
+            }
+        }
+    }
+
+    /// Answers the requests of `peer`, one after the other.
+    async fn converse(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        peer: Peer,
+        stop: CancellationToken,
+    ) {
+        let client = peer.address;
         let turns = Turns::default();
-        let io = TokioIo::new(Muted::new(Box::pin(stream), turns.clone()));
+        let io = TokioIo::new(Muted::new(stream, turns.clone()));
         let (server, taking) = (Arc::clone(&self), turns.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = taking.begin(!request.body().is_end_stream());
-            let answer = Arc::clone(&server).answer(request, client);
+            let answer = Arc::clone(&server).answer(request, peer.clone());
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.until_written(turn))) }
         });
         let mut connection = http1::Builder::new()
@@ -178,22 +243,28 @@ impl Server {
             tracing::debug!(%client, %error, "a connection ended early");
         }
         if let Some(answer) = refused.filter(|_| turns.are_over()) {
-            let record = Record::new(&self.metrics, unread_method(), client);
-            // Nobody is left to tell if the client is gone.
-            let _ = refusal::send(&mut stream, answer.into_response(record, None)).await;
-            refusal::linger(&mut stream).await;
+            self.refuse(&mut stream, answer, client).await;
         } else if turns.left_bodies() {
             refusal::linger(&mut stream).await;
         }
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
+    /// Gives `answer` to what is no request, and nothing after it.
+    async fn refuse(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        answer: Answer,
         client: SocketAddr,
-    ) -> Response<Body> {
+    ) {
+        let record = Record::new(&self.metrics, unread_method(), client);
+        // Nobody is left to tell if the client is gone.
+        let _ = refusal::send(stream, answer.into_response(record, None)).await;
+        refusal::linger(stream).await;
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let (head, _) = request.into_parts();
-        let mut record = Record::new(&self.metrics, head.method.clone(), client);
+        let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
         let agent =
             head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
         record.user_agent = agent.unwrap_or_default().into_owned();
@@ -208,7 +279,7 @@ impl Server {
         };
         (record.repository, record.reference) = route.endpoint.named();
         record.endpoint = route.endpoint.kind();
-        let answer = self.ask(&route, &head.method, &head.headers).await;
+        let answer = self.ask(&route, &head.method, &head.headers, &peer, &mut record).await;
         let answer = answer.unwrap_or_else(|error| {
             let (repository, reference) = (&record.repository, &record.reference);
             tracing::debug!(%repository, %reference, %error, "not answered");
@@ -222,6 +293,8 @@ impl Server {
         route: &Route,
         method: &Method,
         headers: &HeaderMap,
+        peer: &Peer,
+        record: &mut Record,
     ) -> Result<Answer, crate::pull::Error> {
         let head = *method == Method::HEAD;
         let pull = &self.pull;
@@ -240,8 +313,14 @@ impl Server {
             }
             Endpoint::Manifest(repository, reference) => {
                 let want = if head { Want::Descriptor } else { Want::Content };
-                let answer = pull.manifest(repository, reference, want).await?;
-                respond::manifest(answer, repository, headers)
+                let asker = asker::asker(peer, route, headers, &record.user_agent);
+                let answer = pull.manifest(repository, reference, want, &asker).await?;
+                record.resolution = answer.resolution.clone();
+                let mut answer = respond::manifest(answer, repository, headers);
+                if let Some(Err(error)) = asker::announced(headers).filter(|_| pull.hears(&asker)) {
+                    answer.warn(&format!("Wharf-Platform was not read: {error}"));
+                }
+                answer
             }
             Endpoint::Tags(repository) => {
                 let listed = pull.tags(repository, route.n, route.last.as_deref()).await?;

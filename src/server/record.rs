@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     metrics::{Metrics, RequestDone},
-    pull::Cut,
+    pull::{Cut, Resolution},
 };
 
 /// What is known of a request; written to the log and the metrics when dropped.
@@ -25,6 +25,8 @@ pub(super) struct Record {
     pub(super) status: StatusCode,
     /// `hit`, `miss`, `coalesced`, `stale`, `relay`, or how it failed.
     pub(super) outcome: &'static str,
+    /// For manifests: which platform the client was taken to have, and why.
+    pub(super) resolution: Option<Resolution>,
     begun: Instant,
     first_byte: Option<Duration>,
     bytes: u64,
@@ -47,6 +49,7 @@ impl Record {
             reference: String::new(),
             status: StatusCode::OK,
             outcome: "client_error",
+            resolution: None,
             begun: Instant::now(),
             first_byte: None,
             bytes: 0,
@@ -85,6 +88,9 @@ impl Drop for Record {
             first_byte: self.first_byte,
             bytes: self.bytes,
         });
+        let resolution = self.resolution.as_ref();
+        let platform =
+            resolution.and_then(|known| known.platforms.first()).map(tracing::field::display);
         tracing::info!(
             target: "wharf::request",
             method = %self.method,
@@ -96,6 +102,8 @@ impl Drop for Record {
             bytes = self.bytes,
             ms = duration.as_secs_f64() * 1000.0,
             client = %self.client,
+            platform,
+            signal = resolution.map(|known| known.signal.as_str()),
             user_agent = shortened(&self.user_agent),
         );
     }

@@ -18,7 +18,7 @@ use super::{
     route::{Prefix, Route, RouteError},
 };
 use crate::{
-    oci::{Digest, ErrorBody, ErrorCode, Repository, media_type},
+    oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
     pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers},
 };
 
@@ -72,6 +72,14 @@ impl Answer {
         }
     }
 
+    /// A warning for whoever reads the client's log (RFC 7234 §5.5, kept by the distribution specification).
+    pub(super) fn warn(&mut self, sentence: &str) {
+        // Nothing here holds a quote: sentences are wharf's own, names are of the specification's grammar.
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{sentence}\"")) {
+            self.headers.append(WARNING, value);
+        }
+    }
+
     /// The response to `method`; its body's end writes `record`.
     pub(super) fn into_response(
         mut self,
@@ -108,7 +116,7 @@ pub(super) fn manifest(
     repository: &Repository,
     request: &HeaderMap,
 ) -> Answer {
-    let ManifestAnswer { descriptor, bytes, outcome, stale_for } = answer;
+    let ManifestAnswer { descriptor, bytes, outcome, stale_for, resolution, mismatch } = answer;
     let mut answered = Answer::cached(outcome);
     answered.text(CONTENT_TYPE, descriptor.media_type.as_str());
     answered.headers.insert(CONTENT_LENGTH, descriptor.size.into());
@@ -116,12 +124,14 @@ pub(super) fn manifest(
     if let Some(stale_for) = stale_for {
         let minutes = stale_for.as_secs() / 60;
         let registry = &repository.registry;
-        answered.text(
-            WARNING,
-            &format!(
-                "299 - \"{registry} did not answer; the tag was last confirmed {minutes} min ago\""
-            ),
-        );
+        answered.warn(&format!(
+            "{registry} did not answer; the tag was last confirmed {minutes} min ago"
+        ));
+    }
+    if let (Some(image), Some(runs)) =
+        (mismatch, resolution.and_then(|who| who.platforms.into_iter().next()))
+    {
+        answered.warn(&format!("this image is for {image}, and this host runs {runs}"));
     }
     if let Some(bytes) = bytes {
         answered.content = Content::Full(bytes);
@@ -261,6 +271,13 @@ pub(super) fn unreadable(failed: &hyper::Error) -> Option<Answer> {
     Some(Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) })
 }
 
+/// Plain HTTP where TLS is spoken.
+pub(super) fn needs_https() -> Answer {
+    let message = "this address speaks https: write https:// in front of it, not http://";
+    let status = StatusCode::BAD_REQUEST;
+    Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) }
+}
+
 /// An address that means nothing here.
 pub(super) fn bad_address(bad: &RouteError) -> Answer {
     let status = match bad.code {
@@ -279,7 +296,10 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests),
         Error::Denied => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::ManifestInvalid(_) => (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid),
-        Error::ManifestUnknown => (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown),
+        Error::ManifestUnknown | Error::NoPlatform { .. } => {
+            (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
+        }
+        Error::PlatformRefused(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
         }
@@ -356,11 +376,18 @@ fn not_modified(mut answered: Answer) -> Answer {
 /// The path of a repository in the shape in which this client wrote it.
 fn base(repository: &Repository, route: &Route) -> String {
     let Repository { registry, name } = repository;
-    match route.prefix {
-        Prefix::None => format!("/v2/{name}"),
-        Prefix::BeforeV2 => format!("/{registry}/v2/{name}"),
-        Prefix::AfterV2 => format!("/v2/{registry}/{name}"),
-    }
+    let platform = route.platform.as_ref().map(Platform::to_path_segment).unwrap_or_default();
+    let platform = |at| match route.platform_at == at {
+        true => format!("/platform/{platform}"),
+        false => String::new(),
+    };
+    let registry = |at| match route.prefix == at {
+        true => format!("/{registry}"),
+        false => String::new(),
+    };
+    let (outside, inside) = (platform(Prefix::BeforeV2), platform(Prefix::AfterV2));
+    let (before, after) = (registry(Prefix::BeforeV2), registry(Prefix::AfterV2));
+    format!("{outside}{before}/v2{inside}{after}/{name}")
 }
 
 fn link_next(answered: &mut Answer, path: &str, last: &str, route: &Route) {

@@ -10,12 +10,15 @@
 //! /v2/docker.io/library/alpine/manifests/3.20              podman, BuildKit: mirror "host:5000/docker.io"
 //! /docker.io/v2/library/alpine/manifests/3.20              Docker 24+: mirror "http://host:5000/docker.io"
 //! ```
+//!
+//! Before the registry, in any of these places, may stand `platform/linux-arm-v7`: the platform of the client that has
+//! this address in its configuration.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::oci::{Digest, ErrorCode, NameError, Reference, RegistryName, Repository};
+use crate::oci::{Digest, ErrorCode, NameError, Platform, Reference, RegistryName, Repository};
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,9 @@ pub(super) struct Route {
     pub(super) namespace: Option<RegistryName>,
     /// What stood before `/v2/`, and before the repository's name behind it, for links back here.
     pub(super) prefix: Prefix,
+    /// The platform that the path named, and where.
+    pub(super) platform: Option<Platform>,
+    pub(super) platform_at: Prefix,
     /// `n` of a list.
     pub(super) n: Option<u32>,
     /// `last` of a list.
@@ -50,14 +56,14 @@ pub(super) struct Route {
     pub(super) artifact_type: Option<String>,
 }
 
-/// Where in the path the registry stood.
+/// Where in the path the registry, or the platform, stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Prefix {
     /// Nowhere, or in `?ns=`.
     None,
-    /// `/<registry>/v2/…`
+    /// `/<registry>/v2/…`, `/platform/<platform>/v2/…`
     BeforeV2,
-    /// `/v2/<registry>/…`
+    /// `/v2/<registry>/…`, `/v2/platform/<platform>/…`
     AfterV2,
 }
 
@@ -86,15 +92,33 @@ impl Route {
         let path = path.strip_prefix('/').ok_or_else(unknown_address)?;
         let segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
-        let (before, segments) = match segments.as_slice() {
+        let (outer_platform, segments) = match segments.as_slice() {
+            ["platform", platform, rest @ ..] => (Some(platform_of(platform)?), rest),
+            segments => (None, segments),
+        };
+        let (before, segments) = match segments {
             ["v2", rest @ ..] => (None, rest),
             [registry, "v2", rest @ ..] => (Some(known(registry, &serves)?), rest),
             _ => return Err(unknown_address()),
         };
+        // A repository may be called so; no registry has one whose second part is a platform.
+        let inner_platform = match segments {
+            ["platform", platform, _, ..] => Platform::from_path_segment(platform).ok(),
+            _ => None,
+        };
+        let segments = if inner_platform.is_some() { &segments[2..] } else { segments };
+        let platform_at = match (&outer_platform, &inner_platform) {
+            (Some(_), _) => Prefix::BeforeV2,
+            (None, Some(_)) => Prefix::AfterV2,
+            (None, None) => Prefix::None,
+        };
+        let platform = outer_platform.or(inner_platform);
         let route = |endpoint, prefix| Self {
             endpoint,
             namespace: namespace.clone(),
             prefix,
+            platform: platform.clone(),
+            platform_at,
             n: query.n,
             last: query.last.clone(),
             artifact_type: query.artifact_type.clone(),
@@ -189,6 +213,16 @@ fn known(text: &str, serves: impl Fn(&RegistryName) -> bool) -> Result<RegistryN
         message: error.to_string(),
     })?;
     if serves(&registry) { Ok(registry) } else { Err(unknown_registry(&registry)) }
+}
+
+fn platform_of(segment: &str) -> Result<Platform, RouteError> {
+    Platform::from_path_segment(segment).map_err(|error| RouteError {
+        code: ErrorCode::NameUnknown,
+        message: format!(
+            "{}: {error}; in an address with - for /, such as /platform/linux-arm-v7/v2/",
+            shown(segment)
+        ),
+    })
 }
 
 /// Decodes one segment once; a slash that was hidden in it is none of the grammar's.
@@ -323,6 +357,45 @@ mod tests {
         assert_eq!(manifest("/v2/localhost%3A5000/a/manifests/1"), "localhost:5000/a 1");
         // A repository may be called like an endpoint.
         assert_eq!(manifest("/v2/a/manifests/manifests/tags"), "docker.io/a/manifests tags");
+    }
+
+    #[test]
+    fn a_platform_may_stand_before_the_registry_in_every_shape() {
+        let arm: Platform = "linux/arm/v7".parse().expect("a platform");
+        for (address, at) in [
+            ("/platform/linux-arm-v7/v2/library/alpine/manifests/3.20", Prefix::BeforeV2),
+            ("/platform/linux-arm-v7/v2/alpine/manifests/3.20?ns=docker.io", Prefix::BeforeV2),
+            ("/platform/linux-arm-v7/docker.io/v2/library/alpine/manifests/3.20", Prefix::BeforeV2),
+            ("/platform/linux-arm-v7/v2/docker.io/library/alpine/manifests/3.20", Prefix::BeforeV2),
+            ("/v2/platform/linux-arm-v7/library/alpine/manifests/3.20", Prefix::AfterV2),
+            ("/v2/platform/linux-arm-v7/alpine/manifests/3.20?ns=docker.io", Prefix::AfterV2),
+            ("/v2/platform/linux-arm-v7/docker.io/library/alpine/manifests/3.20", Prefix::AfterV2),
+            ("/docker.io/v2/platform/linux-arm-v7/library/alpine/manifests/3.20", Prefix::AfterV2),
+        ] {
+            assert_eq!(manifest(address), "docker.io/library/alpine 3.20", "{address}");
+            let route = parse(address).expect("an address");
+            assert_eq!((route.platform.as_ref(), route.platform_at), (Some(&arm), at), "{address}");
+        }
+        for address in ["/platform/linux-arm-v7/v2/", "/v2/platform/linux-arm-v7/"] {
+            let route = parse(address).expect("an address");
+            assert_eq!(
+                (route.endpoint, route.platform),
+                (Endpoint::Ping, Some(arm.clone())),
+                "{address}"
+            );
+        }
+        // A repository that is called like it.
+        assert_eq!(manifest("/v2/platform/tools/manifests/1"), "docker.io/platform/tools 1");
+        assert_eq!(manifest("/v2/platform/tools/x/manifests/1"), "docker.io/platform/tools/x 1");
+        for address in
+            ["/platform/toaster/v2/", "/platform/v2/", "/platform/linux-arm-v7/", "/platform//v2/"]
+        {
+            assert_eq!(
+                parse(address).map_err(|error| error.code),
+                Err(ErrorCode::NameUnknown),
+                "{address}"
+            );
+        }
     }
 
     #[test]

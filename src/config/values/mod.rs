@@ -7,6 +7,7 @@ mod log;
 mod number;
 mod pace;
 mod platform;
+mod tls;
 
 use std::{fmt, marker::PhantomData, path::PathBuf, str::FromStr};
 
@@ -24,6 +25,7 @@ pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
 pub(super) use pace::{Every, Rate, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
+pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.
 #[derive(Clone, Debug)]

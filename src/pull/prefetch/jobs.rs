@@ -64,7 +64,7 @@ impl Job {
     }
 
     pub(super) fn target(&self) -> Target {
-        super::Prefetch::target(&self.repository, &self.manifest, self.platform.as_ref())
+        super::Prefetcher::target(&self.repository, &self.manifest, self.platform.as_ref())
     }
 }
 

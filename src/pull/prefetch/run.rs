@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Outcome, Prefetch,
+    Outcome, Prefetcher,
     jobs::{Job, Jobs, Waiting},
 };
 use crate::{
@@ -40,7 +40,7 @@ impl Inner {
         platform: Option<&Platform>,
         rules: Rules,
     ) {
-        let target = Prefetch::target(repository, manifest, platform);
+        let target = Prefetcher::target(repository, manifest, platform);
         if self.prefetch.complete.contains_key(&target) {
             return;
         }
@@ -119,7 +119,7 @@ impl Inner {
 
     /// Whether the job has to wait for its time of the day, or for pulls that its registry allows.
     fn must_pause(&self, job: &Job) -> bool {
-        let outside = |window: super::config::Window| !window.contains(self.clock.minute_of_day());
+        let outside = |window: crate::pull::Window| !window.contains(self.clock.minute_of_day());
         job.window().is_some_and(outside) || self.near_limit(&job.repository)
     }
 
@@ -164,8 +164,8 @@ impl Inner {
         blobs: &[Descriptor],
     ) -> Result<Outcome, Error> {
         // All of them are tried: what can be had is had.
-        let (fetched, failed) = stream::iter(blobs)
-            .map(|blob| self.blob_ahead(&job.repository, blob))
+        let (fetched, failed) = stream::iter(blobs.to_vec())
+            .map(async |blob| self.blob_ahead(&job.repository, &blob).await)
             .buffered(self.prefetch.config.concurrency)
             .fold((0_u64, None), async |(sum, failed), fetched| match fetched {
                 Ok(bytes) => (sum.saturating_add(bytes), failed),

@@ -1,0 +1,62 @@
+//! `[server] tls`: from the paths of PEM files to what the server needs, checked.
+
+use toml::Spanned;
+
+use super::{
+    ConfigError, TlsFiles,
+    files::{self, Pem},
+    raw::{self, Document},
+    values::FilePath,
+};
+use crate::server::{Tls, TlsError};
+
+/// What `raw` says, its files read.
+pub(super) fn build(
+    file: &Document<'_>,
+    raw: Spanned<raw::Tls>,
+    warnings: &mut Vec<String>,
+) -> Result<(Tls, TlsFiles), ConfigError> {
+    let span = raw.span();
+    let raw::Tls { cert, key, client_ca, client_auth } = raw.into_inner();
+    let missing = |what: &str| ConfigError::at(file, span.clone(), what.to_owned());
+    let Some(cert) = cert else {
+        return Err(missing("TLS without a certificate: write cert = \"…\" too"));
+    };
+    let Some(key) = key else { return Err(missing("TLS without a key: write key = \"…\" too")) };
+    if let (None, Some(auth)) = (&client_ca, &client_auth) {
+        let problem = "nobody to believe about clients: write client_ca = \"…\" too";
+        return Err(ConfigError::at(file, auth.span(), problem.to_owned()));
+    }
+    let certificates = read(file, &cert)?;
+    let secret = read(file, &key)?;
+    let authorities = client_ca.as_ref().map(|path| read(file, path)).transpose()?;
+    let auth = client_auth.map(|auth| auth.get_ref().0).unwrap_or_default();
+    let clients = authorities.as_ref().map(|pem| (&*pem.bytes, auth));
+    let tls = Tls::new(&certificates.bytes, &secret.bytes, clients).map_err(|error| {
+        let at = match error {
+            TlsError::Certificate(_) => &cert,
+            TlsError::Key(_) => &key,
+            TlsError::ClientCa(_) => client_ca.as_ref().unwrap_or(&cert),
+        };
+        about(file, at, &error.to_string())
+    })?;
+    if secret.world_readable {
+        let path = key.get_ref();
+        warnings.push(format!("every user of this machine can read {path}: run chmod 600 {path}"));
+    }
+    let files = TlsFiles {
+        cert: file.beside(cert.get_ref()),
+        key: file.beside(key.get_ref()),
+        client_ca: client_ca.map(|path| (file.beside(path.get_ref()), auth)),
+    };
+    Ok((tls, files))
+}
+
+fn read(file: &Document<'_>, path: &Spanned<FilePath>) -> Result<Pem, ConfigError> {
+    files::read_pem(&file.beside(path.get_ref())).map_err(|problem| about(file, path, &problem))
+}
+
+/// A sentence that begins with the path as it was written.
+fn about(file: &Document<'_>, path: &Spanned<FilePath>, problem: &str) -> ConfigError {
+    ConfigError::at(file, path.span(), format!("{} {problem}", path.get_ref()))
+}

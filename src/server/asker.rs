@@ -1,0 +1,132 @@
+//! What a request's head tells of its client, as `pull` wants to know it.
+
+use http::{
+    HeaderMap,
+    header::{ACCEPT, HOST},
+};
+
+use super::{peer::Peer, route::Route};
+use crate::{
+    oci::{Platform, PlatformError, media_type},
+    pull::Asker,
+};
+
+/// In which a client may say what it is; the second is how Docker passes on a header of its own configuration file.
+const PLATFORM_HEADERS: [&str; 2] = ["wharf-platform", "x-meta-wharf-platform"];
+
+/// The client behind `peer` that sent this head.
+pub(super) fn asker(peer: &Peer, route: &Route, headers: &HeaderMap, user_agent: &str) -> Asker {
+    Asker {
+        address: peer.address.ip(),
+        user_agent: user_agent.to_owned(),
+        subjects: peer.subjects.to_vec(),
+        listener: Some(peer.listener),
+        host: host(headers),
+        in_path: route.platform.clone(),
+        in_header: announced(headers).and_then(Result::ok),
+        reads_index: reads_index(headers),
+    }
+}
+
+/// The platform that a client announces, if it does.
+pub(super) fn announced(headers: &HeaderMap) -> Option<Result<Platform, PlatformError>> {
+    let value = PLATFORM_HEADERS.iter().find_map(|name| headers.get(*name))?;
+    Some(value.to_str().map_err(|_| PlatformError::Form).and_then(|text| text.trim().parse()))
+}
+
+/// The host name by which wharf was called, without the port, in lower case.
+fn host(headers: &HeaderMap) -> Option<String> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    // An IPv6 address stands in brackets.
+    let end = host.rfind(']').map_or(0, |bracket| bracket + 1);
+    let end = host[end..].find(':').map_or(host.len(), |colon| end + colon);
+    Some(host[..end].to_ascii_lowercase())
+}
+
+/// Whether the client can read an index. One that sends no `Accept` takes anything (RFC 9110 §12.5.1); order and weights
+/// mean nothing: Docker sends the types in any order.
+fn reads_index(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(ACCEPT).iter().peekable();
+    if lines.peek().is_none() {
+        return true;
+    }
+    lines.any(|line| {
+        let ranges = line.to_str().unwrap_or_default().split(',');
+        ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|range| {
+            range == "*/*"
+                || range.eq_ignore_ascii_case("application/*")
+                || range.eq_ignore_ascii_case(media_type::OCI_INDEX)
+                || range.eq_ignore_ascii_case(media_type::DOCKER_LIST)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                ((*name).parse().expect("a name"), value.parse().expect("a value"))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn who_reads_an_index_says_so_or_says_nothing() {
+        let manifest = media_type::DOCKER_MANIFEST;
+        for (accept, reads) in [
+            (vec![], true),
+            (vec!["*/*"], true),
+            (vec!["application/*"], true),
+            (vec![media_type::OCI_INDEX], true),
+            (vec![manifest, media_type::DOCKER_LIST], true),
+            (
+                vec![
+                    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json;q=0.1",
+                ],
+                true,
+            ),
+            (vec!["Application/Vnd.OCI.Image.Index.v1+JSON"], true),
+            (vec![manifest], false),
+            (vec![manifest, media_type::OCI_MANIFEST], false),
+            (vec!["application/json"], false),
+            (vec![""], false),
+        ] {
+            let lines: Vec<_> = accept.iter().map(|accept| ("accept", *accept)).collect();
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                map.append(name, value.parse().expect("a value"));
+            }
+            assert_eq!(reads_index(&map), reads, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_loses_its_port() {
+        for (header, name) in [
+            ("wharf", "wharf"),
+            ("Wharf.LAN:5000", "wharf.lan"),
+            ("10.0.0.1:5000", "10.0.0.1"),
+            ("[::1]:5000", "[::1]"),
+            ("[fe80::1]", "[fe80::1]"),
+            ("", ""),
+            ("]:", "]"),
+        ] {
+            assert_eq!(host(&headers(&[("host", header)])).as_deref(), Some(name), "{header}");
+        }
+        assert_eq!(host(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn an_announcement_is_a_platform_or_wrong() {
+        let said = |name, value| announced(&headers(&[(name, value)]));
+        let arm: Platform = "linux/arm/v7".parse().expect("a platform");
+        assert_eq!(said("wharf-platform", " linux/arm/v7 "), Some(Ok(arm.clone())));
+        assert_eq!(said("x-meta-wharf-platform", "linux/arm/v7"), Some(Ok(arm)));
+        assert_eq!(said("x-platform", "linux/arm/v7"), None);
+        assert!(matches!(said("wharf-platform", "toaster"), Some(Err(_))));
+    }
+}

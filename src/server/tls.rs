@@ -1,0 +1,220 @@
+//! TLS on the registry address: the handshake, and the names in the certificate that a client has shown.
+
+use std::{fmt, io, net::IpAddr, sync::Arc};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use x509_cert::{
+    Certificate,
+    der::{Decode as _, oid::db::rfc4519},
+    ext::pkix::{
+        SubjectAltName,
+        name::{DirectoryString, GeneralName},
+    },
+};
+
+/// What the registry address needs to speak TLS, checked.
+#[derive(Clone)]
+pub struct Tls(TlsAcceptor);
+
+/// Whether a client must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// It may; what it shows must be good.
+    #[default]
+    Optional,
+    /// It must.
+    Required,
+}
+
+/// Why files do not make a [`Tls`]: which one, and how a sentence that begins with its name goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// The server's certificates.
+    #[error("{0}")]
+    Certificate(&'static str),
+    /// The key of the first of them.
+    #[error("{0}")]
+    Key(&'static str),
+    /// The authorities of clients.
+    #[error("{0}")]
+    ClientCa(&'static str),
+}
+
+/// The first byte of a connection that begins with TLS: a handshake record
+/// ([RFC 8446 §5.1](https://www.rfc-editor.org/rfc/rfc8446#section-5.1)).
+pub(super) const FIRST_BYTE: u8 = 22;
+
+/// Most names that are taken from one certificate.
+const SUBJECTS_MAX: usize = 16;
+
+/// Longest name that is taken. A longer one is left out: cut short, it could be somebody else's.
+const SUBJECT_MAX_BYTES: usize = 256;
+
+const NO_CERTIFICATE: &str = "holds no PEM certificate: write one that begins with \
+                              -----BEGIN CERTIFICATE----- into it";
+const BAD_CERTIFICATE: &str = "holds a certificate that cannot be read: write it anew, as its \
+                               authority gave it, in PEM form";
+const NO_KEY: &str = "holds no PEM private key: write one that begins with \
+                      -----BEGIN PRIVATE KEY----- into it";
+const ENCRYPTED_KEY: &str = "holds an encrypted key, and nobody is there to type its password: \
+                             decrypt it with openssl pkey, and run chmod 600 on what comes out";
+const UNKNOWN_KEY: &str = "holds a key of a kind that is not spoken: write an ECDSA key (P-256 or \
+                           P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits";
+const OTHER_KEY: &str = "does not belong to the certificate: write the key that the certificate \
+                         was issued for";
+
+impl Tls {
+    /// Answers as the first of `certificates`, whose key is `key`; the others lead from it to an authority.
+    /// Clients may show certificates of the authorities in `clients`, or must.
+    ///
+    /// # Errors
+    /// Which of the files is wrong, and what to write into it.
+    pub fn new(
+        certificates: &[u8],
+        key: &[u8],
+        clients: Option<(&[u8], ClientAuth)>,
+    ) -> Result<Self, TlsError> {
+        // The provider is passed by hand: a process-wide one would be set behind the back of other edges.
+        let provider = Arc::new(ring::default_provider());
+        let chain = pem_certificates(certificates).map_err(TlsError::Certificate)?;
+        let identity = identity(chain, private_key(key)?, &provider)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3");
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some((authorities, auth)) => {
+                let verifier = verifier(authorities, auth, provider).map_err(TlsError::ClientCa)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Old Docker Engines open a connection for each request. What is resumed is not verified again: a
+        // client's certificate counts for up to twelve hours, the life of a ticket, beyond its end.
+        if let Ok(ticketer) = ring::Ticketer::new() {
+            config.ticketer = ticketer;
+        }
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// The handshake, and the names in the client's certificate.
+    ///
+    /// # Errors
+    /// Why there is none, and the stream, on which the client has been told.
+    pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> Result<(TlsStream<S>, Arc<[String]>), (io::Error, S)> {
+        let stream = self.0.accept(stream).into_fallible().await?;
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates().and_then(<[_]>::first);
+        let subjects = shown.map(|certificate| subjects(certificate)).unwrap_or_default();
+        Ok((stream, subjects.into()))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+fn identity(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Key(OTHER_KEY),
+        rustls::Error::InvalidCertificate(_) => TlsError::Certificate(BAD_CERTIFICATE),
+        _ => TlsError::Key(UNKNOWN_KEY),
+    })
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let says = |words: &[u8]| pem.windows(words.len()).any(|window| window == words);
+    // PKCS #8, and what OpenSSL wrote before.
+    if says(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || says(b"Proc-Type: 4,ENCRYPTED") {
+        return Err(TlsError::Key(ENCRYPTED_KEY));
+    }
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::Key(NO_KEY))
+}
+
+fn verifier(
+    authorities: &[u8],
+    auth: ClientAuth,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, &'static str> {
+    let mut roots = RootCertStore::empty();
+    for certificate in pem_certificates(authorities)? {
+        roots.add(certificate).map_err(|_| BAD_CERTIFICATE)?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match auth {
+        ClientAuth::Optional => builder.allow_unauthenticated(),
+        ClientAuth::Required => builder,
+    };
+    builder.build().map_err(|_| NO_CERTIFICATE)
+}
+
+/// At least one.
+fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(NO_CERTIFICATE),
+        Ok(certificates) => Ok(certificates),
+        Err(_) => Err(BAD_CERTIFICATE),
+    }
+}
+
+/// Common names, then subject alternative names (DNS, email, URI, IP address), as they are written.
+fn subjects(certificate: &[u8]) -> Vec<String> {
+    let certificate = match Certificate::from_der(certificate) {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            tracing::debug!(%error, "the names in a client's certificate cannot be read");
+            return Vec::new();
+        }
+    };
+    let certificate = certificate.tbs_certificate();
+    let common = certificate.subject().iter().filter(|name| name.oid == rfc4519::COMMON_NAME);
+    let common = common
+        .filter_map(|name| DirectoryString::try_from(&name.value).ok())
+        .map(|name| name.value().into_owned());
+    let alternative = certificate.get_extension::<SubjectAltName>().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the alternative names in a client's certificate cannot be read");
+        None
+    });
+    let alternative = alternative.iter().flat_map(|(_, names)| &names.0).filter_map(written);
+    let mut subjects: Vec<String> = Vec::new();
+    for name in common.chain(alternative) {
+        let is_taken = (1..=SUBJECT_MAX_BYTES).contains(&name.len()) && !subjects.contains(&name);
+        if is_taken && subjects.len() < SUBJECTS_MAX {
+            subjects.push(name);
+        }
+    }
+    subjects
+}
+
+/// A name as people write it; `None` for kinds that they do not.
+fn written(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name)
+        | GeneralName::Rfc822Name(name)
+        | GeneralName::UniformResourceIdentifier(name) => Some(name.to_string()),
+        GeneralName::IpAddress(address) => match *address.as_bytes() {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            ref bytes => <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
+        },
+        _ => None,
+    }
+}
