@@ -120,8 +120,15 @@ fn in_our_words(message: &str) -> String {
     if one_line == "invalid type: map, expected a sequence" {
         return "this table may come several times: write its name in two pairs of brackets".into();
     }
-    if let Some(mismatch) = one_line.strip_prefix("invalid type: ") {
-        return mismatch.replace(", expected ", " will not do: write ").replace('`', "");
+    let mismatch = one_line.strip_prefix("invalid type: ");
+    if let Some((found, wanted)) = mismatch.and_then(|types| types.rsplit_once(", expected ")) {
+        let found = match found {
+            "map" => "a table",
+            "sequence" => "a list",
+            other => other,
+        };
+        let wanted = if wanted == "a sequence" { "a list" } else { wanted };
+        return format!("{found} will not do: write {wanted}").replace('`', "");
     }
     if one_line.starts_with("unknown field") {
         return unknown_key(&one_line);

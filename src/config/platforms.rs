@@ -82,8 +82,8 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     for rule in clients.iter().filter(|_| *others == Others::Refuse) {
         if outside(&rule.platforms).len() == rule.platforms.len() {
             warnings.push(format!(
-                "a [[platforms.client]] is refused all it asks for: {} is not in platforms.keep, \
-                 and platforms.others is \"refuse\"",
+                "a [[platforms.client]] is refused all it asks for: platforms.keep has none of \
+                 {}, and platforms.others is \"refuse\"",
                 listed(&rule.platforms)
             ));
         }
@@ -92,8 +92,8 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
         let outside = outside(&image.platforms);
         if !outside.is_empty() {
             warnings.push(format!(
-                "{}:{} is not kept warm for {}: not in platforms.keep, and platforms.others is \
-                 \"{}\"",
+                "{}:{} is not kept warm for {}: platforms.keep does not say so, and \
+                 platforms.others is \"{}\"",
                 image.repository,
                 image.tag,
                 listed(&outside),

@@ -39,7 +39,7 @@ fn refuses_what_cannot_be_meant_of_composed_images() {
         (compose("platforms = {}"), "1: compose: a composed image of nothing: write platforms"),
         (
             compose("platforms = [\"linux/arm64\"]"),
-            "3: compose.platforms: sequence will not do: write a table, such as {",
+            "3: compose.platforms: a list will not do: write a table, such as {",
         ),
         (
             compose("platforms = { \"linux/arm64\" = 1 }"),

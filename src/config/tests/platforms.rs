@@ -37,7 +37,7 @@ fn refuses_what_cannot_be_meant_of_platforms() {
         ),
         (
             platforms("default = [\"linux/arm64\"]"),
-            "2: platforms.default: sequence will not do: write a platform in quotes",
+            "2: platforms.default: a list will not do: write a platform in quotes",
         ),
         (
             platforms("others = \"drop\""),
@@ -232,7 +232,9 @@ fn warns_of_platforms_that_lie_outside_those_kept() {
         (format!("{keep}{client}platform = \"linux/arm/v7\""), None),
         (
             format!("{keep}others = \"refuse\"\n{client}platform = \"linux/arm/v7\""),
-            Some("a [[platforms.client]] is refused all it asks for: linux/arm/v7 is not in"),
+            Some(
+                "a [[platforms.client]] is refused all it asks for: platforms.keep has none of linux/arm/v7",
+            ),
         ),
         (
             format!(
@@ -242,7 +244,9 @@ fn warns_of_platforms_that_lie_outside_those_kept() {
         ),
         (
             format!("{keep}{image}platforms = [\"linux/arm64\", \"linux/arm/v7\"]"),
-            Some("docker.io/library/nginx:latest is not kept warm for linux/arm/v7: not in"),
+            Some(
+                "docker.io/library/nginx:latest is not kept warm for linux/arm/v7: platforms.keep",
+            ),
         ),
         (format!("{keep}others = \"keep\"\n{image}platforms = [\"linux/arm/v7\"]"), None),
         (format!("{keep}{image}"), None),

@@ -44,7 +44,7 @@ fn refuses_what_cannot_be_meant_of_prefetch() {
         ),
         (
             "[[prefetch.image]]\nname = [\"nginx\"]".into(),
-            "2: prefetch.image.name: sequence will not do: write an image in quotes",
+            "2: prefetch.image.name: a list will not do: write an image in quotes",
         ),
         (
             format!("[[prefetch.image]]\nname = \"nginx:1.27@sha256:{digest}\""),
@@ -84,7 +84,7 @@ fn refuses_what_cannot_be_meant_of_prefetch() {
         ),
         (
             image("window = { from = \"01:00\" }"),
-            "3: prefetch.image.window: map will not do: write two times of the day in quotes",
+            "3: prefetch.image.window: a table will not do: write two times of the day in quotes",
         ),
     ] {
         refuses(&toml, &format!("wharf.toml:{refusal}"));

@@ -21,6 +21,10 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
         ),
         ("cache = 3".into(), "wharf.toml:1: cache: integer 3 will not do: write a table: [cache]"),
         (
+            "upstream = \"ghcr.io\"".into(),
+            "wharf.toml:1: upstream: string \"ghcr.io\" will not do: write a list",
+        ),
+        (
             "[upstream]\nregistry = \"a.example\"".into(),
             "wharf.toml:1: upstream: this table may come several times",
         ),
