@@ -1,10 +1,10 @@
 //! Manifests and image indexes: what they refer to, read without changing a byte of them.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Digest, ImageIndex, IndexEntry, Platform};
+use super::{Digest, ImageIndex, image_index::RawEntry};
 
 /// Largest manifest or index taken from anywhere: 4 MiB, what registries must accept and what clients
 /// read at most ([spec.md, "Pushing Manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests)).
@@ -183,52 +183,19 @@ struct Document {
 /// A descriptor before it is known whether its digest can be verified here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawDescriptor {
+pub(super) struct RawDescriptor {
     media_type: String,
     digest: String,
     size: u64,
 }
 
-/// An entry of an index before its digest is known to be verifiable.
-#[derive(Deserialize)]
-struct RawEntry {
-    #[serde(flatten)]
-    descriptor: RawDescriptor,
-    platform: Option<RawPlatform>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct RawPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-}
-
 impl RawDescriptor {
-    fn verifiable(self) -> Option<Descriptor> {
+    pub(super) fn verifiable(self) -> Option<Descriptor> {
         let octets = || MediaType(media_type::OCTET_STREAM.into());
         Some(Descriptor {
             digest: self.digest.parse().ok()?,
             media_type: self.media_type.parse().unwrap_or_else(|_| octets()),
             size: self.size,
-        })
-    }
-}
-
-impl RawEntry {
-    fn verifiable(self) -> Option<IndexEntry> {
-        let platform = self
-            .platform
-            .map(|raw| Platform::new(&raw.os, &raw.architecture, raw.variant.as_deref()));
-        let attests = self.annotations.get("vnd.docker.reference.digest");
-        Some(IndexEntry {
-            attests: attests.and_then(|digest| digest.parse().ok()),
-            descriptor: self.descriptor.verifiable()?,
-            platform,
         })
     }
 }

@@ -6,6 +6,7 @@
 mod digest;
 mod error;
 mod image_index;
+mod image_name;
 mod manifest;
 mod platform;
 mod reference;
@@ -13,10 +14,11 @@ mod reference;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error::{ErrorBody, ErrorCode};
 pub use image_index::{ImageIndex, IndexEntry};
+pub use image_name::ImageName;
 pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
 pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
-    DOCKER_HUB, ImageName, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
+    DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
 };

@@ -46,15 +46,6 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// An image as a person names it: `alpine`, `ghcr.io/owner/app:1.2`, `alpine@sha256:…`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ImageName {
-    /// The repository; Docker Hub's where no registry stands first.
-    pub repository: Repository,
-    /// The tag or digest; `latest` where none is given.
-    pub reference: Reference,
-}
-
 /// Why a string is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -70,6 +61,9 @@ pub enum NameError {
     /// Not `<tag>` of the specification.
     #[error("not a tag: at most 128 of A-Z a-z 0-9 . _ -, not starting with '.' or '-'")]
     Tag,
+    /// Sixty-four hex digits: a digest without its algorithm, or an identifier of a local engine.
+    #[error("64 hex digits name no image: write name@sha256:…")]
+    Identifier,
     /// A reference with a colon that is not a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -179,46 +173,6 @@ impl Repository {
             return Ok(Self { registry, name });
         }
         Ok(Self { registry, name })
-    }
-}
-
-impl FromStr for ImageName {
-    type Err = NameError;
-
-    /// Reads a name by Docker's rules: the first component is a registry if it has a dot or a colon, or is `localhost`;
-    /// a digest goes before a tag.
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest)),
-            None => (text, None),
-        };
-        let (name, tag) = match name.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-            _ => (name, None),
-        };
-        let tag: Tag = tag.unwrap_or("latest").parse()?;
-        let reference = match digest {
-            Some(digest) => Reference::Digest(digest.parse()?),
-            None => Reference::Tag(tag),
-        };
-        let repository = match name.split_once('/') {
-            Some((registry, rest)) if RegistryName::looks_like_one(registry) => {
-                Repository::new(registry.parse()?, rest)?
-            }
-            _ => Repository::new(RegistryName::docker_hub(), name)?,
-        };
-        Ok(Self { repository, reference })
-    }
-}
-
-impl fmt::Display for ImageName {
-    /// The full name: `docker.io/library/alpine:3.20`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let separator = match self.reference {
-            Reference::Tag(_) => ':',
-            Reference::Digest(_) => '@',
-        };
-        write!(f, "{}{separator}{}", self.repository, self.reference)
     }
 }
 
