@@ -50,6 +50,10 @@ fn refuses_what_cannot_be_meant_of_composed_images() {
             "3: compose.platforms.arm64: \"arm64\" is not a platform: write os/architecture",
         ),
         (
+            compose("platforms = { \"linux/arm64/v8\" = \"a/b\", \"linux/arm64\" = \"a/c\" }"),
+            "3: compose.platforms.linux/arm64: linux/arm64 is given twice",
+        ),
+        (
             compose("[compose.platforms]\n\"linux/arm64\" = \"a/b\"\n\"linux/ARM64\" = \"a/c\""),
             "5: compose.platforms.linux/ARM64: linux/arm64 is given twice",
         ),

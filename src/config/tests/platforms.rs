@@ -32,6 +32,18 @@ fn refuses_what_cannot_be_meant_of_platforms() {
             "2: platforms.keep: linux/arm64 is given twice",
         ),
         (
+            platforms("keep = [\"linux/arm64\", \"linux/arm64/v8\"]"),
+            "2: platforms.keep: linux/arm64 is given twice",
+        ),
+        (
+            platforms("keep = [\"linux/arm/v9\"]"),
+            "2: platforms.keep: \"linux/arm/v9\" is not a platform: unknown variant",
+        ),
+        (
+            platforms("keep = [\"linux/sparc64\"]"),
+            "2: platforms.keep: \"linux/sparc64\" is not a platform: unknown arch",
+        ),
+        (
             platforms("default = \"\""),
             "2: platforms.default: \"\" is not a platform: write os/architecture",
         ),
