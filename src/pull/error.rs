@@ -41,6 +41,14 @@ pub enum Error {
     /// The operator refuses images of this platform.
     #[error("images for {0} are refused here ([platforms] keep and others)")]
     PlatformRefused(Platform),
+    /// What is asked to be kept is not kept: images of this platform are passed on only.
+    #[error(
+        "images for {0} are not kept here: add it to [platforms] keep, or set others = \"keep\""
+    )]
+    PlatformNotKept(Platform),
+    /// What is asked to be kept was fetched, and the cache directory did not take it.
+    #[error("the cache directory does not take it; its log says why")]
+    NotTaken,
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]
     RateLimited {
@@ -87,6 +95,7 @@ impl Error {
         match self {
             Self::Busy
             | Self::ManifestInvalid(_)
+            | Self::NotTaken
             | Self::RateLimited { .. }
             | Self::Store(_)
             | Self::Unavailable(_) => true,
@@ -95,6 +104,7 @@ impl Error {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::NoPlatform { .. }
+            | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,
         }

@@ -299,7 +299,11 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::ManifestUnknown | Error::NoPlatform { .. } => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }
-        Error::PlatformRefused(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        // The last two are said to those who ask for something to be kept: never here.
+        Error::PlatformRefused(_) | Error::PlatformNotKept(_) => {
+            (StatusCode::FORBIDDEN, ErrorCode::Denied)
+        }
+        Error::NotTaken => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, watch},
     time::{sleep, timeout},
 };
 
@@ -17,7 +17,7 @@ use crate::{
     pull::{
         Error, Inner, Pull,
         content::STALL_DEADLINE,
-        in_flight::{Phase, Purpose},
+        in_flight::{Phase, Progress, Purpose},
         platform::Policy,
     },
 };
@@ -229,16 +229,39 @@ impl Inner {
             }
             match &progress.borrow().phase {
                 Phase::Failed(error) if !foreign => return Err(error.clone()),
-                Phase::Detached { .. } => {
-                    return Err(Error::Unavailable("the cache does not take it".to_owned()));
-                }
+                Phase::Detached { .. } => return Err(Error::NotTaken),
                 _ => {}
             }
         }
         Err(Error::Busy)
     }
 
+    /// Waits for a download to go on; `false` when its task is gone: what it fetched is then kept, or not.
+    pub(in crate::pull) async fn went_on(
+        &self,
+        progress: &mut watch::Receiver<Progress>,
+    ) -> Result<bool, Error> {
+        let changed = timeout(STALL_DEADLINE, progress.changed()).await;
+        Ok(changed.map_err(|_| Error::Busy)?.is_ok())
+    }
+
     async fn turn_ahead(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.prefetch.turns).acquire_owned().await.map_err(|_| Error::Busy)
+    }
+}
+
+impl Inner {
+    /// Whether a manifest is kept with all that it names.
+    pub(in crate::pull) async fn is_whole(&self, repository: &Repository, digest: &Digest) -> bool {
+        let Some((descriptor, bytes)) = self.kept(repository, digest).await else { return false };
+        let Ok(Manifest::Image { blobs }) = Manifest::parse(&descriptor.media_type, &bytes) else {
+            return false;
+        };
+        for blob in &blobs {
+            if self.kept_blob(&blob.digest, Some(blob.size)).await.is_none() {
+                return false;
+            }
+        }
+        true
     }
 }
