@@ -27,7 +27,7 @@ impl Program {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let endpoint = hub.url(Host::Registry);
         let config = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[prefetch]\non_pull = false\n[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"{endpoint}\"]\n"
         );
         fs::write(dir.path().join("config.toml"), config).expect("the directory can be written");

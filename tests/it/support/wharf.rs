@@ -73,6 +73,8 @@ impl Wharf {
         config.server.drain = Duration::from_secs(5);
         config.pull.revalidate_timeout = Duration::from_millis(500);
         config.upstreams = vec![docker_hub(hub)];
+        // Tests count requests: theirs alone, unless they are about what is fetched ahead.
+        config.pull.prefetch.on_pull = false;
         change(&mut config);
         Self::run(config, dir).await
     }
