@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::oci::{Digest, MediaType, Platform};
 
@@ -29,6 +29,7 @@ pub struct KeptImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPlatform {
     /// Which; `None` where nothing says.
+    #[serde(default, deserialize_with = "any_platform")]
     pub platform: Option<Platform>,
     /// Its manifest.
     pub digest: Digest,
@@ -67,6 +68,7 @@ pub struct InspectedManifest {
     /// Its own length in bytes.
     pub size: u64,
     /// What it runs on, if the list says.
+    #[serde(default, deserialize_with = "any_platform")]
     pub platform: Option<Platform>,
     /// For an attestation: what it speaks of.
     pub attests: Option<Digest>,
@@ -86,16 +88,19 @@ pub struct Explanation {
     /// The client in question; `None`: one of which nothing is known.
     pub client: Option<IpAddr>,
     /// Its platforms, the most wanted first.
+    #[serde(deserialize_with = "any_platforms")]
     pub platforms: Vec<Platform>,
     /// `rule`, `header`, `path`, `learned`, `user_agent` or `default`.
     pub signal: String,
     /// The same in a sentence.
     pub why: String,
     /// The platforms that the image has; empty if it is no list.
+    #[serde(deserialize_with = "any_platforms")]
     pub offered: Vec<Platform>,
     /// The manifest that the client gets; `None` when none fits.
     pub manifest: Option<Digest>,
     /// The platform of that manifest, if the list says.
+    #[serde(default, deserialize_with = "any_platform")]
     pub platform: Option<Platform>,
     /// Whether it is all in the cache.
     pub whole: bool,
@@ -111,6 +116,7 @@ pub struct KnownClient {
     /// Its User-Agent, shortened.
     pub user_agent: String,
     /// The platforms it chose from lists, the latest first.
+    #[serde(deserialize_with = "any_platforms")]
     pub platforms: Vec<Platform>,
     /// When it last chose, in seconds since 1970.
     pub seen: u64,
@@ -122,10 +128,12 @@ pub struct Mismatch {
     /// Its address, or the name in its certificate.
     pub client: String,
     /// What it runs.
+    #[serde(deserialize_with = "one_platform")]
     pub runs: Platform,
     /// The image.
     pub name: String,
     /// What that is for.
+    #[serde(deserialize_with = "one_platform")]
     pub platform: Platform,
     /// When, in seconds since 1970.
     pub at: u64,
@@ -142,6 +150,7 @@ pub enum PullEvent {
         /// What it means.
         digest: Digest,
         /// The platforms that will be fetched; empty for an image that is no list.
+        #[serde(deserialize_with = "any_platforms")]
         platforms: Vec<Platform>,
     },
     /// A blob is to be fetched, or is here.
@@ -151,6 +160,7 @@ pub enum PullEvent {
         /// Its length in bytes.
         size: u64,
         /// For which platform; `None` for an image that is no list.
+        #[serde(default, deserialize_with = "any_platform")]
         platform: Option<Platform>,
         /// Bytes here so far.
         here: u64,
@@ -175,4 +185,50 @@ pub enum PullEvent {
         /// Why, in a sentence.
         why: String,
     },
+}
+
+/// A platform as a list names it, whether anything runs there or not: a report of it is to be read again.
+fn one_platform<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Platform, D::Error> {
+    read(&String::deserialize(deserializer)?)
+}
+
+fn any_platform<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Platform>, D::Error> {
+    Option::<String>::deserialize(deserializer)?.as_deref().map(read).transpose()
+}
+
+fn any_platforms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| read(text)).collect()
+}
+
+fn read<E: de::Error>(text: &str) -> Result<Platform, E> {
+    Platform::parse_any(text).ok_or_else(|| E::custom("not a platform"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_a_platform_that_nobody_knows_is_read_again() {
+        for platform in
+            [Platform::new("plan\n9", "", Some("z")), Platform::new("linux", "arm", None)]
+        {
+            let kept = KeptPlatform {
+                platform: Some(platform.clone()),
+                digest: Digest::sha256(b""),
+                whole: true,
+                kept: 1,
+                size: None,
+            };
+            let json = serde_json::to_string(&kept).expect("strings and numbers");
+            assert_eq!(serde_json::from_str::<KeptPlatform>(&json).expect(&json), kept);
+            let event = PullEvent::Resolved {
+                name: "docker.io/library/alpine:latest".to_owned(),
+                digest: kept.digest,
+                platforms: vec![platform],
+            };
+            let json = serde_json::to_string(&event).expect("strings and numbers");
+            assert_eq!(serde_json::from_str::<PullEvent>(&json).expect(&json), event);
+        }
+    }
 }

@@ -122,19 +122,18 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
     }
 }
 
-/// What a manifest that is kept refers to; empty when it is not kept or is no manifest.
-pub(super) fn references(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
-    fs::read(layout.blob(&manifest.digest))
-        .ok()
-        .and_then(|bytes| Manifest::parse(&manifest.media_type, &bytes).ok())
-        .map_or_else(Vec::new, |manifest| manifest.references().into_iter().cloned().collect())
+/// What a manifest that is kept says; `None` when it is not kept or is no manifest.
+pub(super) fn document(layout: &Layout, manifest: &Descriptor) -> Option<Manifest> {
+    let bytes = fs::read(layout.blob(&manifest.digest)).ok()?;
+    Manifest::parse(&manifest.media_type, &bytes).ok()
 }
 
 fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
     if !manifest.media_type.is_index() {
         return Vec::new();
     }
-    references(layout, manifest)
+    let document = document(layout, manifest);
+    document.iter().flat_map(Manifest::references).cloned().collect()
 }
 
 /// The manifests that need no entry of their own: a tag, or an index that says the same of them, leads there.

@@ -5,8 +5,9 @@
 //! follows there is applied again at start-up.
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
-//! `m` manifests that were taken into a repository, with links to all they name, `r` referrers lists,
-//! `p` the position, `s` the sum of all other records, by which a loss that sled itself does not notice is found.
+//! `m` manifests that were taken into a repository, with links to all they name, `c` children (how an index lists a
+//! manifest), `r` referrers lists, `u` the last use of a manifest, `p` the position, with the form of the tables, `s` the
+//! sum of all other records, by which a loss that sled itself does not notice is found.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +18,18 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{Error, facts::Fact};
+use super::{
+    Error,
+    facts::Fact,
+    links::{Link, Listed},
+};
 use crate::oci::{Descriptor, Digest, Repository, Tag};
 
 /// Memory that sled may use for pages: a look-up beyond it reads the disk.
 const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`.
+const FORM: u8 = 2;
 
 const POSITION: &[u8] = b"p";
 const SUM: &[u8] = b"s";
@@ -76,19 +84,23 @@ impl Index {
         self.db().clear().map_err(failed)
     }
 
-    /// Takes in `facts`, and `links`: for each repository, what it may show. All or nothing, with
-    /// the position; without one the tables count as unfinished until one is set.
+    /// Takes in `facts`, and `links`: what repositories may show because of them; of two that speak of one manifest, the
+    /// later counts. All or nothing, with the position; without one the tables count as unfinished until one is set.
     pub(super) fn apply(
         &self,
         facts: &[Fact],
-        links: &[(Repository, Descriptor)],
+        links: &[Link],
         position: Option<Position>,
     ) -> Result<(), Error> {
         let mut records = BTreeMap::new();
-        for (repository, descriptor) in links {
+        for Link { repository, shown, listed } in links {
             // What the registry said of a manifest when it sent it stays, whatever a list says of it later.
-            if !self.has_manifest(repository, &descriptor.digest) {
-                records.insert(link_key(repository, &descriptor.digest), link_value(descriptor));
+            if !self.has_manifest(repository, &shown.digest) {
+                records.insert(link_key(repository, &shown.digest), link_value(shown));
+            }
+            if let Some(listed) = listed {
+                let key = key(b'c', repository, shown.digest.as_bytes());
+                records.insert(key, listed.to_bytes());
             }
         }
         for fact in facts {
@@ -100,7 +112,16 @@ impl Index {
                 | Fact::Manifest { repository, manifest: shown } => {
                     records.insert(link_key(repository, &shown.digest), link_value(shown));
                 }
-                Fact::Pulled { .. } => {}
+                Fact::Pulled { repository, manifest, at } => {
+                    // Of what is not kept there is nothing to tell.
+                    if self.has_manifest(repository, manifest)
+                        || records.contains_key(&key(b'm', repository, manifest.as_bytes()))
+                    {
+                        let at = self.pulled(repository, manifest).max(Some(*at)).unwrap_or(*at);
+                        let key = key(b'u', repository, manifest.as_bytes());
+                        records.insert(key, at.to_le_bytes().to_vec());
+                    }
+                }
                 Fact::Referrers { repository, subject, index } => {
                     records.insert(key(b'r', repository, subject.as_bytes()), json(index));
                 }
@@ -133,6 +154,17 @@ impl Index {
             digest: *digest,
             size: u64::from_le_bytes(size.try_into().ok()?),
         })
+    }
+
+    /// How an index of the repository lists the manifest.
+    pub(super) fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
+        Listed::from_bytes(&self.read(&key(b'c', repository, manifest.as_bytes()))?)
+    }
+
+    /// When the manifest was last pulled, in seconds since 1970, as far as that is written down.
+    pub(super) fn pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
+        let value = self.read(&key(b'u', repository, manifest.as_bytes()))?;
+        Some(u64::from_le_bytes(value.as_ref().try_into().ok()?))
     }
 
     /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
@@ -281,11 +313,13 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn write_position(position: Position) -> Vec<u8> {
-    [position.generation.to_le_bytes(), position.offset.to_le_bytes()].concat()
+    let numbers = [position.generation.to_le_bytes(), position.offset.to_le_bytes()];
+    [&numbers.concat()[..], &[FORM]].concat()
 }
 
+/// The position, if the tables have the form of today.
 fn read_position(bytes: &[u8]) -> Option<Position> {
-    let (generation, offset) = bytes.split_at_checked(8)?;
+    let (generation, offset) = bytes.strip_suffix(&[FORM])?.split_at_checked(8)?;
     Some(Position {
         generation: u64::from_le_bytes(generation.try_into().ok()?),
         offset: u64::from_le_bytes(offset.try_into().ok()?),
@@ -301,4 +335,62 @@ fn record_sum(key: &[u8], value: &[u8]) -> u64 {
 
 fn read_sum(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{RegistryName, media_type};
+
+    fn alpine() -> Repository {
+        Repository::new(RegistryName::docker_hub(), "alpine").expect("a name")
+    }
+
+    fn filled(path: &Path) -> Position {
+        let index = Index::anew(path).expect("new tables");
+        let manifest = Descriptor {
+            media_type: media_type::OCI_MANIFEST.parse().expect("a media type"),
+            digest: Digest::sha256(b"child"),
+            size: 1,
+        };
+        let listed = Listed { index: Digest::sha256(b"index"), platform: None, attests: None };
+        let link = Link { repository: alpine(), shown: manifest, listed: Some(listed) };
+        let position = Position { generation: 3, offset: 500 };
+        index.apply(&[], &[link], Some(position)).expect("taken in");
+        index.flush().expect("flushed");
+        position
+    }
+
+    #[test]
+    fn tables_of_an_older_form_are_to_be_made_anew() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("tables");
+        let position = filled(&path);
+        let (index, found) = Index::open(&path).expect("opened");
+        assert_eq!(found, Some(position));
+        assert!(index.listed(&alpine(), &Digest::sha256(b"child")).is_some());
+        let written = index.read(POSITION).expect("a position");
+        for older in [&written[..16], &[&written[..16], &[FORM - 1]].concat()] {
+            index.db().insert(POSITION, older).expect("written");
+            let found = index.read(POSITION).and_then(|bytes| read_position(&bytes));
+            assert_eq!(found, None, "{older:?}");
+        }
+        drop(index);
+        let (_, found) = Index::open(&path).expect("opened");
+        assert_eq!(found, None);
+    }
+
+    #[test]
+    fn a_lost_record_of_how_a_child_is_listed_is_noticed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("tables");
+        filled(&path);
+        let (index, _) = Index::open(&path).expect("opened");
+        let key = key(b'c', &alpine(), Digest::sha256(b"child").as_bytes());
+        index.db().remove(key).expect("written").expect("was there");
+        index.flush().expect("flushed");
+        drop(index);
+        let (_, found) = Index::open(&path).expect("opened");
+        assert_eq!(found, None, "the tables count as whole");
+    }
 }

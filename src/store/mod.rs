@@ -10,13 +10,14 @@ mod facts;
 mod index;
 mod journal;
 mod layout;
+mod links;
 mod partial;
+mod pulled;
 mod recorder;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -33,32 +34,20 @@ pub use blobs::{BlobFile, StoredBlob};
 pub use error::Error;
 pub use facts::Fact;
 use layout::Layout;
+use links::Link;
+pub use links::Listed;
 pub use partial::{PartialBlob, VerifiedBlob};
 
 use crate::{
     clock::Clock,
-    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag},
+    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
 };
 
 /// Memory for manifests that are asked for again and again.
 const HOT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Images whose pull is remembered in memory until the next flush; more are forgotten.
-const PULLED_MAX: usize = 10_000;
-
 /// Longest file of state.
 pub const STATE_MAX_BYTES: u64 = 4 * 1024 * 1024;
-
-/// How an index lists a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// The index.
-    pub index: Digest,
-    /// What the manifest runs on, if the index says.
-    pub platform: Option<Platform>,
-    /// For an attestation: the manifest that it speaks of.
-    pub attests: Option<Digest>,
-}
 
 /// Where the cache is.
 #[derive(Clone, Debug)]
@@ -78,8 +67,8 @@ pub struct Store {
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     /// Manifests by digest; each was verified when it was put in.
     hot: moka::sync::Cache<Digest, Bytes>,
-    /// When images were last pulled, until [`Store::flush_pulled`]. Written by requests, emptied by the flush.
-    pulled: Mutex<HashMap<(Repository, Digest), u64>>,
+    /// When images were last pulled, until [`Store::flush_pulled`].
+    pulled: pulled::Pulled,
     /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
     failing: Mutex<Option<(Write, String)>>,
 }
@@ -129,7 +118,7 @@ impl Store {
             recorder: Mutex::new(Some(recorder)),
             thread: Mutex::new(Some(thread)),
             hot,
-            pulled: Mutex::default(),
+            pulled: pulled::Pulled::default(),
             failing: Mutex::default(),
         })
     }
@@ -197,9 +186,7 @@ impl Store {
         let mut facts =
             vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
         facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
-        let links = document.references().into_iter();
-        let links = links.map(|reference| (repository.clone(), reference.clone())).collect();
-        self.record(facts, links).await
+        self.record(facts, Link::all(repository, &manifest.digest, document)).await
     }
 
     /// Records that `tag` means a manifest that is kept already.
@@ -274,14 +261,33 @@ impl Store {
         self.index.referrers(repository, subject)
     }
 
-    /// How an index that is kept of `repository` lists `manifest`; `None` when none does.
-    pub fn listed(&self, _repository: &Repository, _manifest: &Digest) -> Option<Listed> {
-        None
+    /// How an index that is kept of `repository` lists `manifest`: of several, the one kept last. `None` when none does.
+    ///
+    /// When the tables were made anew, the one whose tag was confirmed last, and of equals the greatest digest.
+    pub fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
+        self.index.listed(repository, manifest)
     }
 
-    /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet.
-    pub fn last_pulled(&self, _repository: &Repository, _manifest: &Digest) -> Option<u64> {
-        None
+    /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet, or it was not kept.
+    ///
+    /// Of a manifest that only an index leads to, the time is lost with the tables, once the journal is folded.
+    pub fn last_pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
+        self.index.pulled(repository, manifest).max(self.pulled.at(repository, manifest))
+    }
+
+    /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<Option<u64>>, Error> {
+        let layout = Arc::clone(&self.layout);
+        let size = move |digest: &Digest| match fs::metadata(layout.blob(digest)) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let looking = spawn_blocking(move || digests.iter().map(size).collect::<io::Result<_>>());
+        looking.await.map_err(Error::join)?.map_err(Error::read)
     }
 
     /// A small file of what is worth keeping and can be done without: its content as last written.
@@ -322,10 +328,7 @@ impl Store {
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
     pub fn pulled(&self, repository: &Repository, manifest: &Digest) {
-        let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
-        if pulled.len() < PULLED_MAX {
-            pulled.insert((repository.clone(), *manifest), self.clock.unix_seconds());
-        }
+        self.pulled.note(repository, manifest, self.clock.unix_seconds());
     }
 
     /// Writes down the times of the pulls since the last call: one append, whatever their number.
@@ -333,17 +336,14 @@ impl Store {
     /// # Errors
     /// When the disk does not take it; those times are lost.
     pub async fn flush_pulled(&self) -> Result<(), Error> {
-        let pulled =
-            std::mem::take(&mut *self.pulled.lock().unwrap_or_else(PoisonError::into_inner));
-        if pulled.is_empty() {
+        let facts = self.pulled.facts();
+        if facts.is_empty() {
             return Ok(());
         }
-        let facts = pulled.into_iter().map(|((repository, manifest), at)| Fact::Pulled {
-            repository,
-            manifest,
-            at,
-        });
-        self.record(facts.collect(), Vec::new()).await
+        // They stay in memory until the tables tell them: who asks meanwhile sees them, too.
+        let recorded = self.record(facts.clone(), Vec::new()).await;
+        self.pulled.forget(&facts);
+        recorded
     }
 
     /// Notes that a blob could not be written, wherever that showed, for [`Store::failing`].
@@ -410,11 +410,7 @@ impl Store {
         }
     }
 
-    async fn record(
-        &self,
-        facts: Vec<Fact>,
-        links: Vec<(Repository, Descriptor)>,
-    ) -> Result<(), Error> {
+    async fn record(&self, facts: Vec<Fact>, links: Vec<Link>) -> Result<(), Error> {
         let (done, recorded) = oneshot::channel();
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let recorder = recorder.ok_or(Error::Closed)?;

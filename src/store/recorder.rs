@@ -4,6 +4,7 @@
 //! was answered is a tag that survives. Facts that arrive together are synced together.
 
 use std::{
+    collections::HashMap,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -23,8 +24,9 @@ use super::{
     index::{Index, Position},
     journal::Journal,
     layout::{Layout, sync_parent},
+    links::Link,
 };
-use crate::oci::{Descriptor, Repository};
+use crate::oci::{Digest, Repository};
 
 /// Facts that wait for the recorder; more make their senders wait.
 const QUEUE: usize = 256;
@@ -40,7 +42,7 @@ const REMAKE_PAUSE: Duration = Duration::from_secs(2);
 pub(super) struct Entry {
     pub(super) facts: Vec<Fact>,
     /// What repositories may show because of the facts; found again from the files if lost.
-    pub(super) links: Vec<(Repository, Descriptor)>,
+    pub(super) links: Vec<Link>,
     pub(super) done: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -144,7 +146,7 @@ impl Recorder {
         self.journal.len() - self.carried > self.fold_bytes.max(index / 2)
     }
 
-    fn record(&mut self, facts: &[Fact], links: &[(Repository, Descriptor)]) -> Result<(), Error> {
+    fn record(&mut self, facts: &[Fact], links: &[Link]) -> Result<(), Error> {
         self.journal.append(facts).map_err(Error::write)?;
         let position = Some(self.position());
         // sled has reports of panics; one must not end this thread.
@@ -225,12 +227,16 @@ impl Recorder {
 }
 
 /// What repositories may show because of `facts`, from the manifests that are kept.
-fn links(layout: &Layout, facts: &[Fact]) -> Vec<(Repository, Descriptor)> {
+fn links(layout: &Layout, facts: &[Fact]) -> Vec<Link> {
     let mut links = Vec::new();
     for fact in facts {
         if let Fact::Manifest { repository, manifest } = fact {
-            let references = catalog::references(layout, manifest).into_iter();
-            links.extend(references.map(|reference| (repository.clone(), reference)));
+            let document = catalog::document(layout, manifest);
+            links.extend(
+                document
+                    .iter()
+                    .flat_map(|document| Link::all(repository, &manifest.digest, document)),
+            );
         }
     }
     links
@@ -242,9 +248,23 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
     }
     catalog::expand(layout, &mut facts);
     index.clear()?;
+    let mut confirmed: HashMap<(Repository, Digest), u64> = HashMap::new();
+    for ((repository, _), (manifest, at)) in &facts.tags {
+        let latest = confirmed.entry((repository.clone(), manifest.digest)).or_default();
+        *latest = (*latest).max(*at);
+    }
+    // Of several indexes that list a manifest, the one whose tag was confirmed last comes last, and counts.
+    let mut kept: Vec<_> = facts.manifests.into_iter().collect();
+    kept.sort_by_key(|(key, _)| confirmed.get(key).copied());
+    let pulled = kept.iter().filter(|(_, (_, at))| *at > 0);
+    let pulled = pulled.map(|((repository, digest), (_, at))| Fact::Pulled {
+        repository: repository.clone(),
+        manifest: *digest,
+        at: *at,
+    });
+    let pulled: Vec<Fact> = pulled.collect();
     // In this order, a manifest's own word on its type wins over what lists say of it.
-    let manifests = facts
-        .manifests
+    let manifests = kept
         .into_iter()
         .map(|((repository, _), (manifest, _))| Fact::Manifest { repository, manifest });
     let manifests: Vec<Fact> = manifests.collect();
@@ -261,7 +281,8 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         .map(|((repository, subject), index)| Fact::Referrers { repository, subject, index });
     let blobs =
         facts.blobs.into_iter().map(|((repository, _), blob)| Fact::Blob { repository, blob });
-    index.apply(&tags.chain(referrers).chain(blobs).collect::<Vec<_>>(), &[], Some(now))
+    let others = tags.chain(referrers).chain(blobs).chain(pulled);
+    index.apply(&others.collect::<Vec<_>>(), &[], Some(now))
 }
 
 /// A journal that `index.json` does not name was folded, or was never begun.
@@ -275,7 +296,7 @@ fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::{Digest, RegistryName, media_type};
+    use crate::oci::{Descriptor, RegistryName, media_type};
 
     #[test]
     fn tables_that_failed_are_made_anew_as_often_as_it_takes() {
