@@ -66,8 +66,8 @@ const NO_KEY: &str = "holds no PEM private key: write one that begins with \
                       -----BEGIN PRIVATE KEY----- into it";
 const ENCRYPTED_KEY: &str = "holds an encrypted key, and nobody is there to type its password: \
                              decrypt it with openssl pkey, and run chmod 600 on what comes out";
-const UNKNOWN_KEY: &str = "holds a key of a kind that is not spoken: write an ECDSA key (P-256 or \
-                           P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits";
+const UNKNOWN_KEY: &str = "holds a key that cannot be used: write an ECDSA key (P-256 or P-384), \
+                           an Ed25519 key, or an RSA key of 2048 to 8192 bits";
 const OTHER_KEY: &str = "does not belong to the certificate: write the key that the certificate \
                          was issued for";
 
