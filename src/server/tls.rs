@@ -66,8 +66,8 @@ const NO_KEY: &str = "holds no PEM private key: write one that begins with \
                       -----BEGIN PRIVATE KEY----- into it";
 const ENCRYPTED_KEY: &str = "holds an encrypted key, and nobody is there to type its password: \
                              decrypt it with openssl pkey, and run chmod 600 on what comes out";
-const UNKNOWN_KEY: &str = "holds a key of a kind that is not spoken: write an ECDSA key (P-256 or \
-                           P-384), an Ed25519 key, or an RSA key of 2048 to 8192 bits";
+const UNKNOWN_KEY: &str = "holds a key that cannot be used: write an ECDSA key (P-256 or P-384), \
+                           an Ed25519 key, or an RSA key of 2048 to 8192 bits";
 const OTHER_KEY: &str = "does not belong to the certificate: write the key that the certificate \
                          was issued for";
 
@@ -216,5 +216,144 @@ fn written(name: &GeneralName) -> Option<String> {
             ref bytes => <[u8; 16]>::try_from(bytes).ok().map(|v6| IpAddr::from(v6).to_string()),
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, DnValue, IsCa, Issuer, KeyPair, SanType,
+    };
+    use rustls::{
+        ClientConfig, HandshakeKind,
+        version::{TLS12, TLS13},
+    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    fn key() -> KeyPair {
+        KeyPair::generate().expect("ring makes P-256 keys")
+    }
+
+    fn named(change: impl FnOnce(&mut CertificateParams)) -> Vec<String> {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names are good names");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        change(&mut params);
+        subjects(params.self_signed(&key()).expect("the key signs").der())
+    }
+
+    fn dns(name: &str) -> SanType {
+        SanType::DnsName(name.try_into().expect("ASCII"))
+    }
+
+    #[test]
+    fn names_are_taken_as_they_are_written() {
+        let names = named(|params| {
+            let name = &mut params.distinguished_name;
+            name.push(DnType::OrganizationName, "Site");
+            name.push(DnType::CommonName, "Gerät 1");
+            params.subject_alt_names = vec![
+                dns("Device-1.example"),
+                dns("*.example"),
+                SanType::Rfc822Name("device@example".try_into().expect("ASCII")),
+                SanType::URI("spiffe://site/device/1".try_into().expect("ASCII")),
+                SanType::IpAddress([10, 0, 0, 7].into()),
+                SanType::IpAddress("fd00::7".parse().expect("an address")),
+            ];
+        });
+        assert_eq!(
+            names,
+            [
+                "Gerät 1",
+                "Device-1.example",
+                "*.example",
+                "device@example",
+                "spiffe://site/device/1",
+                "10.0.0.7",
+                "fd00::7",
+            ]
+        );
+        let printable = DnValue::PrintableString("device-1".try_into().expect("printable"));
+        let name = |params: &mut CertificateParams| {
+            params.distinguished_name.push(DnType::CommonName, printable);
+            params.subject_alt_names = vec![dns("device-1")];
+        };
+        assert_eq!(named(name), ["device-1"], "once");
+        assert_eq!(named(|_| ()), [""; 0]);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let names = named(|params| {
+            params.distinguished_name.push(DnType::CommonName, "x".repeat(SUBJECT_MAX_BYTES + 1));
+            params.subject_alt_names = (0..100).map(|n| dns(&format!("device-{n}"))).collect();
+            params.subject_alt_names.insert(0, dns(&"x".repeat(SUBJECT_MAX_BYTES)));
+        });
+        assert_eq!(names.len(), SUBJECTS_MAX);
+        assert_eq!(names[0].len(), SUBJECT_MAX_BYTES);
+        assert_eq!(names[1], "device-0");
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_names_nobody() {
+        let certificate = rcgen::generate_simple_self_signed(["device-1".to_owned()]);
+        let mut der = certificate.expect("one name").cert.der().to_vec();
+        assert!(subjects(&der).contains(&"device-1".to_owned()));
+        assert_eq!(subjects(&der[..der.len() - 1]), [""; 0]);
+        for at in 0..der.len() {
+            der[at] ^= 0x55;
+            assert!(subjects(&der).len() <= SUBJECTS_MAX, "byte {at}");
+            der[at] ^= 0x55;
+        }
+    }
+
+    /// What is resumed names the same client as what was agreed on.
+    #[tokio::test]
+    async fn a_session_that_is_taken_up_again_is_the_same_clients() {
+        let authority = key();
+        let mut params = CertificateParams::new(Vec::new()).expect("no names are good names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&authority).expect("the key signs");
+        let issuer = Issuer::new(params, authority);
+        let (server, client) = (key(), key());
+        let sign = |names: Vec<String>, key: &KeyPair| {
+            let params = CertificateParams::new(names).expect("names");
+            params.signed_by(key, &issuer).expect("the authority signs")
+        };
+        let wharf = sign(vec!["wharf".to_owned()], &server).pem();
+        let device = sign(vec!["device-1".to_owned()], &client).der().clone();
+        let clients = Some((ca.pem().into_bytes(), ClientAuth::Required));
+        let clients = clients.as_ref().map(|(ca, auth)| (&**ca, *auth));
+        let tls = Tls::new(wharf.as_bytes(), server.serialize_pem().as_bytes(), clients);
+        let tls = tls.expect("good files");
+        for version in [&TLS12, &TLS13] {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.der().clone()).expect("a certificate");
+            let key = PrivateKeyDer::from_pem_slice(client.serialize_pem().as_bytes());
+            let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_protocol_versions(&[version])
+                .expect("ring speaks it")
+                .with_root_certificates(roots)
+                .with_client_auth_cert(vec![device.clone()], key.expect("PEM"))
+                .expect("the key is the certificate's");
+            let connector = TlsConnector::from(Arc::new(config));
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let (near, far) = duplex(16 * 1024);
+                let name = "wharf".try_into().expect("a name");
+                let (accepted, connected) =
+                    tokio::join!(tls.accept(near), connector.connect(name, far));
+                let (mut accepted, subjects) =
+                    accepted.map_err(|(error, _)| error).expect("agreed");
+                let mut connected = connected.expect("agreed");
+                // Tickets of TLS 1.3 are read with what follows them.
+                accepted.write_all(b"!").await.expect("taken");
+                accepted.flush().await.expect("taken");
+                connected.read_exact(&mut [0]).await.expect("sent");
+                assert_eq!(connected.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
+                assert_eq!(*subjects, ["rcgen self signed cert", "device-1"], "{version:?}");
+            }
+        }
     }
 }

@@ -20,3 +20,4 @@ mod registries;
 mod shared;
 mod stale;
 mod support;
+mod tls;

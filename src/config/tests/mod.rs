@@ -25,6 +25,15 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode set");
     }
 
+    /// `server.pem`, its `server.key`, and the key of another certificate in `other.key`.
+    fn write_certificates(&self) {
+        let made = || rcgen::generate_simple_self_signed(["wharf".to_owned()]).expect("one name");
+        let (server, other) = (made(), made());
+        self.write("server.pem", &server.cert.pem(), 0o644);
+        self.write("server.key", &server.signing_key.serialize_pem(), 0o600);
+        self.write("other.key", &other.signing_key.serialize_pem(), 0o600);
+    }
+
     fn sources(&self) -> Sources {
         Sources { file: Some(self.0.path().join("wharf.toml")), ..Sources::default() }
     }
@@ -128,6 +137,7 @@ fn everything() -> Site {
         max_connections = 7
         header_timeout = "1h 30m"
         drain = "0s"
+        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_auth = "required" }
         [admin]
         listen = "off"
         [cache]
@@ -182,6 +192,7 @@ fn everything() -> Site {
         "linux/arm/v7" = "docker.io/user/arm32v7-app"
         "#,
     );
+    site.write_certificates();
     site.write("token", "hunter2\r\n", 0o640);
     site.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
     site
@@ -221,6 +232,30 @@ fn warns_of_a_password_that_everyone_can_read() {
     site.write("p", "hunter2", 0o644);
     let warnings = site.load().expect("good").warnings;
     assert!(matches!(&warnings[..], [one] if one.contains("chmod 600")), "{warnings:?}");
+}
+
+#[test]
+fn warns_of_a_key_that_everyone_can_read() {
+    let site = Site::new("[server.tls]\ncert = \"server.pem\"\nkey = \"server.key\"");
+    site.write_certificates();
+    assert_eq!(site.load().expect("good").warnings, [""; 0]);
+    let key = fs::read_to_string(site.0.path().join("server.key")).expect("written");
+    site.write("server.key", &key, 0o644);
+    let warnings = site.load().expect("good").warnings;
+    assert_eq!(
+        warnings,
+        ["every user of this machine can read server.key: run chmod 600 server.key"]
+    );
+}
+
+#[test]
+fn a_key_is_shown_nowhere() {
+    let site = Site::new("[server.tls]\ncert = \"server.pem\"\nkey = \"server.key\"");
+    site.write_certificates();
+    let key = fs::read_to_string(site.0.path().join("server.key")).expect("written");
+    let secret = key.lines().nth(1).expect("a line of the key itself");
+    let config = site.load().expect("good").config;
+    assert!(!config.show().contains(secret) && !format!("{config:?}").contains(secret));
 }
 
 #[test]
@@ -308,6 +343,8 @@ fn refuses_variables_by_name_and_leaves_those_of_others_alone() {
         ("WHARF_CACHE__TAG_TTL", "often", "\"often\" is not a duration"),
         ("WHARF_CACHE__MAX_DOWNLOADS", "many", "string \"many\" will not do: write a whole number"),
         ("WHARF_SERVER__LISTEN", "", "nowhere to listen"),
+        ("WHARF_SERVER__TLS", "{}", "TLS cannot be set by variables"),
+        ("WHARF_SERVER__TLS__CERT", "server.pem", "TLS cannot be set by variables"),
         ("WHARF_UPSTREAM__REGISTRY", "ghcr.io", "registries cannot be set by variables"),
         (
             "WHARF_COMPOSE__NAME",

@@ -5,6 +5,11 @@ use super::Site;
 #[test]
 fn refuses_with_the_line_the_key_and_what_to_write() {
     let upstream = |keys: &str| format!("[[upstream]]\nregistry = \"ghcr.io\"\n{keys}");
+    let tls = |keys: &str| format!("[server]\ntls = {{ {keys} }}");
+    let key = |file: &str| tls(&format!("cert = \"server.pem\", key = \"{file}\""));
+    let client_ca = |file: &str| {
+        tls(&format!("cert = \"server.pem\", key = \"server.key\", client_ca = \"{file}\""))
+    };
     for (toml, refusal) in [
         (
             "tag_ttl = \"1m\"".to_owned(),
@@ -81,6 +86,77 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
         (
             "[server]\nmax_connections = 1.5".into(),
             "wharf.toml:2: server.max_connections: floating point 1.5 will not do",
+        ),
+        (
+            "[server]\ntls = \"server.pem\"".into(),
+            "wharf.toml:2: server.tls: string \"server.pem\" will not do: write a table, such as { cert =",
+        ),
+        (
+            tls("certs = \"a\""),
+            "wharf.toml:2: server.tls.certs: unknown key \"certs\": did you mean \"cert\"?",
+        ),
+        (tls(""), "wharf.toml:2: server.tls: TLS without a certificate: write cert = "),
+        (tls("cert = \"server.pem\""), "wharf.toml:2: server.tls: TLS without a key: write key = "),
+        (tls("key = \"server.key\""), "wharf.toml:2: server.tls: TLS without a certificate"),
+        (
+            tls("cert = \"missing\", key = \"server.key\""),
+            "wharf.toml:2: server.tls.cert: missing does not exist",
+        ),
+        (
+            tls("cert = \"blank\", key = \"server.key\""),
+            "wharf.toml:2: server.tls.cert: blank holds no PEM certificate: write one that begins",
+        ),
+        (
+            tls("cert = \"server.key\", key = \"server.pem\""),
+            "wharf.toml:2: server.tls.cert: server.key holds no PEM certificate",
+        ),
+        (
+            tls("cert = \"garbled.pem\", key = \"server.key\""),
+            "wharf.toml:2: server.tls.cert: garbled.pem holds a certificate that cannot be read",
+        ),
+        (
+            tls("cert = \"half.pem\", key = \"server.key\""),
+            "wharf.toml:2: server.tls.cert: half.pem holds a certificate that cannot be read",
+        ),
+        (key("missing"), "wharf.toml:2: server.tls.key: missing does not exist"),
+        (key("."), "wharf.toml:2: server.tls.key: . is a directory"),
+        (key("/dev/zero"), "wharf.toml:2: server.tls.key: /dev/zero is larger than"),
+        (
+            key("server.pem"),
+            "wharf.toml:2: server.tls.key: server.pem holds no PEM private key: write one",
+        ),
+        (
+            key("encrypted.key"),
+            "wharf.toml:2: server.tls.key: encrypted.key holds an encrypted key, and nobody",
+        ),
+        (
+            key("old-encrypted.key"),
+            "wharf.toml:2: server.tls.key: old-encrypted.key holds an encrypted key, and nobody",
+        ),
+        (
+            key("garbled.key"),
+            "wharf.toml:2: server.tls.key: garbled.key holds a key that cannot be used: write",
+        ),
+        (
+            "[server.tls]\ncert = \"server.pem\"\n\nkey = \"other.key\"".into(),
+            "wharf.toml:4: server.tls.key: other.key does not belong to the certificate: write",
+        ),
+        (client_ca("missing"), "wharf.toml:2: server.tls.client_ca: missing does not exist"),
+        (
+            client_ca("blank"),
+            "wharf.toml:2: server.tls.client_ca: blank holds no PEM certificate: write",
+        ),
+        (
+            client_ca("garbled.pem"),
+            "wharf.toml:2: server.tls.client_ca: garbled.pem holds a certificate that cannot",
+        ),
+        (
+            tls("cert = \"server.pem\", key = \"server.key\", client_auth = \"required\""),
+            "wharf.toml:2: server.tls.client_auth: nobody to believe about clients: write client_ca",
+        ),
+        (
+            tls("cert = \"server.pem\", key = \"server.key\", client_auth = \"maybe\""),
+            "wharf.toml:2: server.tls.client_auth: \"maybe\" will not do: write \"optional\"",
         ),
         ("[admin]\nlisten = \"\"".into(), "wharf.toml:2: admin.listen: \"\" is not an address"),
         (
@@ -195,6 +271,19 @@ pub(super) fn refuses(toml: &str, refusal: &str) {
     site.write("one-line", "secret\n", 0o600);
     site.write("two-lines", "secret\nuser\n", 0o600);
     site.write("blank", "\n", 0o600);
+    site.write_certificates();
+    for (name, label, ends) in [
+        ("garbled.pem", "CERTIFICATE", true),
+        ("half.pem", "CERTIFICATE", false),
+        ("garbled.key", "PRIVATE KEY", true),
+        ("encrypted.key", "ENCRYPTED PRIVATE KEY", true),
+    ] {
+        let end = if ends { format!("-----END {label}-----\n") } else { String::new() };
+        site.write(name, &format!("-----BEGIN {label}-----\nAA==\n{end}"), 0o600);
+    }
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+               DEK-Info: AES-256-CBC,00\n\nAA==\n-----END RSA PRIVATE KEY-----\n";
+    site.write("old-encrypted.key", old, 0o600);
     let said = site.refusal();
     assert!(said.starts_with(refusal), "{toml}\n  says {said}");
     assert!(!said.contains('\n') && !said.contains("hunter2"), "{said}");

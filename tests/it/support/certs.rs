@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 /// A certificate authority that nothing trusts until told to.
@@ -15,10 +15,30 @@ pub(crate) struct TestCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// A certificate and its key, in PEM form.
+pub(crate) struct Identity {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+impl Identity {
+    /// The same, as TLS libraries take it.
+    pub(crate) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("PEM");
+        (vec![cert], PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM"))
+    }
+}
+
 impl TestCa {
     pub(crate) fn new() -> Self {
+        Self::named("test authority")
+    }
+
+    /// One that is told from others by more than its key.
+    pub(crate) fn named(name: &str) -> Self {
         let key = KeyPair::generate().expect("ring makes P-256 keys");
         let mut params = CertificateParams::new(Vec::new()).expect("no names are good names");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).expect("the key signs");
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
@@ -31,16 +51,39 @@ impl TestCa {
 
     /// What a server on 127.0.0.1 needs, signed by this authority.
     pub(super) fn server(&self) -> ServerConfig {
-        let key = KeyPair::generate().expect("ring makes P-256 keys");
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let params = CertificateParams::new(names).expect("both are names");
-        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let (chain, key) = self.server_identity().der();
         ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring speaks the default versions")
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(chain, key)
             .expect("the key is the certificate's")
+    }
+
+    /// A server's on 127.0.0.1.
+    pub(crate) fn server_identity(&self) -> Identity {
+        self.sign(&["127.0.0.1", "localhost"], |_| ())
+    }
+
+    /// A client's of this common name.
+    pub(crate) fn client_identity(&self, name: &str) -> Identity {
+        self.sign(&[], |params| params.distinguished_name.push(DnType::CommonName, name))
+    }
+
+    /// One whose time is over.
+    pub(crate) fn expired_identity(&self, name: &str) -> Identity {
+        self.sign(&[], |params| {
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.not_after = date_time_ymd(2001, 1, 1);
+        })
+    }
+
+    fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let key = KeyPair::generate().expect("ring makes P-256 keys");
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).expect("names");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
+        Identity { cert: certificate.pem(), key: key.serialize_pem() }
     }
 }

@@ -9,7 +9,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
 };
@@ -89,25 +89,39 @@ pub(crate) async fn open(
     path: &str,
     headers: Headers<'_>,
 ) -> Result<Stream, NoAnswer> {
+    let answer = async {
+        let socket = TcpStream::connect(addr).await.map_err(|_| NoAnswer::Refused)?;
+        over(socket, method, addr, path, headers).await
+    };
+    deadline(&format!("an answer to {method} {path}"), answer).await
+}
+
+/// Sends a request on a connection that is open; the answer's head, and its body to be read.
+///
+/// # Errors
+/// If no answer begins.
+pub(crate) async fn over(
+    connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    method: &str,
+    addr: SocketAddr,
+    path: &str,
+    headers: Headers<'_>,
+) -> Result<Stream, NoAnswer> {
     let mut request = Request::builder().method(method).uri(path).header("host", addr.to_string());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Empty::<Bytes>::new()).expect("a request; send_raw for others");
-    let answer = async {
-        let socket = TcpStream::connect(addr).await.map_err(|_| NoAnswer::Refused)?;
-        let io = TokioIo::new(socket);
-        let (mut sender, driver) = http1::handshake(io).await.map_err(|_| NoAnswer::NoHead)?;
-        let mut connection = JoinSet::new();
-        connection.spawn(async move {
-            // What breaks the connection is seen by whoever reads the body.
-            let _ = driver.await;
-        });
-        let answer = sender.send_request(request).await.map_err(|_| NoAnswer::NoHead)?;
-        let (head, body) = answer.into_parts();
-        Ok(Stream { status: head.status, headers: head.headers, body, _connection: connection })
-    };
-    deadline(&format!("an answer to {method} {path}"), answer).await
+    let io = TokioIo::new(connection);
+    let (mut sender, driver) = http1::handshake(io).await.map_err(|_| NoAnswer::NoHead)?;
+    let mut connection = JoinSet::new();
+    connection.spawn(async move {
+        // What breaks the connection is seen by whoever reads the body.
+        let _ = driver.await;
+    });
+    let answer = sender.send_request(request).await.map_err(|_| NoAnswer::NoHead)?;
+    let (head, body) = answer.into_parts();
+    Ok(Stream { status: head.status, headers: head.headers, body, _connection: connection })
 }
 
 /// Sends `bytes` as they are and returns all that comes back until the other side closes.

@@ -12,19 +12,21 @@ mod program;
 mod reply;
 mod serve;
 mod store;
+mod tls;
 mod wharf;
 mod wire;
 
 use std::time::Duration;
 
 pub(crate) use blobs::blob_path;
-pub(crate) use certs::TestCa;
+pub(crate) use certs::{Identity, TestCa};
 pub(crate) use fault::{Fault, On};
 pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
 pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
 pub(crate) use program::{Program, partials};
+pub(crate) use tls::TlsClient;
 pub(crate) use wharf::{Wharf, upstream};
 
 /// Runs `future` to its end.

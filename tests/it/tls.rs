@@ -1,0 +1,268 @@
+//! TLS on the registry address: devices pull over it, and show who they are.
+//!
+//! Bug class: a handshake that fails, hangs or is none of TLS keeps others waiting, is not told why, or lets in
+//! somebody who has not shown what must be shown.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rustls::{
+    HandshakeKind, SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+use wharf::{
+    config::Config,
+    server::{ClientAuth, Tls},
+};
+
+use crate::support::{
+    FakeHub, Identity, TestCa, TlsClient, Wharf, blob_path, client, deadline, noise,
+};
+
+const PING: &str = "GET /v2/ HTTP/1.1\r\nhost: wharf\r\n\r\n";
+
+/// Long enough for a machine that is busy with other tests to shake hands.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const EACH_VERSION: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+/// A wharf that speaks TLS by certificates of `ca`, and believes `clients` about clients.
+async fn start_with(
+    ca: &TestCa,
+    clients: Option<(&TestCa, ClientAuth)>,
+    change: impl FnOnce(&mut Config),
+) -> (FakeHub, Wharf) {
+    let hub = FakeHub::start().await;
+    let Identity { cert, key } = ca.server_identity();
+    let clients = clients.map(|(ca, auth)| (ca.pem().as_bytes(), auth));
+    let tls = Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files");
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.server.tls = Some(tls);
+        change(config);
+    });
+    let wharf = wharf.await;
+    (hub, wharf)
+}
+
+/// Waits until as many connections are open.
+async fn until_open(wharf: &Wharf, count: f64) {
+    let open = async {
+        while (wharf.metric("wharf_open_connections") - count).abs() > 0.5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(&format!("{count} open connections"), open).await;
+}
+
+/// How wharf refuses a client; in TLS 1.3 that comes after the client's side of the handshake.
+async fn refusal(client: &TlsClient, wharf: &Wharf) -> String {
+    match client.send_raw(wharf.addr, PING.as_bytes()).await {
+        Ok(heard) => panic!("it was let in: {}", heard.escape_ascii()),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn is_let_in(client: &TlsClient, wharf: &Wharf) {
+    assert_eq!(client.get(wharf.addr, "/v2/").await.status, 200);
+}
+
+async fn end(wharf: Wharf) {
+    wharf.deserted().await;
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn devices_pull_over_tls() {
+    let ca = TestCa::new();
+    let (hub, wharf) = start_with(&ca, None, |_| ()).await;
+    let image = hub.push_single("library/app", "1", ("linux", "arm64", None), &[3_000_000]);
+    for version in EACH_VERSION {
+        let client = TlsClient::speaking(&[version], &ca, None);
+        let manifest = client.get(wharf.addr, "/v2/library/app/manifests/1").await;
+        assert_eq!(manifest.bytes(), &image.manifest.bytes);
+        let blob = client.get(wharf.addr, &blob_path("library/app", &image.layers[0].digest)).await;
+        assert_eq!(blob.bytes(), &image.layers[0].bytes);
+    }
+    let spoken = TlsClient::new(&ca, None).connect(wharf.addr).await.expect("a handshake");
+    assert_eq!(spoken.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    drop(spoken);
+    // Somebody who does not know the authority does not believe wharf.
+    let stranger = TlsClient::new(&TestCa::new(), None).connect(wharf.addr).await;
+    assert!(stranger.is_err());
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn only_good_certificates_are_believed() {
+    let (ca, devices) = (TestCa::new(), TestCa::named("devices"));
+    let known = devices.client_identity("device-1");
+    let expired = devices.expired_identity("device-1");
+    let strange = TestCa::named("others").client_identity("device-1");
+    for auth in [ClientAuth::Optional, ClientAuth::Required] {
+        let (_hub, wharf) = start_with(&ca, Some((&devices, auth)), |_| ()).await;
+        for version in EACH_VERSION {
+            let client =
+                |identity: Option<&Identity>| TlsClient::speaking(&[version], &ca, identity);
+            is_let_in(&client(Some(&known)), &wharf).await;
+            let refused = refusal(&client(Some(&expired)), &wharf).await;
+            assert!(refused.ends_with("alert: CertificateExpired"), "{version:?}: {refused}");
+            let refused = refusal(&client(Some(&strange)), &wharf).await;
+            assert!(refused.ends_with("alert: UnknownCA"), "{version:?}: {refused}");
+            match auth {
+                ClientAuth::Optional => is_let_in(&client(None), &wharf).await,
+                ClientAuth::Required => {
+                    let refused = refusal(&client(None), &wharf).await;
+                    assert!(refused.contains("fatal alert"), "{version:?}: {refused}");
+                }
+            }
+        }
+        let unread =
+            wharf.metric(r#"wharf_requests_total{endpoint="other",outcome="client_error"}"#);
+        assert_eq!(unread, 0.0, "who is refused has not asked for anything");
+        end(wharf).await;
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_taken_up_again() {
+    let (ca, devices) = (TestCa::new(), TestCa::named("devices"));
+    let known = devices.client_identity("device-1");
+    let clients = Some((&devices, ClientAuth::Required));
+    let (_hub, wharf) = start_with(&ca, clients, |_| ()).await;
+    for version in EACH_VERSION {
+        let client = TlsClient::speaking(&[version], &ca, Some(&known));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+            let stream = client.connect(wharf.addr).await.expect("a handshake");
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
+            let answer = client::over(stream, "GET", wharf.addr, "/v2/", &[]).await;
+            assert_eq!(answer.expect("an answer").rest().await.status, 200);
+        }
+    }
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn plain_http_is_told_to_speak_tls() {
+    let ca = TestCa::new();
+    let (_hub, wharf) = start_with(&ca, None, |_| ()).await;
+    let answer = client::get(wharf.addr, "/v2/", &[]).await;
+    assert_eq!(answer.refusal(), (400, "UNSUPPORTED".to_owned()));
+    assert!(answer.json()["errors"][0]["message"].as_str().expect("text").contains("https://"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    let long =
+        format!("PUT /v2/ HTTP/1.1\r\ncontent-length: 500000\r\n\r\n{}", "x".repeat(500_000));
+    for bytes in [long.as_bytes(), b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", &[0; 64], b"\x80\x2e\x01"]
+    {
+        let heard = client::send_raw(wharf.addr, bytes).await;
+        assert!(heard.starts_with(b"HTTP/1.1 400 Bad Request\r\n"), "{}", heard.escape_ascii());
+    }
+    // Begins as TLS does: the answer is an alert.
+    for bytes in [&b"\x16nonsense"[..], &[22; 20_000]] {
+        let heard = client::send_raw(wharf.addr, bytes).await;
+        assert!(heard.is_empty() || heard[0] == 21, "{}", heard.escape_ascii());
+    }
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_over_tls_too() {
+    let ca = TestCa::new();
+    let (_hub, wharf) = start_with(&ca, None, |_| ()).await;
+    let large = format!("GET /v2/ HTTP/1.1\r\ncookie: {}\r\n\r\n", "x".repeat(900_000));
+    for version in EACH_VERSION {
+        let client = TlsClient::speaking(&[version], &ca, None);
+        for (bytes, answers) in [
+            ("nonsense\r\n\r\n", &["400"][..]),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &["505"]),
+            (&large, &["431"]),
+            (&format!("{PING}nonsense\r\n\r\n"), &["200", "400"]),
+        ] {
+            let heard = client.send_raw(wharf.addr, bytes.as_bytes()).await.expect("a clean end");
+            let heard = String::from_utf8(heard).expect("text");
+            let heads = heard.split("HTTP/1.1 ").filter(|rest| rest.starts_with(char::is_numeric));
+            let statuses: Vec<_> = heads.map(|head| &head[..3]).collect();
+            assert_eq!(statuses, answers, "{heard}");
+            let (_, body) = heard.rsplit_once("\r\n\r\n").expect("a body");
+            let body: wharf::oci::ErrorBody =
+                serde_json::from_str(body).expect("an OCI error body");
+            assert_eq!(body.errors.len(), 1);
+        }
+    }
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_takes_too_long_is_cut_short() {
+    let ca = TestCa::new();
+    let impatient = |config: &mut Config| config.server.header_timeout = PATIENCE;
+    let (_hub, wharf) = start_with(&ca, None, impatient).await;
+    let hello = TlsClient::new(&ca, None).hello();
+    let hang = async |bytes: &[u8]| {
+        let mut socket = TcpStream::connect(wharf.addr).await.expect("wharf listens");
+        socket.write_all(bytes).await.expect("sent");
+        // Held open: wharf ends it.
+        let mut heard = Vec::new();
+        let ended = socket.read_to_end(&mut heard);
+        deadline("wharf to end a handshake", ended).await.expect("not reset");
+        heard
+    };
+    let (silence, half, whole) =
+        tokio::join!(hang(b""), hang(&hello[..hello.len() / 2]), hang(&hello));
+    assert_eq!((silence, half), (Vec::new(), Vec::new()));
+    assert_eq!(whole.first(), Some(&22), "its side of the handshake");
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_is_cut_off_over_tls_too() {
+    let ca = TestCa::new();
+    let impatient = |config: &mut Config| config.server.client_timeout = PATIENCE;
+    let (hub, wharf) = start_with(&ca, None, impatient).await;
+    let path = blob_path("library/app", &hub.put_blob("library/app", noise("large", 12 << 20)));
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a TCP socket has the option");
+    let socket = socket.connect(wharf.addr).await.expect("wharf listens");
+    let client = TlsClient::new(&ca, None);
+    let mut stream = client.secure(socket).await.expect("a handshake");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: wharf\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream.flush().await.expect("sent");
+    until_open(&wharf, 1.0).await;
+    wharf.deserted().await;
+    let mut received = Vec::new();
+    let ended = deadline("the end of the connection", stream.read_to_end(&mut received)).await;
+    assert!(ended.is_err() && received.len() < 12 << 20, "the whole blob in no time");
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn handshakes_that_hang_keep_nobody_waiting() {
+    const HANGING: usize = 200;
+    let ca = TestCa::new();
+    // The last permit is for the one who speaks.
+    let room = |config: &mut Config| {
+        config.server.max_connections = HANGING + 1;
+        config.server.drain = Duration::from_secs(600);
+    };
+    let (hub, wharf) = start_with(&ca, None, room).await;
+    let blob = noise("blob", 100_000);
+    let path = blob_path("library/app", &hub.put_blob("library/app", blob.clone()));
+    let client = TlsClient::new(&ca, None);
+    let half = &client.hello()[..100];
+    let hanging = join_all((0..HANGING).map(|_| async {
+        let mut socket = TcpStream::connect(wharf.addr).await.expect("wharf listens");
+        socket.write_all(half).await.expect("sent");
+        socket
+    }));
+    let hanging = deadline("connections", hanging).await;
+    until_open(&wharf, HANGING as f64).await;
+    assert_eq!(client.get(wharf.addr, &path).await.bytes(), &blob);
+    until_open(&wharf, HANGING as f64).await;
+    // Nor do they hold up a stop: this one waits for less than the drain time.
+    wharf.end().await;
+    drop(hanging);
+}
