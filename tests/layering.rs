@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["clock", "oci"]),
     ("pull", &["clock", "metrics", "oci", "store", "upstream"]),
     ("server", &["metrics", "oci", "pull"]),
-    ("admin", &["metrics"]),
+    ("admin", &["metrics", "oci", "pull"]),
     // Builds the configuration of every layer, and calls none.
     ("config", &["oci", "pull", "server", "store", "upstream"]),
     ("app", &["admin", "clock", "config", "metrics", "pull", "server", "store", "upstream"]),
@@ -44,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["server/", "admin/", "upstream/"]),
     ("hyper_rustls", &["upstream/"]),
     ("hyper_util", &["server/", "admin/", "upstream/"]),
+    ("indicatif", &["cli/"]),
     ("moka", &["store/mod.rs", "pull/freshness.rs", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
@@ -54,11 +55,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sled", &["store/index.rs"]),
     ("strsim", &["config/"]),
     ("tempfile", &["store/layout.rs"]),
-    ("tokio_io_timeout", &["server/"]),
+    ("tokio_io_timeout", &["server/", "admin/"]),
     ("toml", &["config/"]),
     ("tower_service", &["upstream/dial.rs"]),
     ("tracing_subscriber", &["cli/serve.rs", "config/values/log.rs"]),
-    ("url", &["upstream/", "server/", "config/"]),
+    ("url", &["upstream/", "server/", "admin/", "config/"]),
     ("webpki_roots", &["upstream/tls.rs"]),
 ];
 
