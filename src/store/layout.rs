@@ -5,6 +5,7 @@
 //! <dir>/index.json            the images kept: names in annotations, replaced atomically
 //! <dir>/blobs/sha256/<hex>    manifests, configs and layers; a file here is whole and was verified
 //! <dir>/blobs/sha512/<hex>
+//! <dir>/control.sock          how commands reach the wharf that has the directory open (`admin/control.rs`)
 //! <dir>/wharf/version         the form of what is below wharf/
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
@@ -166,6 +167,11 @@ impl Layout {
     pub(super) fn spare_sled(&self) -> PathBuf {
         self.dir.join("wharf/index.sled.new")
     }
+}
+
+/// The socket of the wharf that holds the lock.
+pub(super) fn control_socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
 }
 
 fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {

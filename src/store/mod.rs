@@ -56,6 +56,13 @@ pub struct Config {
     pub dir: PathBuf,
 }
 
+impl Config {
+    /// Where the wharf that has the directory open is reached by commands.
+    pub fn control_socket(&self) -> PathBuf {
+        layout::control_socket(&self.dir)
+    }
+}
+
 /// The cache directory, in use by this process.
 #[derive(Debug)]
 pub struct Store {
