@@ -87,9 +87,7 @@ impl Inner {
                 self.metrics.prefetched("paused");
                 PAUSE
             } else {
-                let running = self.prefetch.jobs.run();
-                let tried = self.attempt(job).await;
-                match tried {
+                match self.attempt(job).await {
                     Ok(outcome) => {
                         self.metrics.prefetched(outcome.as_str());
                         self.prefetch.complete.insert(target.clone(), ());
@@ -98,7 +96,6 @@ impl Inner {
                     Err(error) if error.is_outage() && tries < RETRIES => {
                         self.metrics.prefetched("retried");
                         tracing::debug!(%repository, %digest, %error, tries, "to be fetched ahead later");
-                        drop(running);
                         tries += 1;
                         self.prefetch.config.retry_after.saturating_mul(1 << (tries - 1))
                     }
@@ -109,6 +106,7 @@ impl Inner {
                     }
                 }
             };
+            let _asleep = self.prefetch.jobs.sleep();
             tokio::select! {
                 () = sleep(pause) => {}
                 () = again => {}
