@@ -69,14 +69,6 @@ impl Inner {
         Some(ManifestAnswer { outcome, stale_for, ..kept })
     }
 
-    pub(super) async fn config_platform(
-        &self,
-        _: &Repository,
-        _: &Manifest,
-    ) -> Option<crate::oci::Platform> {
-        None
-    }
-
     pub(super) fn read_failed(&self, error: &store::Error) {
         tracing::error!(%error, "the cache could not be read; the registry is asked instead");
     }

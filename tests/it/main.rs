@@ -15,6 +15,8 @@ mod metrics;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod platforms;
+mod prefetch;
 mod ranges;
 mod registries;
 mod shared;
