@@ -72,7 +72,7 @@ impl Pull {
         Ok(answer)
     }
 
-    async fn by_tag(
+    pub(super) async fn by_tag(
         &self,
         repository: &Repository,
         tag: &Tag,
@@ -139,7 +139,7 @@ impl Pull {
         fetched.inspect_err(|_| pull.freshness.forget(repository, tag))
     }
 
-    async fn by_digest(
+    pub(super) async fn by_digest(
         &self,
         repository: &Repository,
         digest: &Digest,
