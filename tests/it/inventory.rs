@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 use wharf::{
-    oci::{Descriptor, ImageName, media_type},
-    pull::{Error, KeptImage},
+    oci::{Descriptor, media_type},
+    pull::{Error, Inspection, KeptImage},
 };
 
 use crate::support::{Blob, FakeHub, PushedManifest, Seen, Wharf, client};
@@ -14,8 +14,16 @@ use crate::support::{Blob, FakeHub, PushedManifest, Seen, Wharf, client};
 const PLATFORMS: [(&str, &str, Option<&str>); 3] =
     [("linux", "amd64", None), ("linux", "arm64", Some("v8")), ("linux", "arm", Some("v7"))];
 
-fn name(text: &str) -> ImageName {
-    text.parse().expect("an image name")
+async fn listed(wharf: &Wharf) -> Vec<KeptImage> {
+    let pull = wharf.pull.clone();
+    let listing = tokio::spawn(async move { pull.images().await });
+    listing.await.expect("no panic").expect("listed")
+}
+
+async fn inspect(wharf: &Wharf, image: &str) -> Result<Inspection, Error> {
+    let (pull, image) = (wharf.pull.clone(), image.parse().expect("an image name"));
+    let looking = tokio::spawn(async move { pull.inspect(&image).await });
+    looking.await.expect("no panic")
 }
 
 async fn get_manifest(wharf: &Wharf, repo: &str, reference: &str) -> client::Answer {
@@ -44,7 +52,7 @@ fn whole_size(image: &PushedManifest) -> u64 {
 /// `linux/arm64 whole` and so on, in the order of the report.
 fn rows(image: &KeptImage) -> Vec<String> {
     let row = |row: &wharf::pull::KeptPlatform| {
-        let platform = row.platform.as_ref().map_or("?".to_owned(), ToString::to_string);
+        let platform = row.platform.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
         format!("{platform} {}", if row.whole { "whole" } else { "partly" })
     };
     image.platforms.iter().map(row).collect()
@@ -56,7 +64,7 @@ async fn what_is_kept_is_listed_by_name_with_what_is_missing() {
     let busybox = hub.push_image("library/busybox", "latest", &PLATFORMS, &[2000, 3000]);
     let app = hub.push_single("owner/app", "1.0", ("linux", "arm", Some("v6")), &[4000]);
     let wharf = Wharf::start(&hub).await;
-    assert_eq!(wharf.pull.images().await.expect("listed"), []);
+    assert_eq!(listed(&wharf).await, []);
 
     get_manifest(&wharf, "owner/app", "1.0").await;
     get_manifest(&wharf, "library/busybox", "latest").await;
@@ -67,7 +75,7 @@ async fn what_is_kept_is_listed_by_name_with_what_is_missing() {
     get_blobs(&wharf, "library/busybox", arm64.layers.iter().chain([&arm64.config])).await;
     get_blobs(&wharf, "library/busybox", &armv7.layers[..1]).await;
 
-    let images = wharf.pull.images().await.expect("listed");
+    let images = listed(&wharf).await;
     let names: Vec<_> = images.iter().map(|image| (image.name.as_str(), image.digest)).collect();
     assert_eq!(
         names,
@@ -87,13 +95,13 @@ async fn what_is_kept_is_listed_by_name_with_what_is_missing() {
     // Without an index, the config says what the image is for.
     assert_eq!(rows(second), ["? partly"]);
     get_blobs(&wharf, "owner/app", app.layers.iter().chain([&app.config])).await;
-    let images = wharf.pull.images().await.expect("listed");
+    let images = listed(&wharf).await;
     assert_eq!(rows(&images[1]), ["linux/arm/v6 whole"]);
 
     // A layer that lost its end is no layer.
     let layer = wharf.cache().join("blobs/sha256").join(app.layers[0].digest.encoded());
     fs::write(&layer, &app.layers[0].bytes[..3999]).expect("writable");
-    let images = wharf.pull.images().await.expect("listed");
+    let images = listed(&wharf).await;
     assert_eq!(rows(&images[1]), ["linux/arm/v6 partly"]);
     wharf.stop().await;
 }
@@ -145,7 +153,7 @@ async fn an_index_in_an_index_is_followed_and_an_attestation_only_counted() {
         get_manifest(&wharf, "owner/app", &manifest.manifest.digest.to_string()).await;
         get_blobs(&wharf, "owner/app", manifest.layers.iter().chain([&manifest.config])).await;
     }
-    let images = wharf.pull.images().await.expect("listed");
+    let images = listed(&wharf).await;
     let [kept] = &images[..] else { panic!("one image: {images:?}") };
     // The word of the nearest index that says anything goes before that of the config.
     assert_eq!(rows(kept), ["linux/arm64 whole"]);
@@ -159,7 +167,7 @@ async fn an_inspection_fetches_one_document_and_shows_what_of_it_is_kept() {
     let mut hub = FakeHub::start().await;
     let busybox = hub.push_image("library/busybox", "latest", &PLATFORMS, &[2000]);
     let wharf = Wharf::start(&hub).await;
-    let seen = wharf.pull.inspect(&name("busybox")).await.expect("inspected");
+    let seen = inspect(&wharf, "busybox").await.expect("inspected");
     let fetched = |seen: &Seen| seen.is_manifest() || seen.path.contains("/blobs/");
     assert_eq!((hub.manifest_gets(), hub.count(fetched)), (1, 1), "{:?}", hub.log());
     assert_eq!(
@@ -173,7 +181,7 @@ async fn an_inspection_fetches_one_document_and_shows_what_of_it_is_kept() {
         assert_eq!((row.content_size, row.kept, row.whole), (None, 0, false));
     }
     // Looking is not pulling.
-    let images = wharf.pull.images().await.expect("listed");
+    let images = listed(&wharf).await;
     assert_eq!((images[0].pulled, rows(&images[0])), (None, vec![]));
 
     let arm64 = busybox.child("linux/arm64/v8");
@@ -181,19 +189,19 @@ async fn an_inspection_fetches_one_document_and_shows_what_of_it_is_kept() {
     get_manifest(&wharf, "library/busybox", &digest).await;
     get_blobs(&wharf, "library/busybox", arm64.layers.iter().chain([&arm64.config])).await;
     hub.stop().await;
-    let seen = wharf.pull.inspect(&name("busybox")).await.expect("inspected");
+    let seen = inspect(&wharf, "busybox").await.expect("inspected");
     let row = &seen.manifests[1];
     assert_eq!((seen.outcome.as_str(), row.whole, row.kept), ("hit", true, whole_size(arm64)));
     assert_eq!(row.content_size, Some(whole_size(arm64) - size(&arm64.manifest)));
 
-    let alone = wharf.pull.inspect(&name(&format!("busybox@{digest}"))).await.expect("inspected");
+    let alone = inspect(&wharf, &format!("busybox@{digest}")).await.expect("inspected");
     let [row] = &alone.manifests[..] else { panic!("one manifest: {alone:?}") };
     assert_eq!((row.digest, row.whole), (arm64.manifest.digest, true));
     assert_eq!(json!(row.platform), "linux/arm64");
 
-    let unknown = wharf.pull.inspect(&name("ghcr.io/owner/app")).await;
+    let unknown = inspect(&wharf, "ghcr.io/owner/app").await;
     assert!(matches!(unknown, Err(Error::RegistryUnknown(_))), "{unknown:?}");
-    let missing = wharf.pull.inspect(&name("busybox:1")).await;
+    let missing = inspect(&wharf, "busybox:1").await;
     assert!(matches!(missing, Err(Error::Unavailable(_))), "{missing:?}");
     wharf.stop().await;
 }
