@@ -9,6 +9,7 @@ mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
 mod index_is_disposable;
+mod inventory;
 mod lists;
 mod memory;
 mod metrics;
