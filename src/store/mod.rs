@@ -61,6 +61,12 @@ impl Config {
     pub fn control_socket(&self) -> PathBuf {
         layout::control_socket(&self.dir)
     }
+
+    /// The user that the directory belongs to, if it is there and that is not the user of this process: what is written
+    /// here would then be in the way of the other's wharf.
+    pub fn other_owner(&self) -> Option<u32> {
+        layout::other_owner(&self.dir)
+    }
 }
 
 /// The cache directory, in use by this process.
