@@ -85,12 +85,16 @@ async fn a_client_that_pulls_while_it_runs_joins_it() {
     let running = wharf.metric("wharf_downloads_in_flight");
     assert_eq!(running, 3.0);
     // The client asks for all of them at once, those that have not begun as well.
-    let pull = arm.take(child);
+    let paths: Vec<_> = child.layers.iter().map(|layer| blob_path(REPO, &layer.digest)).collect();
+    let pull = futures_util::future::join_all(paths.iter().map(|path| arm.get(path)));
     let open = async {
-        gate.halted(6).await;
+        gate.halted(5).await;
         gate.open();
     };
-    tokio::join!(pull, open);
+    let (answers, ()) = tokio::join!(pull, open);
+    for (answer, layer) in answers.iter().zip(&child.layers) {
+        answer.expect(&layer.bytes);
+    }
     wharf.quiet().await;
     assert_eq!(asked(&hub, child), 7);
     assert!(wharf.metric("wharf_prefetch_used_bytes_total") > 0.0);
