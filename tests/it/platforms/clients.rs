@@ -174,7 +174,7 @@ async fn a_platform_may_be_named_by_path_by_header_and_by_listener_where_that_is
     let one = ("accept", wharf::oci::media_type::OCI_MANIFEST);
     let gets = async |from: u8, path: &str, headers: &[(&str, &str)]| {
         let answer = client::get_from([127, 0, 0, from].into(), wharf.addr, path, headers).await;
-        let child = image.children.iter().find(|child| &child.manifest.bytes == answer.bytes());
+        let child = image.children.iter().find(|child| child.manifest.bytes == *answer.bytes());
         (child.map(|child| child.platform.clone()), answer.header("warning").map(str::to_owned))
     };
     let is = |platform: &str| (Some(platform.to_owned()), None);
