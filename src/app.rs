@@ -85,6 +85,17 @@ pub enum StartError {
     /// A registry's TLS configuration cannot be used.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
+    /// The cache belongs to another user's wharf, which does not run.
+    #[error(
+        "{dir:?} belongs to the user with number {owner}, and no wharf that runs there can be reached; start it, or \
+         run this as that user: sudo -u '#{owner}' …"
+    )]
+    Foreign {
+        /// The cache directory.
+        dir: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// Another process has the cache open, and takes no commands.
     #[error(
         "{dir:?} is in use by another wharf that cannot be reached ({source}); if it has just been started, or is \

@@ -108,10 +108,8 @@ impl Api {
         caller: &Caller<'_>,
     ) -> Result<Response<Body>, Refusal> {
         let question = Question::of(request.uri().path(), request.uri().query());
-        if matches!(&question, Err(refusal) if refusal.status == StatusCode::NOT_FOUND) {
-            return Err(question.err().expect("just seen"));
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let known = !matches!(&question, Err(no) if no.status == StatusCode::NOT_FOUND);
+        if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Refusal::method("GET, HEAD", "only GET and HEAD are answered here"));
         }
         let question = question?;

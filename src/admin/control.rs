@@ -77,7 +77,7 @@ impl Address {
             return Ok(Self { path: path.into(), _dir: None });
         }
         let dir = File::open(path.parent().unwrap_or_else(|| Path::new("/")))?;
-        let name = path.file_name().unwrap_or(OsStr::new(""));
+        let name = path.file_name().unwrap_or_else(|| OsStr::new(""));
         let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _dir: Some(dir) })
     }

@@ -27,10 +27,17 @@ impl Commands {
     /// Opens the cache; if its lock says that another process has, reaches that one by its control socket.
     ///
     /// # Errors
-    /// When the directory cannot be used, a registry's configuration is no good, or the other process takes no
-    /// commands.
+    /// When the directory cannot be used or is another user's, a registry's configuration is no good, or the other
+    /// process takes no commands.
     pub async fn open(config: Config) -> Result<Self, StartError> {
         let socket = config.store.control_socket();
+        // Files that root makes in the directory of wharf's own user would keep that one's wharf from writing.
+        if let Some(owner) = config.store.other_owner() {
+            let dir = config.store.dir;
+            let reached = Client::at(&socket).await;
+            let client = reached.map_err(|_| StartError::Foreign { dir, owner })?;
+            return Ok(Self { client, here: None });
+        }
         match Cache::open(config.store, config.pull, config.upstreams).await {
             Ok(cache) => {
                 let (admin, shutdown) = (cache.admin(), CancellationToken::new());

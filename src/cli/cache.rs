@@ -81,7 +81,9 @@ async fn attended(
 
 fn failure(error: StartError) -> Failure {
     match error {
-        StartError::Unreachable { .. } => Failure::Failed(error.to_string()),
+        StartError::Foreign { .. } | StartError::Unreachable { .. } => {
+            Failure::Failed(error.to_string())
+        }
         _ => Failure::Usage(error.to_string()),
     }
 }

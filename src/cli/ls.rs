@@ -51,7 +51,7 @@ impl Ls {
         let config = self.cache.load()?;
         let dir = config.store.dir.clone();
         // Looking for what is kept must not make the place where it would be.
-        if !dir.exists() {
+        if matches!(dir.try_exists(), Ok(false)) {
             return self.show(Vec::new(), &dir);
         }
         with_cache(config, async |client| self.show(client.images().await.map_err(failed)?, &dir))

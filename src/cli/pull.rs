@@ -40,7 +40,7 @@ pub(super) struct Pull {
     /// Names as in `docker pull`
     #[arg(value_name = "IMAGE", required_unless_present = "file")]
     images: Vec<ImageName>,
-    /// For this platform, such as linux/arm64; may be repeated [default: [platforms] keep, else the site's]
+    /// For this platform, such as linux/arm64; may be repeated [default: platforms.keep, else the site's own]
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<Platform>,
     /// A file with one name a line; - for standard input

@@ -96,6 +96,11 @@ impl Resolution {
         self.platforms.first().filter(|_| sign)
     }
 
+    /// What the client runs for certain, or else most likely.
+    pub fn runs(&self) -> Option<&Platform> {
+        self.runs.first().or_else(|| self.platforms.first())
+    }
+
     /// Whether the client is known not to run what is built for `image`.
     pub(super) fn cannot_run(&self, image: &Platform) -> bool {
         !self.runs.is_empty() && !self.runs.iter().any(|runs| runs.runs(image, self.rules))

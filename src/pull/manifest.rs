@@ -99,7 +99,7 @@ impl Pull {
         self.by_digest(repository, digest, want).await
     }
 
-    async fn by_tag(
+    pub(super) async fn by_tag(
         &self,
         repository: &Repository,
         tag: &Tag,

@@ -17,7 +17,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -172,6 +172,12 @@ impl Layout {
 /// The socket of the wharf that holds the lock.
 pub(super) fn control_socket(dir: &Path) -> PathBuf {
     dir.join("control.sock")
+}
+
+/// The owner of `dir`, if that is not the user of this process.
+pub(super) fn other_owner(dir: &Path) -> Option<u32> {
+    let owner = fs::metadata(dir).ok()?.uid();
+    (owner != rustix::process::geteuid().as_raw()).then_some(owner)
 }
 
 fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {

@@ -2,7 +2,9 @@
 
 mod api;
 mod control;
+mod pulls;
 mod script;
+mod site;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

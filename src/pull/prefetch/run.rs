@@ -130,6 +130,9 @@ impl Inner {
 
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
         let repository = &job.repository;
+        if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
+            return Ok(Outcome::Skipped);
+        }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
             Manifest::Image { blobs } => self.image_ahead(job, &blobs).await,
             Manifest::Opaque => Ok(Outcome::Skipped),
