@@ -47,8 +47,8 @@ pub(super) struct Composer {
 enum Trouble {
     /// There is no such tag.
     Missing,
-    /// The tag means this index, which has nothing for the platform.
-    Without(Digest),
+    /// The tag means a list that has nothing for the platform.
+    Without,
 }
 
 /// What a part's tag means.
@@ -138,14 +138,17 @@ impl Inner {
 
     /// Whether a kept composed index could stand in for what this tag means.
     pub(super) fn is_kept_composed(&self, repository: &Repository, tag: &Tag) -> bool {
+        let composed_of = |image: &Composed, part: &Part| match (&image.tag, &part.tag) {
+            (Some(composed), part) if part.as_ref().unwrap_or(composed) == tag => {
+                self.store.tag(&image.repository, composed).is_some()
+            }
+            (None, None) => self.store.tag(&image.repository, tag).is_some(),
+            (None, Some(part)) if part == tag => !self.store.tags(&image.repository).is_empty(),
+            _ => false,
+        };
         self.composer.images.iter().any(|image| {
-            let is_part = |part: &Part| {
-                let only = part.tag.as_ref().or(image.tag.as_ref());
-                part.repository == *repository && only.is_none_or(|only| only == tag)
-            };
-            let composed = image.tag.as_ref().unwrap_or(tag);
-            image.parts.values().any(is_part)
-                && self.store.tag(&image.repository, composed).is_some()
+            let parts = image.parts.values().filter(|part| part.repository == *repository);
+            parts.into_iter().any(|part| composed_of(image, part))
         })
     }
 
@@ -160,16 +163,41 @@ impl Inner {
         image: Arc<Composed>,
         tag: Tag,
     ) -> Result<ManifestAnswer, Error> {
-        let (mut manifests, mut stale_for) = (BTreeMap::new(), None);
+        let (mut manifests, mut missing, mut stale_for) = (BTreeMap::new(), Vec::new(), None);
         let parts = image.parts.iter();
         let parts = parts.map(|(platform, part)| self.part(&image, &tag, platform, part));
-        for (platform, found) in image.parts.keys().zip(join_all(parts).await) {
-            let Some(found) = found? else { continue };
-            manifests.insert(platform.clone(), found.manifest);
-            stale_for = stale_for.max(found.stale_for);
+        for ((platform, part), found) in image.parts.iter().zip(join_all(parts).await) {
+            match found {
+                Ok(found) => {
+                    manifests.insert(platform.clone(), found.manifest);
+                    stale_for = stale_for.max(found.stale_for);
+                }
+                Err(error @ (Error::ManifestUnknown | Error::NameUnknown | Error::Denied)) => {
+                    missing.push((platform, part, error));
+                }
+                Err(error) => {
+                    if matches!(error, Error::PartWithout { .. })
+                        && self.is_news(&image, &tag, platform, Some(Trouble::Without))
+                    {
+                        tracing::warn!("{error}");
+                    }
+                    return Err(error);
+                }
+            }
         }
         if manifests.is_empty() {
+            // Clients may ask for any tag: one that no part has is not worth a line.
             return Err(Error::ManifestUnknown);
+        }
+        for platform in manifests.keys() {
+            self.is_news(&image, &tag, platform, None);
+        }
+        for (platform, part, error) in missing {
+            if self.is_news(&image, &tag, platform, Some(Trouble::Missing)) {
+                let composed = named(&image.repository, &tag);
+                let part = named(&part.repository, part.tag.as_ref().unwrap_or(&tag));
+                tracing::warn!(%composed, %part, %platform, %error, "a part is missing, and is left out");
+            }
         }
         let bytes = document::write(&manifests);
         let made = self.keep_composed(&image.repository, &tag, bytes).await?;
@@ -181,60 +209,32 @@ impl Inner {
         Ok(made)
     }
 
-    /// What a part means now; `None` if its registry says that it has none.
+    /// Whether the log was not told yet of this state of a part. Counts it as told.
+    fn is_news(
+        &self,
+        image: &Composed,
+        tag: &Tag,
+        platform: &Platform,
+        trouble: Option<Trouble>,
+    ) -> bool {
+        let key = (image.repository.clone(), tag.clone(), platform.clone());
+        let before = self.composer.told.get(&key);
+        match trouble {
+            None => self.composer.told.invalidate(&key),
+            Some(trouble) => self.composer.told.insert(key, trouble),
+        }
+        before != trouble
+    }
+
+    /// The manifest that a part means for its platform.
     async fn part(
         self: &Arc<Self>,
         image: &Composed,
         asked: &Tag,
         platform: &Platform,
         part: &Part,
-    ) -> Result<Option<Found>, Error> {
-        let tag = part.tag.as_ref().unwrap_or(asked);
-        let name = named(&part.repository, tag);
-        let found = self.find(image, asked, platform, &part.repository, tag).await;
-        let trouble = match &found {
-            Ok(Ok(_)) => None,
-            Ok(Err(index)) => Some(Trouble::Without(*index)),
-            Err(Error::ManifestUnknown | Error::NameUnknown | Error::Denied) => {
-                Some(Trouble::Missing)
-            }
-            Err(_) => return found.map(Result::ok),
-        };
-        let key = (image.repository.clone(), asked.clone(), platform.clone());
-        let Some(trouble) = trouble else {
-            self.composer.told.invalidate(&key);
-            return found.map(Result::ok);
-        };
-        let new = self.composer.told.get(&key) != Some(trouble);
-        self.composer.told.insert(key, trouble);
-        let composed = named(&image.repository, asked);
-        match found {
-            Err(error) => {
-                if new {
-                    tracing::warn!(%composed, part = %name, %platform, %error, "left out of a composed image");
-                }
-                Ok(None)
-            }
-            Ok(_) => {
-                let (composed, part) = (composed.to_string(), name.to_string());
-                let error = Error::PartWithout { composed, part, platform: platform.to_string() };
-                if new {
-                    tracing::warn!("{error}");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// The manifest that `tag` of a part means for its platform, or the index that has none.
-    async fn find(
-        self: &Arc<Self>,
-        image: &Composed,
-        asked: &Tag,
-        platform: &Platform,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Result<Found, Digest>, Error> {
+    ) -> Result<Found, Error> {
+        let (repository, tag) = (&part.repository, part.tag.as_ref().unwrap_or(asked));
         let pull = Pull(Arc::clone(self));
         let meant = pull.by_tag(repository, tag, Want::Descriptor).await?;
         let ManifestAnswer { descriptor, bytes, stale_for, .. } = meant;
@@ -243,16 +243,16 @@ impl Inner {
             return Err(Error::ManifestInvalid(problem));
         }
         if !descriptor.media_type.is_index() {
-            let digest = &descriptor.digest;
             // A part that is kept by its tag is fetched before it is told that it moved: its registry may refuse it.
-            // This one is kept by the composed index alone.
-            if *repository == image.repository
+            // One of the composed name itself is kept by the composed index alone.
+            let own = *repository == image.repository;
+            if own
                 && self.store.tag(&image.repository, asked).is_some()
-                && self.store.link(repository, digest).is_none()
+                && self.store.link(repository, &descriptor.digest).is_none()
             {
-                pull.document(repository, digest).await?;
+                pull.document(repository, &descriptor.digest).await?;
             }
-            return Ok(Ok(Found { manifest: descriptor, stale_for }));
+            return Ok(Found { manifest: descriptor, stale_for });
         }
         let bytes = match bytes {
             Some(bytes) => bytes,
@@ -261,9 +261,12 @@ impl Inner {
         let index = read_index(&descriptor, &bytes)?;
         let platforms = std::slice::from_ref(platform);
         let child = self.child(repository, &index, platforms, Rules::Containerd).await?;
-        Ok(child
-            .map(|child| Found { manifest: child.descriptor, stale_for })
-            .ok_or(descriptor.digest))
+        let child = child.ok_or_else(|| Error::PartWithout {
+            composed: named(&image.repository, asked).to_string(),
+            part: named(repository, tag).to_string(),
+            platform: platform.to_string(),
+        })?;
+        Ok(Found { manifest: child.descriptor, stale_for })
     }
 
     /// Keeps a composed index under its tag, unless that is what is kept.

@@ -35,7 +35,7 @@ impl Pull {
                     pull.kept(repository, digest).await;
                     return Ok(answer);
                 }
-                Err(error) => outage = outage.or(Some(error).filter(Error::is_outage)),
+                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
             }
         }
         Err(outage.unwrap_or(Error::ManifestUnknown))
@@ -56,7 +56,7 @@ impl Pull {
         for part in pull.holders(repository, digest) {
             match self.blob_of(&part, digest).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => outage = outage.or(Some(error).filter(Error::is_outage)),
+                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
             }
         }
         Err(outage.unwrap_or(Error::BlobUnknown))
@@ -75,7 +75,7 @@ impl Pull {
         for part in pull.holders(repository, digest) {
             match self.blob_head_of(&part, digest).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => outage = outage.or(Some(error).filter(Error::is_outage)),
+                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
             }
         }
         Err(outage.unwrap_or(Error::BlobUnknown))
@@ -98,7 +98,7 @@ impl Pull {
         for part in pull.listers(repository) {
             match self.tags_of(&part, n, last).await {
                 Ok(listed) => return Ok(listed),
-                Err(error) => outage = outage.or(Some(error).filter(Error::is_outage)),
+                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
             }
         }
         match (composed.is_empty(), outage) {
