@@ -10,8 +10,6 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::oci::Platform;
-
 /// The metrics of one wharf. Clones share the same values.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -275,15 +273,14 @@ impl Metrics {
         self.0.prefetch_used_bytes.inc_by(bytes);
     }
 
-    /// A manifest was served to a client that was taken to have `platform`.
-    pub fn platform_resolved(&self, platform: Option<&Platform>, signal: &'static str) {
-        let platform = platform.map_or_else(|| "other".to_owned(), Platform::label);
-        self.0.platform_resolutions.with_label_values(&[platform.as_str(), signal]).inc();
+    /// A manifest was served to a client that was taken to have a platform, one of the few hundred labels of platforms.
+    pub fn platform_resolved(&self, platform: &str, signal: &'static str) {
+        self.0.platform_resolutions.with_label_values(&[platform, signal]).inc();
     }
 
-    /// A client took a manifest for `platform`, which it cannot run.
-    pub fn platform_mismatch(&self, platform: &Platform) {
-        self.0.platform_mismatch.with_label_values(&[platform.label()]).inc();
+    /// A client took a manifest for a platform, by its label, that it cannot run.
+    pub fn platform_mismatch(&self, platform: &str) {
+        self.0.platform_mismatch.with_label_values(&[platform]).inc();
     }
 
     /// Images of other platforms were left where they are.

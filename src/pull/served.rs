@@ -68,7 +68,8 @@ impl Pull {
             let listed = pull.store.listed(repository, &digest);
             let has_default = pull.clients.default().is_some();
             let platform = who.fetched_ahead(has_default);
-            pull.metrics.platform_resolved(who.platforms.first(), who.signal.as_str());
+            let label = who.platforms.first().map_or_else(String::new, Platform::label);
+            pull.metrics.platform_resolved(&label, who.signal.as_str());
             if pull.prefetch.config.on_pull
                 && (platform.is_some() || !answer.descriptor.media_type.is_index())
             {
@@ -105,7 +106,7 @@ impl Pull {
         let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
         let name = format!("{repository}{separator}{reference}");
         tracing::warn!(%client, image = %name, platform = %image, %runs, "a client took an image that it cannot run");
-        self.0.metrics.platform_mismatch(image);
+        self.0.metrics.platform_mismatch(&image.label());
         let (runs, platform, at) = (runs.clone(), image.clone(), self.0.clock.unix_seconds());
         self.0.mismatches.add(Mismatch { client, runs, name, platform, at });
     }
