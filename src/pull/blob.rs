@@ -66,8 +66,20 @@ impl Pull {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<BlobAnswer, Error> {
+        if self.0.is_composed(repository) {
+            return self.composed_blob(repository, digest).await;
+        }
+        self.0.upstream(repository)?;
+        self.blob_of(repository, digest).await
+    }
+
+    /// The blob, of a repository that its registry has, composed or not.
+    pub(super) async fn blob_of(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
-        pull.upstream(repository)?;
         let link = pull.store.link(repository, digest).map(|link| link.size);
         let passing = pull.passing.size(repository, digest).filter(|_| link.is_none());
         let keep = link.is_some() || (passing.is_none() && pull.keeps_unlinked());
@@ -124,8 +136,20 @@ impl Pull {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<(u64, Outcome), Error> {
+        if self.0.is_composed(repository) {
+            return self.composed_blob_head(repository, digest).await;
+        }
+        self.0.upstream(repository)?;
+        self.blob_head_of(repository, digest).await
+    }
+
+    /// The length of the blob, of a repository that its registry has, composed or not.
+    pub(super) async fn blob_head_of(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(u64, Outcome), Error> {
         let pull = &self.0;
-        pull.upstream(repository)?;
         if let Some(link) = pull.store.link(repository, digest) {
             return Ok((link.size, Outcome::Hit));
         }

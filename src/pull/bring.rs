@@ -102,6 +102,7 @@ impl Inner {
         events: &mpsc::Sender<PullEvent>,
     ) -> Result<Sum, Error> {
         let digest = &wanted.manifest.digest;
+        let repository = &self.home(repository, digest);
         if self.policy(repository, digest).await != Policy::Keep {
             let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
             return Err(Error::PlatformNotKept(platform));

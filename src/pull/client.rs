@@ -111,13 +111,12 @@ impl Resolution {
 #[derive(Debug)]
 pub(super) struct Clients {
     config: Platforms,
-    host: Platform,
     learned: Learned,
 }
 
 impl Clients {
     pub(super) fn new(config: Platforms) -> Self {
-        Self { config, host: Platform::host(), learned: Learned::default() }
+        Self { config, learned: Learned::default() }
     }
 
     pub(super) const fn learned(&self) -> &Learned {
@@ -128,6 +127,11 @@ impl Clients {
     pub(super) fn default(&self) -> Option<&Platform> {
         let only = || Some(&self.config.keep).filter(|keep| keep.len() == 1)?.first();
         self.config.default.as_ref().or_else(only)
+    }
+
+    /// The platform of clients that give no sign.
+    pub(super) fn site(&self) -> &Platform {
+        self.default().unwrap_or(&self.config.host)
     }
 
     /// What the client runs, and how that is known.
@@ -155,7 +159,7 @@ impl Clients {
                     Resolution { platforms, signal: Signal::Learned, rules, runs: Vec::new() }
                 }
                 None => {
-                    let platform = self.default().unwrap_or(&self.host).clone();
+                    let platform = self.site().clone();
                     let (platforms, runs) = (vec![platform], Vec::new());
                     Resolution { platforms, signal: Signal::Default, rules, runs }
                 }

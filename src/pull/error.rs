@@ -41,6 +41,16 @@ pub enum Error {
     /// The operator refuses images of this platform.
     #[error("images for {0} are refused here ([platforms] keep and others)")]
     PlatformRefused(Platform),
+    /// A part of a composed image does not have what it was declared to have.
+    #[error("{part}, a part of {composed}, is a list without {platform}: correct [[compose]]")]
+    PartWithout {
+        /// The composed image.
+        composed: String,
+        /// The part.
+        part: String,
+        /// The platform that the part was declared for.
+        platform: String,
+    },
     /// What is asked to be kept is not kept: images of this platform are passed on only.
     #[error(
         "images for {0} are not kept here: add it to [platforms] keep, or set others = \"keep\""
@@ -104,6 +114,7 @@ impl Error {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::NoPlatform { .. }
+            | Self::PartWithout { .. }
             | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,

@@ -57,14 +57,25 @@ impl Inner {
         repository: &Repository,
         tag: &Tag,
     ) -> Option<ManifestAnswer> {
+        let (Descriptor { digest, .. }, at) = self.kept_tag(repository, tag)?;
+        let confirmed = self.freshness.confirmed_ago(repository, tag, &digest);
+        self.stale(repository, &digest, at, confirmed).await
+    }
+
+    /// A kept manifest in the stead of what its tag may mean now. What is written down is when the tag began to mean it
+    /// (`at`); how long ago it was `confirmed` is in memory.
+    pub(super) async fn stale(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        at: u64,
+        confirmed: Option<Duration>,
+    ) -> Option<ManifestAnswer> {
         if !self.config.serve_stale {
             return None;
         }
-        let (descriptor, at) = self.store.tag(repository, tag)?;
-        let kept = self.kept_answer(repository, &descriptor.digest).await?;
-        // What is written down is when the tag began to mean this; later confirmations are in memory.
+        let kept = self.kept_answer(repository, digest).await?;
         let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
-        let confirmed = self.freshness.confirmed_ago(repository, tag, &descriptor.digest);
         let (outcome, stale_for) = (Outcome::Stale, Some(confirmed.unwrap_or(since_kept)));
         Some(ManifestAnswer { outcome, stale_for, ..kept })
     }

@@ -47,16 +47,31 @@ impl Pull {
         n: Option<u32>,
         last: Option<&str>,
     ) -> Result<ListedTags, Error> {
+        if self.0.is_composed(repository) {
+            return self.composed_tags(repository, n, last).await;
+        }
+        self.tags_of(repository, n, last).await
+    }
+
+    /// The tags that the registry has in `repository`, composed or not.
+    pub(super) async fn tags_of(
+        &self,
+        repository: &Repository,
+        n: Option<u32>,
+        last: Option<&str>,
+    ) -> Result<ListedTags, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
-        let n = n.unwrap_or(PAGE_MAX).min(PAGE_MAX);
-        let key = (repository.clone(), n, last.map(str::to_owned));
+        let key = (repository.clone(), page_size(n), last.map(str::to_owned));
         let list = Arc::clone(pull).list_tags(key.clone());
         let (listed, _) = pull.tag_lists.get(key, &pull.tasks, list).await?;
         match listed {
             Err(error) if error.is_outage() && pull.config.serve_stale => {
                 let kept = pull.store.tags(repository);
-                if kept.is_empty() { Err(error) } else { Ok(page(kept, n, last)) }
+                match kept.is_empty() {
+                    true => Err(error),
+                    false => Ok(page(kept, n, last, Outcome::Stale)),
+                }
             }
             listed => listed,
         }
@@ -67,6 +82,18 @@ impl Pull {
     /// # Errors
     /// Only for a registry that is not configured: Docker 29.1 and later goes to Docker Hub when this fails.
     pub async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, Error> {
+        if self.0.is_composed(repository) {
+            return self.composed_referrers(repository, subject).await;
+        }
+        self.referrers_of(repository, subject).await
+    }
+
+    /// What the registry knows of in `repository`, composed or not.
+    pub(super) async fn referrers_of(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -91,7 +118,7 @@ impl Pull {
 
     /// Up to `n` repositories of which a tag is kept, in order, that come after `last`, and whether more do.
     pub fn catalog(&self, n: Option<u32>, last: Option<&str>) -> (Vec<Repository>, bool) {
-        let n = n.unwrap_or(PAGE_MAX).min(PAGE_MAX) as usize;
+        let n = page_size(n) as usize;
         let mut found = self.0.store.repositories(last, n + 1);
         let more = found.len() > n;
         found.truncate(n);
@@ -149,11 +176,21 @@ impl Inner {
 }
 
 /// The page of `tags`, which are in order, that comes after `last`.
-fn page(tags: Vec<Tag>, n: u32, last: Option<&str>) -> ListedTags {
+pub(super) fn page(
+    tags: Vec<Tag>,
+    n: Option<u32>,
+    last: Option<&str>,
+    outcome: Outcome,
+) -> ListedTags {
+    let n = page_size(n) as usize;
     let mut tags: Vec<Tag> =
         tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last)).collect();
-    let more = tags.len() > n as usize;
-    tags.truncate(n as usize);
+    let more = tags.len() > n;
+    tags.truncate(n);
     let next = tags.last().filter(|_| more).map(ToString::to_string);
-    ListedTags { tags, next, outcome: Outcome::Stale }
+    ListedTags { tags, next, outcome }
+}
+
+fn page_size(n: Option<u32>) -> u32 {
+    n.unwrap_or(PAGE_MAX).min(PAGE_MAX)
 }

@@ -84,6 +84,9 @@ impl Pull {
         tag: &Tag,
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
+        if let Some(image) = self.0.composer.tagged(repository, tag) {
+            return self.composed(image, tag).await;
+        }
         self.0.upstream(repository)?;
         self.by_tag(repository, tag, want).await
     }
@@ -95,10 +98,14 @@ impl Pull {
         digest: &Digest,
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
+        if self.0.is_composed(repository) {
+            return self.composed_manifest(repository, digest, want).await;
+        }
         self.0.upstream(repository)?;
         self.by_digest(repository, digest, want).await
     }
 
+    /// What the registry means by a tag, composed or not.
     pub(super) async fn by_tag(
         &self,
         repository: &Repository,
@@ -143,7 +150,7 @@ impl Pull {
             Some(descriptor) => descriptor,
             None => {
                 // A kept tag is confirmed by `HEAD`, whatever is wanted: all who wait share it.
-                let kept = pull.store.tag(repository, tag).is_some();
+                let kept = pull.kept_tag(repository, tag).is_some();
                 let want = if kept { Want::Descriptor } else { want };
                 let check = Arc::clone(pull).check_tag(repository.clone(), tag.clone(), want);
                 let key = (repository.clone(), tag.clone(), want);
@@ -215,12 +222,13 @@ impl Inner {
         want: Want,
     ) -> Result<Resolved, Error> {
         let upstream = self.upstream(&repository)?;
-        let kept = self.store.tag(&repository, &tag);
+        let kept = self.kept_tag(&repository, &tag);
         let reference = Reference::Tag(tag.clone());
         if kept.is_none() && want == Want::Content {
             return self.fetch_by_tag(&upstream, &repository, &tag, Urgency::Must).await;
         }
-        let (begun, urgency) = (Instant::now(), self.urgency(kept.is_some()));
+        let fallback = kept.is_some() || self.is_kept_composed(&repository, &tag);
+        let (begun, urgency) = (Instant::now(), self.urgency(fallback));
         match upstream.manifest_head(&repository.name, &reference, urgency).await {
             Ok(head) => match kept {
                 Some((kept, _)) if kept.digest == head.digest => {
@@ -268,7 +276,8 @@ impl Inner {
                 (fetched.descriptor.clone(), Some(fetched))
             }
         };
-        if fetched.as_ref().is_none_or(|fetched| fetched.kept) {
+        let composed = self.composer.tagged(repository, tag).is_some();
+        if !composed && fetched.as_ref().is_none_or(|fetched| fetched.kept) {
             let kept = self.store.keep_tag(repository, tag, &descriptor).await;
             kept.unwrap_or_else(|error| self.not_kept(&error));
         }
@@ -345,6 +354,7 @@ impl Inner {
         let (descriptor, bytes, document) = read(digest, fetched)?;
         let mut tags = self.freshness.waited_for(repository, &digest);
         tags.extend(tag.cloned());
+        tags.retain(|tag| self.composer.tagged(repository, tag).is_none());
         let tags: Vec<Tag> = tags.into_iter().collect();
         let kept =
             self.store.keep_manifest(repository, &descriptor, &document, &bytes, &tags).await;

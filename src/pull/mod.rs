@@ -4,6 +4,7 @@ mod blob;
 mod bring;
 mod client;
 mod coalesce;
+mod compose;
 mod config;
 mod content;
 mod download;
@@ -51,6 +52,7 @@ pub use self::{
 use self::{
     client::Clients,
     coalesce::Coalesced,
+    compose::Composer,
     freshness::Freshness,
     in_flight::InFlight,
     pace::Pace,
@@ -88,6 +90,7 @@ struct Inner {
     passing: Passing,
     skipped: Skipped,
     mismatches: Mismatches,
+    composer: Composer,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -143,6 +146,7 @@ impl Pull {
             passing: Passing::default(),
             skipped: Skipped::default(),
             mismatches: Mismatches::default(),
+            composer: Composer::new(&config.compose),
             downloads,
             config,
             store,
@@ -161,7 +165,7 @@ impl Pull {
 
     /// Whether requests for this registry can be answered.
     pub fn serves(&self, registry: &crate::oci::RegistryName) -> bool {
-        self.0.upstreams.select(registry).is_some()
+        self.0.upstreams.select(registry).is_some() || self.0.composer.serves(registry)
     }
 
     /// Whether this client may announce its platform.
@@ -195,7 +199,11 @@ impl Inner {
     fn upstream(&self, repository: &Repository) -> Result<Arc<Upstream>, Error> {
         let registry = &repository.registry;
         let upstream = self.upstreams.select(registry).cloned();
-        upstream.ok_or_else(|| Error::RegistryUnknown(registry.clone()))
+        upstream.ok_or_else(|| match self.is_composed(repository) {
+            // Of such a registry, nothing is there but what is composed.
+            true => Error::ManifestUnknown,
+            false => Error::RegistryUnknown(registry.clone()),
+        })
     }
 
     /// How long to wait for a registry, given whether a kept answer could stand in for its own.

@@ -64,7 +64,7 @@ impl Pull {
         };
         let digest = child.descriptor.digest;
         let answered = match want {
-            Want::Content => self.by_digest(repository, &digest, want).await?,
+            Want::Content => self.with_digest(repository, &digest, want).await?,
             Want::Descriptor => match pull.kept_answer(repository, &digest).await {
                 Some(kept) => kept,
                 None => ManifestAnswer::new(child.descriptor, None, Outcome::Miss),
@@ -137,7 +137,9 @@ impl Inner {
         if config.keep.is_empty() || config.others == Others::Keep {
             return Policy::Keep;
         }
-        let Some(listed) = self.store.listed(repository, digest) else { return Policy::Keep };
+        let Some((repository, listed)) = self.listing(repository, digest) else {
+            return Policy::Keep;
+        };
         // An attestation goes where the manifest goes that it speaks of.
         let about = match listed.attests {
             Some(about) => self.store.listed(repository, &about).map(|listed| (about, listed)),

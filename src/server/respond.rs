@@ -294,7 +294,9 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::BlobUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests),
         Error::Denied => (StatusCode::FORBIDDEN, ErrorCode::Denied),
-        Error::ManifestInvalid(_) => (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid),
+        Error::ManifestInvalid(_) | Error::PartWithout { .. } => {
+            (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid)
+        }
         Error::ManifestUnknown | Error::NoPlatform { .. } => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }

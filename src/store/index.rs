@@ -376,10 +376,13 @@ mod tests {
         let position = Position { generation: 3, offset: 500 };
         let index = Index::anew(&path).expect("new tables");
         index.apply(&[], &[link], Some(position)).expect("taken in");
+        // What is still being written would hold on to sled's lock for a moment.
+        index.flush().expect("written");
         drop(index);
         let (index, found) = Index::open(&path).expect("opened");
         assert_eq!(found, Some(position));
         index.db().remove(record).expect("written").expect("was there");
+        index.flush().expect("written");
         drop(index);
         assert_eq!(Index::open(&path).expect("opened").1, None, "the tables count as whole");
     }

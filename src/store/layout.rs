@@ -96,12 +96,17 @@ impl Layout {
         sync_parent(path)
     }
 
-    /// Deletes what a replacement left behind when its process was killed.
+    /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
+    /// just put in its place, where it came from.
     fn sweep_temporaries(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.partials())? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
-                fs::remove_file(entry.path())?;
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            let is_origin = path.extension().is_some_and(|extension| extension == "json");
+            if name.starts_with(TEMPORARY.as_bytes())
+                || (is_origin && !path.with_extension("").exists())
+            {
+                fs::remove_file(path)?;
             }
         }
         Ok(())

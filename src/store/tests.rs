@@ -258,3 +258,15 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn what_a_kill_between_two_steps_leaves_in_partial_is_swept_and_the_rest_stays() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    open(dir.path(), recorder::FOLD_BYTES).close().await;
+    let partial = dir.path().join("wharf/partial");
+    let names = ["sha256-aa.json", ".new-x", "sha256-bb", "sha256-bb.json"];
+    names.iter().for_each(|name| fs::write(partial.join(name), "{}").expect("written"));
+    open(dir.path(), recorder::FOLD_BYTES).close().await;
+    let left = names.map(|name| partial.join(name).exists());
+    assert_eq!(left, [false, false, true, true]);
+}

@@ -104,7 +104,9 @@ impl From<Error> for Refusal {
             }
             Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::NotTaken | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Error::ManifestInvalid(_) | Error::Unavailable(_) => StatusCode::BAD_GATEWAY,
+            Error::ManifestInvalid(_) | Error::PartWithout { .. } | Error::Unavailable(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         };
         let retry_after = match &error {
             Error::Busy => Some(BUSY_RETRY),

@@ -43,6 +43,7 @@ impl Inner {
         platform: Option<&Platform>,
         rules: Rules,
     ) {
+        let repository = &self.home(repository, &manifest.digest);
         let target = Prefetcher::target(repository, manifest, platform);
         if self.prefetch.complete.contains_key(&target) {
             return;
@@ -151,7 +152,8 @@ impl Inner {
                 let attestations: Vec<_> = attestations.collect();
                 for entry in std::iter::once(child).chain(attestations) {
                     let (manifest, platform) = (entry.descriptor, None);
-                    let job = Job { manifest, platform, ..job.clone() };
+                    let repository = self.home(repository, &manifest.digest);
+                    let job = Job { repository, manifest, platform, ..job.clone() };
                     if !self.prefetch.complete.contains_key(&job.target()) {
                         self.begin(job);
                     }
@@ -224,6 +226,7 @@ impl Inner {
         mut turn: Option<OwnedSemaphorePermit>,
     ) -> Result<u64, Error> {
         let (digest, size) = (&blob.digest, Some(blob.size));
+        let repository = &self.home(repository, digest);
         for _ in 0..FOREIGN_ENDS {
             if self.kept_blob(digest, size).await.is_some() {
                 return Ok(0);
