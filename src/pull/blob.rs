@@ -104,7 +104,7 @@ impl Pull {
             let (flight, lead) = pull.downloads.join(digest, repository, purpose)?;
             let led = lead.is_some();
             if let Some(lead) = lead {
-                let download = Arc::clone(pull).download(lead, repository.clone(), size);
+                let download = Arc::clone(pull).download(lead, repository.clone(), size, None);
                 pull.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;

@@ -161,7 +161,8 @@ impl Inner {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
             if let Some(lead) = lead {
-                let download = Arc::clone(self).download(lead, repository.clone(), Some(size));
+                let download =
+                    Arc::clone(self).download(lead, repository.clone(), Some(size), None);
                 self.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;

@@ -1,10 +1,13 @@
 //! The download itself: from the registry into the partial file, over as many broken connections as it takes.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 
 use super::{
     Error, Inner,
@@ -54,16 +57,18 @@ enum Filled {
 }
 
 impl Inner {
-    /// Runs a download to its end, whatever that is; `size` is what the manifest says of the blob's length.
+    /// Runs a download to its end, whatever that is; `size` is what the manifest says of the blob's length, and `ahead`
+    /// a turn of those for what is fetched ahead, if it is begun for nobody yet.
     pub(super) async fn download(
         self: Arc<Self>,
         lead: Lead,
         repository: Repository,
         size: Option<u64>,
+        ahead: Option<OwnedSemaphorePermit>,
     ) {
         self.metrics.download_started();
         let _ended = Ended(&self);
-        if let Err(error) = self.try_download(&lead, &repository, size).await {
+        if let Err(error) = self.try_download(&lead, &repository, size, ahead).await {
             let published = lead.has_published();
             tracing::warn!(digest = %lead.digest(), %repository, %error, published, "a download failed");
             lead.publish(0, Phase::Failed(error));
@@ -75,6 +80,7 @@ impl Inner {
         lead: &Lead,
         repository: &Repository,
         size: Option<u64>,
+        ahead: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
         if let Some(blob) = self.kept_blob(digest, size).await {
@@ -88,14 +94,14 @@ impl Inner {
             return Ok(());
         }
         let upstream = self.upstream(repository)?;
-        // What is fetched ahead has had its turn already, from a count of its own: it takes none of the clients'.
-        let _turn = match lead.interest().is_wanted() {
-            true => {
+        let _turn = match &ahead {
+            None => {
                 let turn = timeout(TURN_DEADLINE, self.downloads.turns.acquire()).await;
                 Some(turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?)
             }
-            false => None,
+            Some(_) => None,
         };
+        let mut in_turn = pin!(self.in_turn(lead, ahead));
         let partial = match self.store.begin(digest, repository, size).await {
             Ok(partial) => partial,
             Err(error) => {
@@ -105,7 +111,11 @@ impl Inner {
                 return Ok(());
             }
         };
-        match self.fill(lead, &upstream, repository, partial, size).await {
+        let filled = tokio::select! {
+            filled = self.fill(lead, &upstream, repository, partial, size) => filled,
+            never = &mut in_turn => match never {},
+        };
+        match filled {
             Filled::Whole(partial) => self.verify(lead, partial, repository).await,
             Filled::GivenUp { partial, error, wrong } => {
                 if wrong {
@@ -127,6 +137,16 @@ impl Inner {
                 Ok(())
             }
         }
+    }
+
+    /// Holds the turn of a download that was begun ahead. Once a client waits for it, it takes one of the clients' as soon
+    /// as there is one, and the other goes to what is to be fetched next.
+    async fn in_turn(&self, lead: &Lead, ahead: Option<OwnedSemaphorePermit>) -> Infallible {
+        let Some(ahead) = ahead else { return pending().await };
+        lead.interest().wanted().await;
+        let _turn = self.downloads.turns.acquire().await;
+        drop(ahead);
+        pending().await
     }
 
     /// Asks the registry for what is missing until nothing is, or it has failed too often in a row.

@@ -102,6 +102,44 @@ async fn a_client_that_pulls_while_it_runs_joins_it() {
 }
 
 #[tokio::test]
+async fn what_a_client_waits_for_makes_room_for_what_it_will_ask_for_next() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[300_000; 9]);
+    let child = image.child(ARM64);
+    // Also where clients have one turn between them: nothing that runs already waits for it.
+    for max_downloads in [64, 1] {
+        let wharf = Wharf::start_with(&hub, |config| {
+            config.pull.prefetch.on_pull = true;
+            config.pull.max_downloads = max_downloads;
+        })
+        .await;
+        let arm = Client::new(&wharf, &engine("arm64"));
+        let gate = Gate::after(1000);
+        hub.fault(On::Blobs, Fault::Gate(gate.clone()));
+        arm.get(&by_tag("1")).await;
+        gate.halted(3).await;
+        // As many as an engine asks for at one time: the ones that were begun.
+        let begun: Vec<_> =
+            child.layers[..3].iter().map(|layer| blob_path(REPO, &layer.digest)).collect();
+        let asked_for = futures_util::future::join_all(begun.iter().map(|path| arm.get(path)));
+        let open = async {
+            gate.halted(if max_downloads == 1 { 4 } else { 6 }).await;
+            gate.open();
+        };
+        let (answers, ()) = tokio::join!(asked_for, open);
+        for (answer, layer) in answers.iter().zip(&child.layers) {
+            answer.expect(&layer.bytes);
+        }
+        wharf.quiet().await;
+        assert!(is_whole(&wharf, child));
+        assert_eq!(asked(&hub, child), 11);
+        wharf.end().await;
+        hub.clear_faults();
+        hub.clear_log();
+    }
+}
+
+#[tokio::test]
 async fn attestations_of_the_platform_come_with_it_and_those_of_others_do_not() {
     let hub = FakeHub::start().await;
     let image =

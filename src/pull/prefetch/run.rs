@@ -28,6 +28,9 @@ const RETRIES: u32 = 13;
 /// Times that another's download of a blob may end without the blob being kept.
 const FOREIGN_ENDS: u32 = 3;
 
+/// Blobs of one image that are fetched ahead or that clients wait for.
+const BLOBS_MAX: usize = 64;
+
 /// How long a job waits when its time of the day is over, or its registry's pull limit near.
 const PAUSE: Duration = Duration::from_secs(5 * 60);
 
@@ -166,10 +169,15 @@ impl Inner {
         job: &Job,
         blobs: &[Descriptor],
     ) -> Result<Outcome, Error> {
-        // All of them are tried: what can be had is had.
+        // All of them are tried: what can be had is had. Each has its turn before the next one waits for one, so that
+        // jobs take turns with each other.
         let (fetched, failed) = stream::iter(blobs.to_vec())
-            .map(async |blob| self.blob_ahead(&job.repository, &blob).await)
-            .buffered(self.prefetch.config.concurrency)
+            .then(|blob| {
+                let turn = Arc::clone(self).turn_ahead();
+                async { (turn.await, blob) }
+            })
+            .map(async |(turn, blob)| self.blob_in_turn(&job.repository, &blob, Some(turn?)).await)
+            .buffer_unordered(BLOBS_MAX)
             .fold((0_u64, None), async |(sum, failed), fetched| match fetched {
                 Ok(bytes) => (sum.saturating_add(bytes), failed),
                 Err(error) => (sum, failed.or(Some(error))),
@@ -190,7 +198,7 @@ impl Inner {
         let (descriptor, bytes) = match self.kept(repository, digest).await {
             Some(kept) => kept,
             None => {
-                let _turn = self.turn_ahead().await?;
+                let _turn = Arc::clone(self).turn_ahead().await?;
                 let answer = Pull(Arc::clone(self)).fetch(repository, digest).await?;
                 (answer.descriptor, answer.bytes.ok_or(Error::Busy)?)
             }
@@ -206,27 +214,46 @@ impl Inner {
         repository: &Repository,
         blob: &Descriptor,
     ) -> Result<u64, Error> {
+        self.blob_in_turn(repository, blob, None).await
+    }
+
+    /// The same, with the turn that the first try needs, if there is one already. A turn is for what no client waits
+    /// for: when one does, it goes to the next blob.
+    async fn blob_in_turn(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Descriptor,
+        mut turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<u64, Error> {
         let (digest, size) = (&blob.digest, Some(blob.size));
         let repository = &self.home(repository, digest);
         for _ in 0..FOREIGN_ENDS {
             if self.kept_blob(digest, size).await.is_some() {
                 return Ok(0);
             }
-            let _turn = self.turn_ahead().await?;
+            let mut turn = match turn.take() {
+                Some(turn) => Some(turn),
+                None => Some(Arc::clone(self).turn_ahead().await?),
+            };
             let purpose = Purpose { wanted: false, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
             if let Some(lead) = lead {
-                self.tasks.spawn(Arc::clone(self).download(lead, repository.clone(), size));
+                let (repository, turn) = (repository.clone(), turn.take());
+                self.tasks.spawn(Arc::clone(self).download(lead, repository, size, turn));
             }
             let foreign = flight.origin != *repository;
             let mut progress = flight.progress;
             // Until the download's task is gone: what it fetched is then kept, or not.
-            while timeout(STALL_DEADLINE, progress.changed())
-                .await
-                .map_err(|_| Error::Busy)?
-                .is_ok()
-            {
-                progress.borrow_and_update();
+            loop {
+                tokio::select! {
+                    () = flight.interest.wanted(), if turn.is_some() => turn = None,
+                    went_on = self.went_on(&mut progress) => {
+                        if !went_on? {
+                            break;
+                        }
+                        progress.borrow_and_update();
+                    }
+                }
             }
             if self.kept_blob(digest, size).await.is_some() {
                 return Ok(blob.size);
@@ -249,7 +276,7 @@ impl Inner {
         Ok(changed.map_err(|_| Error::Busy)?.is_ok())
     }
 
-    async fn turn_ahead(&self) -> Result<OwnedSemaphorePermit, Error> {
+    async fn turn_ahead(self: Arc<Self>) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.prefetch.turns).acquire_owned().await.map_err(|_| Error::Busy)
     }
 }
