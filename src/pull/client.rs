@@ -1,5 +1,8 @@
 //! Who asks: from what a request shows of its client to the platforms that the client runs.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr};
 
 use super::{

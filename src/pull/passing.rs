@@ -39,3 +39,50 @@ impl Default for Passing {
         Self { blobs }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::media_type;
+
+    fn image(blobs: impl Iterator<Item = u64>) -> Manifest {
+        let descriptor = |n: u64| {
+            serde_json::json!({
+                "mediaType": media_type::OCTET_STREAM, "size": n,
+                "digest": Digest::sha256(&n.to_be_bytes()),
+            })
+        };
+        let layers: Vec<_> = blobs.map(descriptor).collect();
+        let document = serde_json::json!({
+            "schemaVersion": 2, "config": descriptor(0), "layers": layers,
+        });
+        let document = document.to_string();
+        let media_type = media_type::OCI_MANIFEST.parse().expect("a media type");
+        Manifest::parse(&media_type, document.as_bytes()).expect("a manifest")
+    }
+
+    #[test]
+    fn what_a_manifest_names_may_pass_through_its_repository_alone() {
+        let passing = Passing::default();
+        let [busybox, other]: [Repository; 2] =
+            ["docker.io/library/busybox", "docker.io/library/other"]
+                .map(|name| name.parse().expect("a name"));
+        let blob = |n: u64| Digest::sha256(&n.to_be_bytes());
+        passing.named(&busybox, &image([7, 8].into_iter()));
+        assert_eq!(passing.size(&busybox, &blob(7)), Some(7));
+        assert_eq!(passing.size(&busybox, &blob(8)), Some(8));
+        assert_eq!(passing.size(&busybox, &blob(9)), None);
+        assert_eq!(passing.size(&other, &blob(7)), None);
+    }
+
+    #[test]
+    fn manifests_without_end_are_remembered_up_to_a_bound() {
+        let passing = Passing::default();
+        let repository: Repository = "docker.io/library/busybox".parse().expect("a name");
+        for thousand in 0..2 * BLOBS_MAX / 1000 {
+            passing.named(&repository, &image(thousand * 1000..(thousand + 1) * 1000));
+        }
+        passing.blobs.run_pending_tasks();
+        assert!(passing.blobs.entry_count() <= BLOBS_MAX, "{}", passing.blobs.entry_count());
+    }
+}
