@@ -111,6 +111,8 @@ impl Inner {
                 return Ok(());
             }
         };
+        // For whom they came, they were to be kept.
+        let had = partial.written() > 0;
         let filled = tokio::select! {
             filled = self.fill(lead, &upstream, repository, partial, size) => filled,
             never = &mut in_turn => match never {},
@@ -122,7 +124,7 @@ impl Inner {
                     self.metrics.verify_failed("blob");
                 }
                 // Nobody's refusal makes bytes wrong, and the next to ask may not be refused.
-                let passing = !lead.interest().keeps();
+                let passing = !had && !lead.interest().keeps();
                 if wrong || passing || partial.written() == 0 {
                     partial.discard().await;
                 }

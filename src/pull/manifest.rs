@@ -88,7 +88,11 @@ impl Pull {
             return self.composed(image, tag).await;
         }
         self.0.upstream(repository)?;
-        self.by_tag(repository, tag, want).await
+        let answer = self.by_tag(repository, tag, want).await?;
+        match self.0.policy(repository, &answer.descriptor.digest).await {
+            Policy::Refuse(platform) => Err(Error::PlatformRefused(platform)),
+            Policy::Keep | Policy::Relay => Ok(answer),
+        }
     }
 
     /// The manifest of that digest.
@@ -296,7 +300,10 @@ impl Inner {
         let fetched = upstream.manifest(&repository.name, &reference, urgency).await;
         let fetched = self.answered(repository, &reference, fetched)?;
         let digest = Digest::sha256(&fetched.bytes);
-        let fetched = self.keep(repository, digest, fetched, Some(tag)).await?;
+        let fetched = match self.policy(repository, &digest).await {
+            Policy::Keep => self.keep(repository, digest, fetched, Some(tag)).await?,
+            Policy::Relay | Policy::Refuse(_) => self.pass_on(repository, digest, fetched)?,
+        };
         self.freshness.confirm(repository, tag, &fetched.descriptor);
         Ok(Resolved::Fetched(fetched))
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use wharf::pull::Others;
+use serde_json::json;
+use wharf::{oci::media_type, pull::Others};
 
 use super::{Client, OFFICIAL, REPO, by_digest, by_tag, engine, is_there, is_whole};
 use crate::support::{FakeHub, Fault, Gate, On, Wharf, blob_path};
@@ -90,7 +91,7 @@ async fn a_blob_that_two_platforms_share_is_kept_with_the_one_that_is() {
         "schemaVersion": 2, "config": descriptor(config, 24), "layers": [descriptor(shared.digest, shared.bytes.len())],
     })
     .to_string();
-    let oci = wharf::oci::media_type::OCI_MANIFEST;
+    let oci = media_type::OCI_MANIFEST;
     let arm_digest = hub.put_manifest(REPO, None, oci, arm.clone());
     let entry = |digest, size: usize, architecture: &str| {
         serde_json::json!({
@@ -102,7 +103,7 @@ async fn a_blob_that_two_platforms_share_is_kept_with_the_one_that_is() {
         "schemaVersion": 2,
         "manifests": [entry(amd.manifest.digest, amd.manifest.bytes.len(), "amd64"), entry(arm_digest, arm.len(), "arm64")],
     });
-    hub.put_manifest(REPO, Some("both"), wharf::oci::media_type::OCI_INDEX, index.to_string());
+    hub.put_manifest(REPO, Some("both"), media_type::OCI_INDEX, index.to_string());
     let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
     let client = Client::new(&wharf, &engine("arm64"));
     client.get(&by_tag("both")).await;
@@ -116,6 +117,100 @@ async fn a_blob_that_two_platforms_share_is_kept_with_the_one_that_is() {
     let again = client.get(&blob_path(REPO, &shared.digest)).await;
     assert_eq!(again.cache(), "hit");
     assert!(!wharf.blob_file(&config).exists());
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_tag_that_means_another_platforms_manifest_is_treated_like_its_digest() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let child = image.child("linux/arm64/v8");
+    hub.move_tag(REPO, "arm64", child.manifest.digest);
+    hub.move_tag(REPO, "amd64", image.child("linux/amd64").manifest.digest);
+    for head_first in [false, true] {
+        let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
+        let arm = Client::new(&wharf, &engine("arm64"));
+        arm.get(&by_tag("1")).await;
+        for _ in 0..2 {
+            if head_first {
+                assert_eq!(arm.head(&by_tag("arm64")).await.status, 200);
+            }
+            let answer = arm.get(&by_tag("arm64")).await;
+            assert_eq!((answer.cache(), answer.bytes()), ("relay", &child.manifest.bytes));
+            for blob in child.layers.iter().chain([&child.config]) {
+                arm.get(&blob_path(REPO, &blob.digest)).await.expect(&blob.bytes);
+            }
+        }
+        arm.get(&by_tag("amd64")).await;
+        wharf.quiet().await;
+        assert!(!is_there(&wharf, child), "after a HEAD: {head_first}");
+        assert!(is_whole(&wharf, image.child("linux/amd64")));
+        wharf.end().await;
+    }
+    let wharf = keeping(&hub, Others::Refuse, &["linux/amd64"]).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    arm.get(&by_tag("1")).await;
+    for _ in 0..2 {
+        assert_eq!(arm.get(&by_tag("arm64")).await.refusal(), (403, "DENIED".to_owned()));
+        assert_eq!(arm.head(&by_tag("arm64")).await.status, 403);
+    }
+    assert_eq!(arm.get(&by_tag("amd64")).await.status, 200);
+    wharf.quiet().await;
+    assert!(!is_there(&wharf, child));
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn bytes_that_were_to_be_kept_outlive_a_client_for_whom_they_are_passed_on() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &[("linux", "amd64", None)], &[200_000]);
+    let amd = image.child("linux/amd64");
+    let shared = &amd.layers[0];
+    // An image for arm64 of the same layer, in another repository.
+    const OTHER: &str = "library/other";
+    let (layer, config) = (hub.put_blob(OTHER, shared.bytes.clone()), hub.put_blob(OTHER, "{}"));
+    let part = |digest, size: usize| json!({ "mediaType": "application/x", "digest": digest, "size": size });
+    let arm = json!({
+        "schemaVersion": 2, "config": part(config, 2), "layers": [part(layer, shared.bytes.len())],
+    })
+    .to_string();
+    let arm_digest = hub.put_manifest(OTHER, None, media_type::OCI_MANIFEST, arm.clone());
+    let list = json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": media_type::OCI_MANIFEST, "digest": arm_digest, "size": arm.len(),
+            "platform": { "os": "linux", "architecture": "arm64" },
+        }],
+    });
+    hub.put_manifest(OTHER, Some("1"), media_type::OCI_INDEX, list.to_string());
+    let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
+    let path = blob_path(REPO, &shared.digest);
+    let (first, other) =
+        (Client::new(&wharf, &engine("amd64")), Client::new(&wharf, &engine("arm64")));
+    // The blob is to be fetched when the client asks for it, and not ahead.
+    hub.fault(On::Blob(shared.digest), Fault::status(404));
+    first.get(&by_tag("1")).await;
+    first.get(&by_digest(&amd.manifest.digest)).await;
+    other.get(&format!("/v2/{OTHER}/manifests/1")).await;
+    other.get(&format!("/v2/{OTHER}/manifests/{arm_digest}")).await;
+    wharf.quiet().await;
+    hub.clear_faults();
+    // The uplink fails in the middle, for good.
+    hub.fault_next(1, On::Blob(shared.digest), Fault::CutAfter(100_000));
+    hub.fault(On::Blob(shared.digest), Fault::status(503));
+    assert!(first.get(&path).await.body.is_err());
+    wharf.quiet().await;
+    let kept = || {
+        let name = format!("wharf/partial/sha256-{}", shared.digest.encoded());
+        std::fs::metadata(wharf.cache().join(name)).map_or(0, |partial| partial.len())
+    };
+    let before = kept();
+    assert!(before >= 100_000, "{before}");
+    assert_ne!(other.get(&blob_path(OTHER, &shared.digest)).await.status, 200);
+    wharf.quiet().await;
+    assert_eq!(kept(), before, "what had crossed the uplink is gone");
+    hub.clear_faults();
+    first.get(&path).await.expect(&shared.bytes);
     wharf.end().await;
 }
 
