@@ -14,7 +14,7 @@ use super::{
     platform::read_index, report::Mismatch,
 };
 use crate::{
-    oci::{Digest, Manifest, Platform, Reference, Repository},
+    oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
     store::Listed,
 };
 
@@ -142,11 +142,28 @@ impl Inner {
         let document = Manifest::parse(&answer.descriptor.media_type, bytes).ok()?;
         let Manifest::Image { blobs } = &document else { return None };
         // The client asks for it next, so that this costs nothing.
-        let config = self.blob_ahead(repository, blobs.first()?);
-        timeout(self.config.revalidate_timeout, config).await.ok()?.ok()?;
-        let told = self.config_platform(repository, &document).await;
+        let told = self.config_says(repository, blobs.first()?);
+        let told = timeout(self.config.revalidate_timeout, told).await.ok()??;
         self.mismatches.told.insert(digest, told.clone());
         told
+    }
+
+    /// The platform in an image's config, fetched as for a client; `None` when it cannot be had.
+    async fn config_says(
+        self: &Arc<Self>,
+        repository: &Repository,
+        config: &Descriptor,
+    ) -> Option<Option<Platform>> {
+        let config_max = MANIFEST_MAX_BYTES as u64;
+        let answer = Pull(Arc::clone(self)).blob(repository, &config.digest).await.ok()?;
+        if answer.size.is_none_or(|size| size > config_max) {
+            return None;
+        }
+        let (mut reader, mut bytes) = (answer.read(None), Vec::new());
+        while let Some(piece) = reader.next().await.ok()? {
+            bytes.extend_from_slice(&piece);
+        }
+        Some(Platform::from_config(&bytes))
     }
 
     /// What nobody waits for: learning, and the count of what was not fetched.

@@ -286,10 +286,16 @@ async fn an_image_is_kept_warm_when_it_is_due_and_in_its_time_of_the_day() {
     wharf.pull.attend().await;
     wharf.quiet().await;
     assert!(!is_there(&wharf, moved.child(ARM64)), "not due yet");
+    hub.fault(On::Manifests, Fault::status(503));
     wharf.clock.advance(hour / 2);
     wharf.pull.attend().await;
     wharf.quiet().await;
-    assert!(is_whole(&wharf, moved.child(ARM64)));
+    assert!(!is_there(&wharf, moved.child(ARM64)), "an outage");
+    hub.clear_faults();
+    wharf.clock.advance(Duration::from_secs(5 * 60));
+    wharf.pull.attend().await;
+    wharf.quiet().await;
+    assert!(is_whole(&wharf, moved.child(ARM64)), "five minutes later, and not an hour");
     wharf.end().await;
 
     // A window that is half a day away.

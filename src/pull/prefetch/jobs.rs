@@ -42,8 +42,10 @@ pub(super) struct Jobs {
     waiting: Mutex<HashMap<Target, Arc<Waiting>>>,
     /// Jobs that are asleep until their next try.
     asleep: AtomicUsize,
-    /// Something changed that was not written down.
+    /// Something changed since it was last looked at.
     changed: AtomicBool,
+    /// What was last written down, as far as this run knows.
+    written: Mutex<Bytes>,
 }
 
 /// A job and the way to wake it.
@@ -109,11 +111,18 @@ impl Jobs {
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let jobs: Vec<&Job> = waiting.values().map(|waiting| &waiting.job).collect();
-        serde_json::to_vec(&jobs).map(Bytes::from).ok()
+        let jobs = serde_json::to_vec(&jobs).map(Bytes::from).ok()?;
+        drop(waiting);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        // A pull that came and went since leaves nothing to write: most do.
+        let same = *written == jobs || (written.is_empty() && jobs == b"[]".as_slice());
+        *written = jobs.clone();
+        Some(jobs).filter(|_| !same)
     }
 
     /// It was not written down after all.
     pub(super) fn not_written(&self) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Bytes::from_static(b"?");
         self.changed.store(true, Ordering::Relaxed);
     }
 

@@ -176,7 +176,7 @@ impl Inner {
                 let turn = Arc::clone(self).turn_ahead();
                 async { (turn.await, blob) }
             })
-            .map(async |(turn, blob)| self.blob_in_turn(&job.repository, &blob, Some(turn?)).await)
+            .map(async |(turn, blob)| self.blob_in_turn(&job.repository, &blob, turn?).await)
             .buffer_unordered(BLOBS_MAX)
             .fold((0_u64, None), async |(sum, failed), fetched| match fetched {
                 Ok(bytes) => (sum.saturating_add(bytes), failed),
@@ -208,23 +208,15 @@ impl Inner {
         Ok((descriptor, document))
     }
 
-    /// Fetches a blob of `repository` unless it is kept; the bytes that were missing.
-    pub(in crate::pull) async fn blob_ahead(
-        self: &Arc<Self>,
-        repository: &Repository,
-        blob: &Descriptor,
-    ) -> Result<u64, Error> {
-        self.blob_in_turn(repository, blob, None).await
-    }
-
-    /// The same, with the turn that the first try needs, if there is one already. A turn is for what no client waits
-    /// for: when one does, it goes to the next blob.
+    /// Fetches a blob of `repository` unless it is kept, with the turn that the first try needs; the bytes that were
+    /// missing. A turn is for what no client waits for: when one does, it goes to the next blob.
     async fn blob_in_turn(
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Descriptor,
-        mut turn: Option<OwnedSemaphorePermit>,
+        turn: OwnedSemaphorePermit,
     ) -> Result<u64, Error> {
+        let mut turn = Some(turn);
         let (digest, size) = (&blob.digest, Some(blob.size));
         let repository = &self.home(repository, digest);
         for _ in 0..FOREIGN_ENDS {

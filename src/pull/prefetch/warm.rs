@@ -1,14 +1,20 @@
 //! Images that are kept up to date whether anybody asks or not (`[[prefetch.image]]`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::jobs::Job;
 use crate::{
     oci::{Platform, Rules},
-    pull::{Error, Inner, Pull, Want, config::WarmImage},
+    pull::{Error, Inner, Outcome, Pull, Want, config::WarmImage},
 };
+
+/// After how long a look that failed is taken again, if the next one is not due before.
+const AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// When each image is to be looked at next; `None`: as soon as it may be.
 #[derive(Debug)]
@@ -28,22 +34,28 @@ impl Inner {
         let (now, minute) = (self.clock.now(), self.clock.minute_of_day());
         let images = &self.prefetch.config.images;
         let mut next = self.schedule.next.lock().unwrap_or_else(PoisonError::into_inner);
-        for (image, next) in images.iter().zip(next.iter_mut()) {
+        for (at, (image, next)) in images.iter().zip(next.iter_mut()).enumerate() {
             let open = image.window.is_none_or(|window| window.contains(minute));
             if open && next.is_none_or(|next| next <= now) {
-                // A look that fails is followed by the next one: this one asks once.
                 *next = Some(now + image.every);
-                self.tasks.spawn(Arc::clone(self).warm_up(image.clone()));
+                self.tasks.spawn(Arc::clone(self).warm_up(at, image.clone()));
             }
         }
     }
 
-    async fn warm_up(self: Arc<Self>, image: WarmImage) {
+    async fn warm_up(self: Arc<Self>, at: usize, image: WarmImage) {
         let (repository, tag) = (&image.repository, &image.tag);
-        if let Err(error) = self.try_warm_up(&image).await {
-            self.metrics.prefetched("failed");
-            tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
+        let Err(error) = self.try_warm_up(&image).await else { return };
+        if error.is_outage() {
+            // The uplink may be back long before the next look is due.
+            let soon = self.clock.now() + image.every.min(AGAIN);
+            let mut next = self.schedule.next.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(next) = next.get_mut(at) {
+                *next = Some(soon);
+            }
         }
+        self.metrics.prefetched("failed");
+        tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
     }
 
     async fn try_warm_up(self: &Arc<Self>, image: &WarmImage) -> Result<(), Error> {
@@ -51,6 +63,9 @@ impl Inner {
         let pull = Pull(Arc::clone(self));
         // Free: what it costs to fetch is asked next.
         let told = pull.tagged(repository, tag, Want::Descriptor).await?;
+        if told.outcome == Outcome::Stale {
+            return Err(Error::Unavailable("the kept tag was not confirmed".to_owned()));
+        }
         if self.near_limit(repository)
             && self.kept(repository, &told.descriptor.digest).await.is_none()
         {
