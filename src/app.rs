@@ -1,6 +1,13 @@
 //! Where the parts meet: a configuration becomes bound sockets, these run, and drain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod commands;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
@@ -9,12 +16,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::commands::Commands;
 use crate::{
-    admin::{Admin, Readiness},
+    admin::{Admin, Control, Readiness},
     clock::Clock,
     config::Config,
     metrics::Metrics,
-    pull::Pull,
+    pull::{self, Pull},
     server::Server,
     store::{self, Store},
     upstream::{self, Upstreams},
@@ -37,7 +45,15 @@ pub struct App {
     listeners: Vec<TcpListener>,
     addrs: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
+    /// `None` where the directory takes no socket. Before the cache, so that it goes first: its file belongs to who
+    /// holds the lock.
+    control: Option<Control>,
     server: Server,
+    cache: Cache,
+}
+
+/// The open cache and the way to its registries, without an address to serve them on.
+struct Cache {
     pull: Pull,
     store: Arc<Store>,
     metrics: Metrics,
@@ -69,6 +85,29 @@ pub enum StartError {
     /// A registry's TLS configuration cannot be used.
     #[error(transparent)]
     Upstream(#[from] upstream::ConfigError),
+    /// The cache belongs to another user's wharf, which does not run.
+    #[error(
+        "{dir:?} belongs to the user with number {owner}, and no wharf that runs there can be reached; start it, or \
+         run this as that user: sudo -u '#{owner}' …"
+    )]
+    Foreign {
+        /// The cache directory.
+        dir: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Another process has the cache open, and takes no commands.
+    #[error(
+        "{dir:?} is in use by another wharf that cannot be reached ({source}); if it has just been started, or is \
+         a command itself, try again when it is ready; else restart it, or run this as its user"
+    )]
+    Unreachable {
+        /// The cache directory.
+        dir: PathBuf,
+        /// What the system said about its control socket.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl App {
@@ -86,17 +125,13 @@ impl App {
             Some(address) => Some(listen(address, "[admin] listen").await?),
             None => None,
         };
-        let (clock, metrics) = (Clock::system(), Metrics::new());
-        let upstreams = Upstreams::new(config.upstreams, &metrics, &clock)?;
-        let store = {
-            let (config, clock) = (config.store, clock.clone());
-            Arc::new(spawn_blocking(move || Store::open(&config, &clock)).await??)
-        };
-        let pull = Pull::new(config.pull, Arc::clone(&store), upstreams, &metrics, &clock);
-        pull.restore().await;
-        let server = Server::new(config.server, pull.clone(), &metrics);
+        let socket = config.store.control_socket();
+        let cache = Cache::open(config.store, config.pull, config.upstreams).await?;
+        cache.pull.resume().await;
+        let control = bind_control(&socket);
+        let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
         let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
-        Ok(Self { listeners, addrs, admin, server, pull, store, metrics, clock })
+        Ok(Self { listeners, addrs, admin, control, server, cache })
     }
 
     /// The registry addresses, with the ports that the system chose for port 0.
@@ -111,43 +146,66 @@ impl App {
 
     /// The pull-through behind the registry address.
     pub const fn pull(&self) -> &Pull {
-        &self.pull
+        &self.cache.pull
     }
 
     /// The metrics.
     pub const fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.cache.metrics
     }
 
     /// The time by which everything expires.
     pub const fn clock(&self) -> &Clock {
-        &self.clock
+        &self.cache.clock
     }
 
     /// Serves until `shutdown` is cancelled, then drains and closes the cache.
     pub async fn run(self, shutdown: CancellationToken) {
+        let Self { listeners, addrs, admin, control, server, cache } = self;
         let mut parts = JoinSet::new();
-        if let Some((listener, _)) = self.admin {
-            let pull = self.pull.clone();
-            let readiness = move || pull.failing().map_or(Readiness::Ready, Readiness::Degraded);
-            let admin = Admin::new(self.metrics.clone(), Arc::new(readiness));
-            parts.spawn(admin.run(listener, shutdown.clone()));
+        let answers = cache.admin();
+        if let Some((listener, _)) = admin {
+            parts.spawn(answers.clone().run(listener, shutdown.clone()));
         }
-        parts.spawn(upkeep(
-            self.pull.clone(),
-            Arc::clone(&self.store),
-            self.metrics.clone(),
-            shutdown.clone(),
-        ));
-        parts.spawn(attend(self.pull.clone(), shutdown.clone()));
-        let listeners = self.listeners.into_iter().zip(self.addrs).collect();
-        self.server.run(listeners, shutdown).await;
-        self.pull.finish(DOWNLOADS_DRAIN).await;
+        if let Some(control) = control {
+            parts.spawn(answers.run_control(control, shutdown.clone()));
+        }
+        let (store, metrics) = (Arc::clone(&cache.store), cache.metrics.clone());
+        parts.spawn(upkeep(cache.pull.clone(), store, metrics, shutdown.clone()));
+        parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
+        let listeners = listeners.into_iter().zip(addrs).collect();
+        server.run(listeners, shutdown).await;
+        cache.pull.finish(DOWNLOADS_DRAIN).await;
         while let Some(ended) = parts.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a part of the daemon died");
             }
         }
+    }
+}
+
+impl Cache {
+    async fn open(
+        store: store::Config,
+        pull: pull::Config,
+        upstreams: Vec<upstream::Config>,
+    ) -> Result<Self, StartError> {
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let upstreams = Upstreams::new(upstreams, &metrics, &clock)?;
+        let store = {
+            let clock = clock.clone();
+            Arc::new(spawn_blocking(move || Store::open(&store, &clock)).await??)
+        };
+        let pull = Pull::new(pull, Arc::clone(&store), upstreams, &metrics, &clock);
+        pull.recall().await;
+        Ok(Self { pull, store, metrics, clock })
+    }
+
+    /// What is answered about it.
+    fn admin(&self) -> Admin {
+        let pull = self.pull.clone();
+        let readiness = move || pull.failing().map_or(Readiness::Ready, Readiness::Degraded);
+        Admin::new(self.metrics.clone(), Arc::new(readiness), Arc::new(self.pull.clone()))
     }
 }
 
@@ -158,6 +216,16 @@ async fn listen(
     let bound = TcpListener::bind(address).await;
     let bound = bound.and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
     bound.map_err(|source| StartError::Listen { address, with, source })
+}
+
+/// Binds the control socket. A file system without sockets is no reason not to serve.
+fn bind_control(path: &Path) -> Option<Control> {
+    Control::bind(path)
+        .inspect_err(|error| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no control socket: commands will not reach this wharf");
+        })
+        .ok()
 }
 
 /// Begins what is due to be fetched ahead.

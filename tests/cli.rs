@@ -1,8 +1,16 @@
 //! The real program: what it says, and with which exit code it ends.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{PermissionsExt, chown},
+            net::UnixStream,
+        },
+    },
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
@@ -93,7 +101,7 @@ fn refusal(arguments: &[&str], variables: &[(&str, &str)], dir: &Path) -> String
 #[test]
 fn what_cannot_be_served_is_said_in_one_sentence_with_code_2() {
     let site = tempfile::tempdir().expect("a temporary directory");
-    let write = |name: &str, text: &[u8]| std::fs::write(site.path().join(name), text);
+    let write = |name: &str, text: &[u8]| fs::write(site.path().join(name), text);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = &*taken.local_addr().expect("bound").to_string();
     let endpoint = "[[upstream]]\nregistry = \"a.example\"\n";
@@ -109,7 +117,7 @@ fn what_cannot_be_served_is_said_in_one_sentence_with_code_2() {
         ("form/wharf/version", b"99\n"),
     ] {
         let parent = Path::new(name).parent().expect("it has a name");
-        std::fs::create_dir_all(site.path().join(parent)).expect("made");
+        fs::create_dir_all(site.path().join(parent)).expect("made");
         write(name, text).expect("written");
     }
     let free = ["serve", "--listen", "127.0.0.1:0"];
@@ -166,8 +174,8 @@ fn a_second_wharf_on_one_directory_is_refused_and_disturbs_nothing() {
 #[test]
 fn a_configuration_is_checked_and_shown() {
     let site = tempfile::tempdir().expect("a temporary directory");
-    std::fs::write(site.path().join("good.toml"), "[cache]\ntag_ttl = \"5m\"\n").expect("written");
-    std::fs::write(site.path().join("bad.toml"), "[cache]\ntag_ttl = 5\n").expect("written");
+    fs::write(site.path().join("good.toml"), "[cache]\ntag_ttl = \"5m\"\n").expect("written");
+    fs::write(site.path().join("bad.toml"), "[cache]\ntag_ttl = 5\n").expect("written");
 
     let said = ended(&["config", "check", "--config", "good.toml"], site.path());
     assert_eq!(said, (Some(0), "ok: good.toml\n".into(), String::new()));
@@ -191,4 +199,184 @@ fn a_configuration_is_checked_and_shown() {
     child.stdout.take().expect("piped").read_to_string(&mut shown).expect("UTF-8");
     assert!(child.wait().expect("its own child").success());
     assert!(shown.contains("tag_ttl = \"7m\"\n"), "the variable lies over the file: {shown}");
+}
+
+#[test]
+fn looking_at_nothing_says_so_and_leaves_no_trace() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let nothing = |dir: &str| format!("wharf: nothing is kept in {dir:?}\n");
+    let said = ended(&["ls"], site.path());
+    assert_eq!(said, (Some(0), String::new(), nothing("wharf-data")));
+    assert!(!site.path().join("wharf-data").exists(), "looking makes no directory");
+
+    fs::create_dir(site.path().join("data")).expect("made");
+    for dir in ["data", "elsewhere"] {
+        let said = ended(&["ls", "--dir", dir], site.path());
+        assert_eq!(said, (Some(0), String::new(), nothing(dir)));
+        let said = ended(&["ls", "--dir", dir, "--json"], site.path());
+        assert_eq!(said, (Some(0), "[]\n".into(), String::new()));
+        let (code, said, why) = ended(&["ls", "--dir", dir, "alpine:3"], site.path());
+        assert_eq!((code, said.as_str()), (Some(1), ""));
+        assert_eq!(why, format!("wharf: nothing called alpine:3 is kept in {dir:?}\n"));
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_code_2_before_anything_is_opened() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    for (name, text) in [
+        ("bad.txt", "# ours\nalpine:3.20\n\nBad Name # here\n"),
+        ("empty.txt", "# nothing yet\n\n"),
+        ("bad.toml", "[cache]\nsize = 1\n"),
+    ] {
+        fs::write(site.path().join(name), text).expect("written");
+    }
+    for (arguments, says) in [
+        (&["pull"][..], "<IMAGE>..."),
+        (&["pull", "Alpine"], "invalid value 'Alpine'"),
+        (&["pull", ""], "not a repository name"),
+        (&["pull", "alpine:"], "not a tag"),
+        (&["pull", "alpine@sha256:12"], "invalid value"),
+        (&["pull", "--platform", "arm64", "alpine"], "write os/architecture"),
+        (&["pull", "--platform", "", "alpine"], "--platform"),
+        (&["pull", "--file", "bad.txt"], "wharf: bad.txt:4: \"Bad Name\": not a repository name"),
+        (&["pull", "--file", "bad.txt", "alpine"], "bad.txt:4"),
+        (&["pull", "--file", "empty.txt"], "wharf: the list names no image"),
+        (&["pull", "--file", "-"], "wharf: the list names no image"),
+        (&["pull", "--file", "missing.txt"], "wharf: missing.txt: No such file"),
+        (&["pull", "--file", "."], "wharf: .: "),
+        (&["pull", "--file", "/dev/zero"], "longer than 1 MiB"),
+        (&["pull", "--config", "bad.toml", "alpine"], "bad.toml:2: cache.size: unknown key"),
+        (&["pull", "--dir", "bad.txt", "alpine"], "the cache directory \"bad.txt\" cannot"),
+        (&["ls", "Alpine"], "invalid value 'Alpine'"),
+        (&["ls", "alpine", "busybox"], "unexpected argument"),
+        (&["ls", "--dir", "bad.txt"], "the cache directory \"bad.txt\" cannot"),
+        (&["inspect"], "<IMAGE>"),
+        (&["inspect", "a/../b"], "invalid value"),
+        (&["explain", "alpine:3 20"], "not a tag"),
+        (&["explain", "--client", "pi.local", "alpine"], "invalid value 'pi.local'"),
+    ] {
+        let (code, said, why) = ended(arguments, site.path());
+        assert_eq!((code, said.as_str()), (Some(2), ""), "{arguments:?}: {why}");
+        assert!(why.contains(says), "{arguments:?}: {why}");
+        assert!(!why.contains("panicked"), "{why}");
+    }
+    assert!(!site.path().join("wharf-data").exists(), "nothing was opened");
+
+    let mut command = wharf(&["pull", "--file", "-"], site.path());
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut names = child.stdin.take().expect("piped");
+    names.write_all(b"alpine\n\xc3\xa9\n").expect("it reads");
+    drop(names);
+    let ended = child.wait_with_output().expect("its own child");
+    assert_eq!(ended.status.code(), Some(2));
+    let why = String::from_utf8_lossy(&ended.stderr);
+    assert!(why.starts_with("wharf: -:2: \"\u{e9}\": not a repository name"), "{why}");
+}
+
+#[test]
+fn commands_do_the_same_with_a_daemon_and_without() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let two = ["pull", "--dir", "data", "--json", "a.example/app:1", "a.example/app:2"];
+    let all = || {
+        [
+            &["ls", "--dir", "data"][..],
+            &["ls", "--dir", "data", "--json"],
+            &["ls", "--dir", "data", "alpine"],
+            // Of a registry that is not configured, so that nobody is asked.
+            &["inspect", "--dir", "data", "a.example/app:1"],
+            &["explain", "--dir", "data", "--client", "10.0.7.12", "a.example/app:1"],
+            &["pull", "--dir", "data", "a.example/app:1"],
+            &two,
+        ]
+        .map(|arguments| ended(arguments, site.path()))
+    };
+    let (daemon, _) = Daemon::start(site.path());
+    let socket = site.path().join("data/control.sock");
+    let mode = fs::metadata(&socket).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let asked = all();
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code(), Some(0));
+    assert!(!socket.exists(), "it goes with its wharf");
+    assert_eq!(asked, all());
+
+    let [_, _, _, inspected, explained, pulled, both] = asked;
+    for (code, said, why) in [inspected, explained, pulled] {
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{why}");
+        assert_eq!((why.starts_with("wharf: "), why.lines().count()), (true, 1), "{why}");
+    }
+    let (code, events, why) = both;
+    assert_eq!(code, Some(1));
+    assert!(why.ends_with("wharf: 2 of 2 images could not be fetched\n"), "{why}");
+    assert_eq!(why.matches("wharf: a.example/app:").count(), 2, "each with its reason: {why}");
+    let failed = "{\"event\":\"failed\",\"name\":\"a.example/app:";
+    assert_eq!(events.lines().filter(|line| line.starts_with(failed)).count(), 2, "{events}");
+}
+
+#[test]
+fn a_daemon_that_cannot_be_reached_is_said_with_what_to_do() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let (daemon, _) = Daemon::start(site.path());
+    let socket = site.path().join("data/control.sock");
+    fs::remove_file(&socket).expect("it was there");
+    for arguments in
+        [&["ls"][..], &["inspect", "alpine"], &["explain", "alpine"], &["pull", "alpine"]]
+    {
+        let (code, said, why) = ended(&[arguments, &["--dir", "data"]].concat(), site.path());
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{why}");
+        assert!(why.starts_with("wharf: \"data\" is in use by another wharf that cannot"), "{why}");
+        assert!(why.contains("restart it") && why.lines().count() == 1, "{why}");
+    }
+    drop(daemon);
+}
+
+#[test]
+fn the_cache_of_another_user_is_not_opened() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let mine = site.path().join("data");
+    fs::create_dir(&mine).expect("made");
+    // Who may give it away is root; to anyone else, / is another user's.
+    let dir = match chown(&mine, Some(12_345), None) {
+        Ok(()) => "data",
+        Err(_) => "/",
+    };
+    for arguments in [&["ls"][..], &["inspect", "alpine"], &["pull", "alpine"]] {
+        let (code, said, why) = ended(&[arguments, &["--dir", dir]].concat(), site.path());
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{why}");
+        assert!(
+            why.starts_with(&format!("wharf: {dir:?} belongs to the user with number ")),
+            "{why}"
+        );
+        assert_eq!(why.lines().count(), 1, "{why}");
+    }
+    assert_eq!(fs::read_dir(&mine).expect("readable").count(), 0, "nothing is written there");
+}
+
+#[test]
+fn the_socket_of_a_killed_wharf_is_in_nobodys_way() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let nothing = (Some(0), String::new(), "wharf: nothing is kept in \"data\"\n".to_owned());
+    let (killed, _) = Daemon::start(site.path());
+    killed.signal("KILL");
+    killed.end();
+    assert!(site.path().join("data/control.sock").exists());
+    assert_eq!(ended(&["ls", "--dir", "data"], site.path()), nothing, "opened here");
+
+    let (daemon, _) = Daemon::start(site.path());
+    assert_eq!(ended(&["ls", "--dir", "data"], site.path()), nothing, "asked of the new one");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code(), Some(0));
+    assert!(!site.path().join("data/control.sock").exists());
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_failure() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let (gone, stdout) = UnixStream::pair().expect("a pair");
+    drop(gone);
+    let mut command = wharf(&["ls", "--dir", "data", "--json"], site.path());
+    let ended = command.stdout(OwnedFd::from(stdout)).output().expect("it runs");
+    assert_eq!(ended.status.code(), Some(0));
+    assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

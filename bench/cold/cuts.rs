@@ -20,7 +20,7 @@ const EVERY: u64 = 5 * MIB;
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let size = setting.options.size() / if setting.options.quick { 2 } else { 1 };
     let rate = Rate::Megabits(1000);
-    let site = setting.site_with(Manner { rate, cut_every: Some(EVERY) })?;
+    let site = setting.site_with(Manner { cut_every: Some(EVERY), ..Manner::plain(rate) }, "")?;
     let offer = || {
         let blob = setting.noise.blob(size)?;
         let path = blob.blob_path();

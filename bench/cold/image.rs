@@ -17,12 +17,12 @@ use super::{
 };
 
 /// Layers fetched at one time (Docker's `max-concurrent-downloads`).
-const AT_ONCE: usize = 3;
+pub(super) const AT_ONCE: usize = 3;
 
 /// What the layers weigh, in hundredths of the image.
-const LAYERS: [u64; 12] = [24, 2, 11, 1, 6, 30, 1, 3, 9, 1, 5, 7];
+pub(super) const LAYERS: [u64; 12] = [24, 2, 11, 1, 6, 30, 1, 3, 9, 1, 5, 7];
 
-const CONFIG_BYTES: u64 = 8 * 1024;
+pub(super) const CONFIG_BYTES: u64 = 8 * 1024;
 
 /// Where the parts of one image are.
 struct Image {

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench cold -- --help` tells the options, `bench/README.md` what each row means.
 
+mod ahead;
 mod blob;
 mod cuts;
 mod first_byte;
@@ -66,14 +67,22 @@ enum Part {
     Blob,
     FirstByte,
     Image,
+    Ahead,
     Stampede,
     Cuts,
     Warm,
 }
 
 impl Part {
-    const ALL: [Self; 6] =
-        [Self::Blob, Self::FirstByte, Self::Image, Self::Stampede, Self::Cuts, Self::Warm];
+    const ALL: [Self; 7] = [
+        Self::Blob,
+        Self::FirstByte,
+        Self::Image,
+        Self::Ahead,
+        Self::Stampede,
+        Self::Cuts,
+        Self::Warm,
+    ];
 }
 
 impl std::fmt::Display for Part {
@@ -82,6 +91,7 @@ impl std::fmt::Display for Part {
             Self::Blob => "blob",
             Self::FirstByte => "first-byte",
             Self::Image => "image",
+            Self::Ahead => "ahead",
             Self::Stampede => "stampede",
             Self::Cuts => "cuts",
             Self::Warm => "warm",
@@ -132,6 +142,7 @@ fn run(options: Options) -> Result<()> {
             Part::Blob => blob::measure(&setting, &mut report)?,
             Part::FirstByte => first_byte::measure(&setting, &mut report)?,
             Part::Image => image::measure(&setting, &mut report)?,
+            Part::Ahead => ahead::measure(&setting, &mut report)?,
             Part::Stampede => stampede::measure(&setting, &mut report)?,
             Part::Cuts => cuts::measure(&setting, &mut report)?,
             Part::Warm => warm::measure(&setting, &mut report)?,

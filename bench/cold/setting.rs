@@ -57,13 +57,14 @@ impl Setting {
 
     /// A site whose upstream sends at `rate` and cuts no one off.
     pub(crate) fn site(&self, rate: Rate) -> Result<Site> {
-        self.site_with(Manner { rate, cut_every: None })
+        self.site_with(Manner::plain(rate), "")
     }
 
-    pub(crate) fn site_with(&self, manner: Manner) -> Result<Site> {
+    /// A site whose upstream sends as `manner` says, with a wharf of whose configuration `more` is a part.
+    pub(crate) fn site_with(&self, manner: Manner, more: &str) -> Result<Site> {
         let upstream = Upstream::start(manner)?;
         let Options { wharf, dir, wharf_cpus, .. } = &self.options;
-        let wharf = Wharf::start(wharf, wharf_cpus.as_deref(), upstream.addr, dir)?;
+        let wharf = Wharf::start(wharf, wharf_cpus.as_deref(), upstream.addr, dir, more)?;
         Ok(Site { upstream, wharf })
     }
 

@@ -26,11 +26,33 @@ pub(crate) struct Client {
 /// What is read last; every connection writes over it.
 pub(crate) struct Buffer(RefCell<Box<[u8]>>);
 
-/// A kept-alive connection.
+/// A kept-alive connection, and one more to the host that it was last redirected to.
 pub(crate) struct Connection<'a> {
+    wire: Wire<'a>,
+    redirected: Option<Wire<'a>>,
+    agent: Option<&'a str>,
+}
+
+struct Wire<'a> {
     stream: TcpStream,
     addr: SocketAddr,
     buffer: &'a Buffer,
+}
+
+/// What a request leads to.
+enum Answer {
+    Fetched(Fetched),
+    /// The address and path that it is to be asked for at.
+    Elsewhere(SocketAddr, String),
+}
+
+/// The head of an answer.
+struct Head {
+    /// The body's length.
+    length: u64,
+    /// Where it begins.
+    body: usize,
+    elsewhere: Option<(SocketAddr, String)>,
 }
 
 /// An answer that was read.
@@ -61,9 +83,17 @@ impl Client {
 
     /// Opens a connection.
     pub(crate) async fn connect(&self, addr: SocketAddr) -> Result<Connection<'_>> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        Ok(Connection { stream, addr, buffer: &self.buffer })
+        let wire = Wire::open(addr, &self.buffer).await?;
+        Ok(Connection { wire, redirected: None, agent: None })
+    }
+
+    /// Opens a connection on which the client says who it is.
+    pub(crate) async fn connect_as<'a>(
+        &'a self,
+        agent: &'a str,
+        addr: SocketAddr,
+    ) -> Result<Connection<'a>> {
+        Ok(Connection { agent: Some(agent), ..self.connect(addr).await? })
     }
 
     /// The whole of `path`, on a connection of its own.
@@ -94,7 +124,7 @@ impl Connection<'_> {
         self.ask("HEAD", path, 0, None).await
     }
 
-    /// Asks for `path` from byte `from` on, and reads what comes.
+    /// Asks for `path` from byte `from` on, and reads what comes; from another host, if one is told.
     ///
     /// # Errors
     /// When there is no answer, or it is no success; not when its body breaks off.
@@ -105,28 +135,59 @@ impl Connection<'_> {
         from: u64,
         mut keep: Option<&mut Vec<u8>>,
     ) -> Result<Fetched> {
-        let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\naccept: */*\r\n{range}\r\n",
-            self.addr
-        );
+        let (agent, buffer) = (self.agent, self.wire.buffer);
+        let request = |host: SocketAddr, path: &str| {
+            let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
+            let agent = agent.map_or_else(String::new, |agent| format!("user-agent: {agent}\r\n"));
+            format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n{agent}{range}\r\n")
+        };
+        let asked = request(self.wire.addr, path);
+        let (addr, path) = match self.wire.ask(&asked, keep.as_deref_mut()).await? {
+            Answer::Fetched(fetched) => return Ok(fetched),
+            Answer::Elsewhere(addr, path) => (addr, path),
+        };
+        let wire = match self.redirected.take().filter(|wire| wire.addr == addr) {
+            Some(wire) => wire,
+            None => Wire::open(addr, buffer).await?,
+        };
+        let answer = self.redirected.insert(wire).ask(&request(addr, &path), keep).await?;
+        match answer {
+            Answer::Fetched(fetched) => Ok(fetched),
+            Answer::Elsewhere(..) => Err("redirected twice".into()),
+        }
+    }
+}
+
+impl<'a> Wire<'a> {
+    async fn open(addr: SocketAddr, buffer: &'a Buffer) -> Result<Self> {
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, addr, buffer })
+    }
+
+    async fn ask(&mut self, request: &str, mut keep: Option<&mut Vec<u8>>) -> Result<Answer> {
+        let asked = request.lines().next().unwrap_or_default();
         self.stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
-        let (length, mut bytes) = loop {
+        let (Head { length, elsewhere, .. }, mut bytes) = loop {
             let read = self.read().await?;
             if read == 0 {
-                return Err(format!("no answer to {method} {path}").into());
+                return Err(format!("no answer to {asked}").into());
             }
             head.extend_from_slice(&self.buffer.0.borrow()[..read]);
-            if let Some((length, body)) = parse(&head, path)? {
-                break (length, (head.len() - body) as u64);
+            if let Some(parsed) = parse(&head, asked)? {
+                let bytes = (head.len() - parsed.body) as u64;
+                break (parsed, bytes);
             }
         };
+        if let Some((addr, path)) = elsewhere {
+            return Ok(Answer::Elsewhere(addr, path));
+        }
         if let Some(keep) = &mut keep {
             let body = head.len() - usize::try_from(bytes)?;
             keep.extend_from_slice(&head[body..]);
         }
-        let length = if method == "HEAD" { 0 } else { length };
+        let length = if request.starts_with("HEAD ") { 0 } else { length };
         let mut first_byte = now();
         let mut broken = false;
         while bytes < length && !broken {
@@ -141,7 +202,8 @@ impl Connection<'_> {
             bytes += read as u64;
             broken = read == 0;
         }
-        Ok(Fetched { first_byte, ended: now(), bytes, is_whole: bytes == length })
+        let is_whole = bytes == length;
+        Ok(Answer::Fetched(Fetched { first_byte, ended: now(), bytes, is_whole }))
     }
 
     async fn read(&self) -> io::Result<usize> {
@@ -166,16 +228,27 @@ impl Fetched {
     }
 }
 
-/// The body's length, and where it begins; `None` while the head is not all there.
-fn parse(head: &[u8], path: &str) -> Result<Option<(u64, usize)>> {
+/// The answer's head; `None` while it is not all there. Only a redirect without a body is one to follow.
+fn parse(head: &[u8], asked: &str) -> Result<Option<Head>> {
     let mut lines = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut lines);
     let httparse::Status::Complete(body) = response.parse(head)? else { return Ok(None) };
-    let status = response.code.unwrap_or_default();
-    if !(200..300).contains(&status) {
-        return Err(format!("{path} was answered {status}").into());
-    }
-    let is_length = |line: &&httparse::Header<'_>| line.name.eq_ignore_ascii_case("content-length");
-    let length = response.headers.iter().find(is_length).ok_or("an answer without a length")?;
-    Ok(Some((std::str::from_utf8(length.value)?.parse()?, body)))
+    let value = |name: &str| -> Result<&str> {
+        let line = response.headers.iter().find(|line| line.name.eq_ignore_ascii_case(name));
+        let line = line.ok_or_else(|| format!("an answer without {name}"))?;
+        Ok(std::str::from_utf8(line.value)?)
+    };
+    let length = value("content-length")?.parse()?;
+    let elsewhere = match response.code.unwrap_or_default() {
+        307 if length == 0 => {
+            let (host, path) = value("location")?
+                .strip_prefix("http://")
+                .and_then(|url| url.split_at_checked(url.find('/')?))
+                .ok_or("a redirect to no address")?;
+            Some((host.parse()?, path.to_owned()))
+        }
+        200..300 => None,
+        status => return Err(format!("{asked} was answered {status}").into()),
+    };
+    Ok(Some(Head { length, body, elsewhere }))
 }

@@ -81,10 +81,29 @@ impl Noise {
             "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
             "config": describe(config, "config.v1+json"), "layers": layers,
         });
-        let tail = serde_json::to_vec(&document)?;
-        let noise = Arc::clone(&self.bytes);
-        let (digest, media_type) = (Digest::sha256(&tail), media_type::OCI_MANIFEST);
-        Ok(Content { digest, media_type, noise, head: 0, tail })
+        self.document(&document, media_type::OCI_MANIFEST)
+    }
+
+    /// The index of an image for several architectures of Linux.
+    pub(crate) fn index(&self, manifests: &[(&str, &Content)]) -> Result<Content> {
+        let describe = |(architecture, manifest): &(&str, &Content)| -> Value {
+            json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest.to_string(),
+                "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": architecture },
+            })
+        };
+        let manifests: Vec<_> = manifests.iter().map(describe).collect();
+        let document = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
+        });
+        self.document(&document, media_type::OCI_INDEX)
+    }
+
+    fn document(&self, document: &Value, media_type: &'static str) -> Result<Content> {
+        let (tail, noise) = (serde_json::to_vec(document)?, Arc::clone(&self.bytes));
+        Ok(Content { digest: Digest::sha256(&tail), media_type, noise, head: 0, tail })
     }
 }
 

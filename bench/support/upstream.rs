@@ -19,7 +19,7 @@ use super::{
     Result,
     content::Content,
     line::{Line, Rate},
-    now,
+    now, pause,
 };
 
 /// Whoever is silent for longer has gone.
@@ -28,6 +28,8 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// A registry on a port of its own; it ends when it is dropped.
 pub(crate) struct Upstream {
     pub(crate) addr: SocketAddr,
+    /// The host of the blobs, if they have one of their own.
+    storage: Option<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -37,6 +39,11 @@ pub(crate) struct Manner {
     pub(crate) rate: Rate,
     /// Bytes of a body after which a connection is closed, every time.
     pub(crate) cut_every: Option<u64>,
+    /// What passes between a question and the first byte of its answer; as much passes before a new connection can be
+    /// asked anything. Bodies then come at the line's rate from their first byte on: no slow start.
+    pub(crate) round_trip: Duration,
+    /// Whether blobs are on a second host behind the same line, to which the first redirects.
+    pub(crate) redirects: bool,
 }
 
 /// One thing to pull, and what was pulled of it.
@@ -61,7 +68,9 @@ pub(crate) struct Traffic {
 struct Shared {
     served: Mutex<HashMap<String, Arc<Served>>>,
     line: Line,
-    cut_every: Option<u64>,
+    manner: Manner,
+    /// Connections since [`Upstream::hang_up`], those that have ended included.
+    open: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
 }
 
@@ -71,29 +80,36 @@ struct Request {
     from: Option<u64>,
 }
 
+impl Manner {
+    /// Nearby, without cuts or a second host.
+    pub(crate) const fn plain(rate: Rate) -> Self {
+        Self { rate, cut_every: None, round_trip: Duration::ZERO, redirects: false }
+    }
+}
+
 impl Upstream {
     /// An upstream that has nothing yet.
     pub(crate) fn start(manner: Manner) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             served: Mutex::default(),
             line: Line::new(manner.rate),
-            cut_every: manner.cut_every,
+            manner,
+            open: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        thread::Builder::new().name("upstream".to_owned()).spawn(move || {
-            for stream in listener.incoming() {
-                if accepting.stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let (Ok(stream), shared) = (stream, Arc::clone(&accepting)) else { continue };
-                // Ends with its connection, which ends with whoever opened it.
-                thread::spawn(move || shared.serve(stream));
-            }
-        })?;
-        Ok(Self { addr, shared })
+        let storage = match manner.redirects {
+            true => Some(shared.listen(None)?),
+            false => None,
+        };
+        Ok(Self { addr: shared.listen(storage)?, storage, shared })
+    }
+
+    /// Ends all connections, so that the next to ask has to open one.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.shared.open().drain(..) {
+            // One that has ended needs no ending.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Offers `content` under these paths, and nothing else.
@@ -118,8 +134,10 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread, which then sees that it is over.
-        let _ = TcpStream::connect(self.addr);
+        // Wakes the accepting threads, which then see that it is over.
+        for addr in [Some(self.addr), self.storage].into_iter().flatten() {
+            let _ = TcpStream::connect(addr);
+        }
     }
 }
 
@@ -138,7 +156,33 @@ impl Shared {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, mut stream: TcpStream) {
+    fn open(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves on a port of its own; blobs from `storage`, if that is another's.
+    fn listen(self: &Arc<Self>, storage: Option<SocketAddr>) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let addr = listener.local_addr()?;
+        let accepting = Arc::clone(self);
+        thread::Builder::new().name("upstream".to_owned()).spawn(move || {
+            for stream in listener.incoming() {
+                if accepting.stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (Ok(stream), shared) = (stream, Arc::clone(&accepting)) else { continue };
+                if let Ok(same) = stream.try_clone() {
+                    shared.open().push(same);
+                }
+                // Ends with its connection, which ends with whoever opened it.
+                thread::spawn(move || shared.serve(stream, storage));
+            }
+        })?;
+        Ok(addr)
+    }
+
+    fn serve(&self, mut stream: TcpStream, storage: Option<SocketAddr>) {
+        let established = now() + self.manner.round_trip;
         let ready = [
             stream.set_nodelay(true),
             stream.set_read_timeout(Some(SILENCE)),
@@ -149,7 +193,16 @@ impl Shared {
         }
         let mut input = Vec::new();
         while let Ok(Some(request)) = next_request(&mut stream, &mut input) {
-            if !matches!(self.answer(&mut stream, &request), Ok(true)) {
+            let answered = now().max(established) + self.manner.round_trip;
+            let early = answered.saturating_duration_since(now());
+            if !early.is_zero() {
+                pause(early);
+            }
+            let answered = match storage.filter(|_| request.path.contains("/blobs/")) {
+                Some(storage) => redirect(&mut stream, &request, storage),
+                None => self.answer(&mut stream, &request),
+            };
+            if !matches!(answered, Ok(true)) {
                 let _ = stream.shutdown(Shutdown::Write);
                 return;
             }
@@ -184,7 +237,7 @@ impl Shared {
             return Ok(true);
         }
         served.gets.fetch_add(1, Ordering::Relaxed);
-        let end = self.cut_every.map_or(total, |every| total.min(from + every));
+        let end = self.manner.cut_every.map_or(total, |every| total.min(from + every));
         let mut at = from;
         while at < end {
             let room = usize::try_from(end - at).unwrap_or(usize::MAX);
@@ -200,6 +253,16 @@ impl Shared {
         }
         Ok(end == total)
     }
+}
+
+/// Sends a client on to where the blob is.
+fn redirect(stream: &mut TcpStream, request: &Request, storage: SocketAddr) -> io::Result<bool> {
+    let path = &request.path;
+    let head = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{storage}{path}\r\ncontent-length: 0\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    Ok(true)
 }
 
 /// The next request's head; `None` when there is none to come.

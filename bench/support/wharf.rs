@@ -27,18 +27,19 @@ pub(crate) struct Wharf {
 
 impl Wharf {
     /// Starts `program`, on the cores `cpus` alone if given (as `taskset -c` takes them), with everything at its
-    /// default but the ports, the directory (a new one below `parent`) and where Docker Hub is.
+    /// default but the ports, the directory (a new one below `parent`), where Docker Hub is, and what `more` says.
     pub(crate) fn start(
         program: &Path,
         cpus: Option<&str>,
         upstream: SocketAddr,
         parent: &Path,
+        more: &str,
     ) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("wharf-bench-").tempdir_in(parent)?;
         let config = dir.path().join("config.toml");
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"http://{upstream}\"]\n"
+             [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"http://{upstream}\"]\n{more}"
         );
         fs::write(&config, text)?;
         let mut command = match cpus {

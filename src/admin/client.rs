@@ -1,61 +1,263 @@
-//! Asking a running wharf whether it is ready: the other end of `/readyz`.
+//! Asking the API: one way for a daemon's control socket and for a cache that this process has opened itself.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header::HOST,
+};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time};
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, duplex},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 
-/// Much more than `/readyz` ever says.
-const BODY_MAX_BYTES: usize = 4096;
+use super::{Access, Admin, CONNECTION_BUFFER, body::PULL_IDLE, control};
+use crate::{
+    oci::{ImageName, Platform},
+    pull::{Explanation, Inspection, KeptImage, PullEvent},
+};
 
-/// Why a wharf does not count as ready.
+/// Longest answer that is read: the images of the largest caches take a few MiB.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest answer that says no, and longest line of a pull.
+const LINE_MAX_BYTES: usize = 1024 * 1024;
+
+/// Above what the other side allows itself, so that its sentence is heard.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Asks the API of one wharf.
+pub struct Client(Transport);
+
+enum Transport {
+    Socket(PathBuf),
+    Here(Admin, CancellationToken),
+}
+
+/// Why there is no answer; each is a sentence.
 #[derive(Debug, thiserror::Error)]
-pub enum NotReady {
-    /// Nothing answers there.
-    #[error("nothing answers on {0}: {1}")]
-    Unreachable(SocketAddr, #[source] io::Error),
-    /// What answers does not speak HTTP, or broke off.
-    #[error("no proper answer from {0}: {1}")]
-    Broken(SocketAddr, #[source] hyper::Error),
-    /// No answer in time.
-    #[error("no answer from {0} within {seconds} s", seconds = .1.as_secs())]
-    Late(SocketAddr, Duration),
-    /// Something answers, and says no.
-    #[error("{0} answers {1}: {2}")]
-    Refused(SocketAddr, StatusCode, String),
+pub enum CallError {
+    /// The daemon cannot be reached.
+    #[error("wharf cannot be reached: {0}")]
+    Unreachable(#[from] io::Error),
+    /// The answer broke off.
+    #[error("wharf broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The events ended before the pull did.
+    #[error("wharf broke off before the pull had ended")]
+    CutOff,
+    /// Nothing came in time.
+    #[error("wharf has said nothing for {} s", .0.as_secs())]
+    Late(Duration),
+    /// The answer is no.
+    #[error("{sentence}")]
+    Refused {
+        /// Its status.
+        status: StatusCode,
+        /// Why.
+        sentence: String,
+    },
+    /// The answer is longer than any can be.
+    #[error("wharf's answer does not end")]
+    Long,
+    /// The answer has another form.
+    #[error("wharf's answer cannot be read ({0}): is the one that runs of this version?")]
+    Form(#[from] serde_json::Error),
 }
 
-/// Asks the admin address `address` once for `/readyz`; returns what it says when that is yes.
-///
-/// # Errors
-/// When the answer is no, or does not come within `deadline`.
-pub async fn ask_ready(address: SocketAddr, deadline: Duration) -> Result<String, NotReady> {
-    time::timeout(deadline, ask(address)).await.map_err(|_| NotReady::Late(address, deadline))?
+/// The events of one pull. Dropping it hangs up, which ends no download.
+pub struct Events {
+    answer: Answer,
+    buffer: BytesMut,
+    ended: bool,
 }
 
-async fn ask(address: SocketAddr) -> Result<String, NotReady> {
-    let broken = |error| NotReady::Broken(address, error);
-    let stream =
-        TcpStream::connect(address).await.map_err(|error| NotReady::Unreachable(address, error))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get("/readyz")
-        .header(HOST, address.to_string())
-        .body(Empty::<Bytes>::new())
-        .expect("a fixed path, and an address is a header's text");
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_MAX_BYTES).collect().await;
-        let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok((status, String::from_utf8_lossy(&bytes).trim().to_owned()))
-    };
-    // The connection must be polled for the answer to come; it ends with the answer, or before it.
-    let (answer, _) = tokio::join!(answer, connection);
-    match answer? {
-        (StatusCode::OK, said) => Ok(said),
-        (status, said) => Err(NotReady::Refused(address, status, said)),
+/// An answer that is being read.
+struct Answer {
+    body: Incoming,
+    _sender: SendRequest<Full<Bytes>>,
+    /// Moves its bytes; ends with it.
+    _connection: JoinSet<()>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Client {
+    /// The daemon whose control socket is at `path`, if it answers there now.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn at(path: &Path) -> io::Result<Self> {
+        control::connect(path).await?;
+        Ok(Self(Transport::Socket(path.into())))
     }
+
+    /// `admin` in this process; `shutdown` ends what it is asked for.
+    pub fn here(admin: Admin, shutdown: CancellationToken) -> Self {
+        Self(Transport::Here(admin, shutdown))
+    }
+
+    /// The images that are kept.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn images(&self) -> Result<Vec<KeptImage>, CallError> {
+        self.get("/api/v1/images", &[]).await
+    }
+
+    /// What an image name means, and what of it is kept.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn inspect(&self, image: &ImageName) -> Result<Inspection, CallError> {
+        self.get("/api/v1/inspect", &[("image", &image.to_string())]).await
+    }
+
+    /// Which manifest of `image` a client gets, and why.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn explain(
+        &self,
+        image: &ImageName,
+        client: Option<IpAddr>,
+        user_agent: Option<&str>,
+    ) -> Result<Explanation, CallError> {
+        let (image, client) = (image.to_string(), client.map(|client| client.to_string()));
+        let mut query = vec![("image", &*image)];
+        query.extend(client.as_deref().map(|client| ("client", client)));
+        query.extend(user_agent.map(|agent| ("user_agent", agent)));
+        self.get("/api/v1/explain", &query).await
+    }
+
+    /// Has `image` fetched for `platforms`.
+    ///
+    /// # Errors
+    /// When it is not begun.
+    pub async fn pull(
+        &self,
+        image: &ImageName,
+        platforms: &[Platform],
+    ) -> Result<Events, CallError> {
+        let order = serde_json::json!({ "image": image.to_string(), "platforms": platforms });
+        let request = Request::post("/api/v1/pull").body(order.to_string().into());
+        let answer = self.send(request.expect("a fixed path")).await?;
+        Ok(Events { answer, buffer: BytesMut::new(), ended: false })
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, CallError> {
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let request = Request::get(format!("{path}?{query}")).body(Full::default());
+        let answer = self.send(request.expect("a fixed path and an encoded query")).await?;
+        Ok(serde_json::from_slice(&collect(answer.body, ANSWER_MAX_BYTES).await?)?)
+    }
+
+    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+        request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("wharf"));
+        let mut tasks = JoinSet::new();
+        let stream = self.connect(&mut tasks).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tasks.spawn(async move {
+            // Its failure is seen by who reads the answer.
+            let _ = connection.await;
+        });
+        let patience = Access::Change.patience() + GRACE;
+        let answered = timeout(patience, sender.send_request(request)).await;
+        let response = answered.map_err(|_| CallError::Late(patience))??;
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let said = collect(body, LINE_MAX_BYTES).await?;
+            return Err(CallError::Refused { status: head.status, sentence: sentence(&said) });
+        }
+        Ok(Answer { body, _sender: sender, _connection: tasks })
+    }
+
+    async fn connect(&self, tasks: &mut JoinSet<()>) -> io::Result<Box<dyn Stream>> {
+        match &self.0 {
+            Transport::Socket(path) => Ok(Box::new(control::connect(path).await?)),
+            Transport::Here(admin, shutdown) => {
+                let (near, far) = duplex(CONNECTION_BUFFER);
+                tasks.spawn(admin.clone().serve(far, Access::Change, shutdown.clone()));
+                Ok(Box::new(near))
+            }
+        }
+    }
+}
+
+impl Events {
+    /// The next event; `None` after [`PullEvent::Done`] or [`PullEvent::Failed`].
+    ///
+    /// # Errors
+    /// When they break off before that.
+    pub async fn next(&mut self) -> Result<Option<PullEvent>, CallError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let line = self.line().await?;
+        let event = serde_json::from_slice(&line)?;
+        self.ended = matches!(event, PullEvent::Done { .. } | PullEvent::Failed { .. });
+        Ok(Some(event))
+    }
+
+    async fn line(&mut self) -> Result<BytesMut, CallError> {
+        let patience = PULL_IDLE + GRACE;
+        let mut searched = 0;
+        loop {
+            if let Some(length) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(searched + length);
+                self.buffer.advance(1);
+                return Ok(line);
+            }
+            searched = self.buffer.len();
+            if searched > LINE_MAX_BYTES {
+                return Err(CallError::Long);
+            }
+            let frame = timeout(patience, self.answer.body.frame()).await;
+            let frame = frame.map_err(|_| CallError::Late(patience))?;
+            let piece = frame.ok_or(CallError::CutOff)??.into_data().unwrap_or_default();
+            self.buffer.extend_from_slice(&piece);
+        }
+    }
+}
+
+/// A whole body of at most `most` bytes.
+async fn collect(body: Incoming, most: usize) -> Result<Bytes, CallError> {
+    let patience = super::CONNECTION_TIMEOUT + GRACE;
+    let read = timeout(patience, Limited::new(body, most).collect()).await;
+    match read.map_err(|_| CallError::Late(patience))? {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => Err(match error.downcast::<hyper::Error>() {
+            Ok(error) => CallError::Broken(*error),
+            Err(_) => CallError::Long,
+        }),
+    }
+}
+
+/// What an answer that says no says.
+fn sentence(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Said {
+        error: String,
+    }
+    serde_json::from_slice(body)
+        .map_or_else(|_| String::from_utf8_lossy(body).trim().to_owned(), |Said { error }| error)
 }

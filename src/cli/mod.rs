@@ -3,9 +3,15 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or configuration.
 
+mod cache;
 mod config;
+mod explain;
 mod healthcheck;
+mod inspect;
+mod ls;
+mod pull;
 mod serve;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -18,8 +24,12 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
-use crate::config::{Config, Environment, Loaded, Overrides, Sources};
+use crate::{
+    admin::CallError,
+    config::{Config, Environment, Loaded, Overrides, Sources},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +38,11 @@ Examples:
   wharf serve --config /etc/wharf/config.toml
   wharf config check --config config.toml     say what is wrong with a file before it is used
   wharf healthcheck                           exit 0 when a running wharf is ready
+  wharf pull --platform linux/arm64 alpine    fetch before a device asks
+  wharf ls                                    what is kept
+  wharf explain --client 10.0.7.12 alpine     which platform that device gets, and why
 
+The commands that look at the cache or fill it work the same with wharf running and stopped.
 Every key of the file can be given as WHARF_<SECTION>__<KEY>: WHARF_CACHE__TAG_TTL=5m wharf serve
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
 
@@ -43,6 +57,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Pull(pull::Pull),
+    Ls(ls::Ls),
+    Inspect(inspect::Inspect),
+    Explain(explain::Explain),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Healthcheck(healthcheck::Healthcheck),
@@ -77,6 +95,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Pull(pull) => pull.run(),
+        Command::Ls(ls) => ls.run(),
+        Command::Inspect(inspect) => inspect.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => healthcheck.run(),
     };
@@ -106,6 +128,16 @@ fn load(sources: &Sources) -> Result<Loaded, Failure> {
 /// Writes a result. A closed pipe is the reader's choice, not a failure.
 fn say(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Writes a result in its stable form, on one line.
+fn say_json(value: &impl Serialize) {
+    say(&serde_json::to_string(value).expect("strings and numbers always serialise"));
+}
+
+/// What was asked for could not be done.
+fn failed(error: CallError) -> Failure {
+    Failure::Failed(error.to_string())
 }
 
 /// Writes what went wrong.

@@ -94,13 +94,13 @@ async fn attend(
 }
 
 /// The signals that ask wharf to stop.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -108,7 +108,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -170,7 +170,8 @@ fn lan_address() -> IpAddr {
     looked_up().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-fn start_log(log: &LogConfig) {
+/// Lets log lines out, to standard error.
+pub(super) fn start_log(log: &LogConfig) {
     let filter = EnvFilter::new(&log.level);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A subscriber that is already there (a test's) stays.

@@ -7,12 +7,17 @@ use std::{
     path::Path,
 };
 
+use crate::oci::Platform;
+
 /// A configuration file is a page of text.
 pub(super) const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
 /// A bundle of every public certificate authority takes a quarter of this.
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
 /// Access tokens are a few kilobytes at most.
 const PASSWORD_MAX_BYTES: u64 = 64 * 1024;
+
+/// A few hundred processors' worth.
+const CPUINFO_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A password, and whether others on this machine can read it.
 pub(super) struct Password {
@@ -24,6 +29,12 @@ pub(super) struct Password {
 pub(super) struct Pem {
     pub(super) bytes: Vec<u8>,
     pub(super) world_readable: bool,
+}
+
+/// What this machine runs: of a 32-bit ARM processor the kernel tells the variant.
+pub(super) fn host() -> Platform {
+    let cpuinfo = read_text(Path::new("/proc/cpuinfo"), CPUINFO_MAX_BYTES).unwrap_or_default();
+    Platform::host().with_cpuinfo(&cpuinfo)
 }
 
 /// The text of the file at `path`.

@@ -131,6 +131,7 @@ impl Config {
     /// One sentence with the file and line (or the variable), the key, and what to write instead.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let mut config = Self::default();
+        config.pull.platforms.host = files::host();
         if let Some(dir) = sources.environment.state_directory() {
             config.store.dir = dir;
         }

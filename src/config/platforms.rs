@@ -62,7 +62,7 @@ fn rule(
 
 /// What can be meant, and seldom is.
 pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
-    let Platforms { keep, default, others, clients, .. } = &config.platforms;
+    let Platforms { host, keep, default, others, clients, .. } = &config.platforms;
     if keep.is_empty() {
         return;
     }
@@ -71,7 +71,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
     };
     let (platform, why) = match default {
         Some(default) => (default.clone(), "platforms.default"),
-        None => (Platform::host(), "the platform that wharf runs on"),
+        None => (host.clone(), "the platform that wharf runs on"),
     };
     if !keep.contains(&platform) {
         warnings.push(format!(
@@ -109,7 +109,7 @@ fn listed(platforms: &[Platform]) -> String {
 
 /// `[platforms]` with every key that has a value.
 pub(super) fn shown(config: &Platforms) -> raw::Platforms {
-    let Platforms { keep, default, others, answer, header_from, clients } = config;
+    let Platforms { host: _, keep, default, others, answer, header_from, clients } = config;
     let client = |rule: &ClientRule| {
         let ClientRule { net, subject, listener, host, platforms } = rule;
         anywhere(raw::Client {

@@ -20,6 +20,10 @@ pub mod media_type {
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// Docker image manifest, version 2 schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// OCI image config.
+    pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// Docker image config.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Any blob.
     pub const OCTET_STREAM: &str = "application/octet-stream";
 }
@@ -163,6 +167,16 @@ impl Manifest {
         Ok(Self::Image { blobs: blobs.collect() })
     }
 
+    /// The config of an image that runs, rather than of an artifact.
+    pub fn config(&self) -> Option<&Descriptor> {
+        let Self::Image { blobs } = self else { return None };
+        let is_config = |blob: &&Descriptor| {
+            matches!(blob.media_type.as_str(), media_type::OCI_CONFIG | media_type::DOCKER_CONFIG)
+        };
+        // Where its digest could not be verified, a layer stands first.
+        blobs.first().filter(is_config)
+    }
+
     /// Everything the document refers to and wharf can verify.
     pub fn references(&self) -> Vec<&Descriptor> {
         match self {
@@ -223,6 +237,7 @@ mod tests {
         let parsed =
             Manifest::parse(&media(media_type::OCI_MANIFEST), image.as_bytes()).expect("good");
         assert_eq!(parsed.references().iter().map(|d| d.size).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(parsed.config().map(|config| config.size), Some(1));
 
         let index = format!(r#"{{"manifests":[{}]}}"#, descriptor(3));
         let parsed =

@@ -120,8 +120,8 @@ impl Inner {
             .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
         let mut blobs: Vec<Descriptor> = document.references().into_iter().cloned().collect();
         // A layer may stand in a manifest twice.
-        blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
-        blobs.dedup_by(|a, b| a.digest == b.digest);
+        blobs.sort_by_key(|blob| blob.digest);
+        blobs.dedup_by_key(|blob| blob.digest);
         let (sum, failed) = stream::iter(blobs)
             .map(async |blob| self.bring_blob(repository, &blob, wanted, events).await)
             .buffer_unordered(self.prefetch.config.concurrency)

@@ -96,6 +96,11 @@ impl Resolution {
         self.platforms.first().filter(|_| sign)
     }
 
+    /// What the client runs for certain, or else most likely.
+    pub fn runs(&self) -> Option<&Platform> {
+        self.runs.first().or_else(|| self.platforms.first())
+    }
+
     /// Whether the client is known not to run what is built for `image`.
     pub(super) fn cannot_run(&self, image: &Platform) -> bool {
         !self.runs.is_empty() && !self.runs.iter().any(|runs| runs.runs(image, self.rules))
@@ -106,13 +111,12 @@ impl Resolution {
 #[derive(Debug)]
 pub(super) struct Clients {
     config: Platforms,
-    host: Platform,
     learned: Learned,
 }
 
 impl Clients {
     pub(super) fn new(config: Platforms) -> Self {
-        Self { config, host: Platform::host(), learned: Learned::default() }
+        Self { config, learned: Learned::default() }
     }
 
     pub(super) const fn learned(&self) -> &Learned {
@@ -123,6 +127,11 @@ impl Clients {
     pub(super) fn default(&self) -> Option<&Platform> {
         let only = || Some(&self.config.keep).filter(|keep| keep.len() == 1)?.first();
         self.config.default.as_ref().or_else(only)
+    }
+
+    /// The platform of clients that give no sign.
+    pub(super) fn site(&self) -> &Platform {
+        self.default().unwrap_or(&self.config.host)
     }
 
     /// What the client runs, and how that is known.
@@ -150,7 +159,7 @@ impl Clients {
                     Resolution { platforms, signal: Signal::Learned, rules, runs: Vec::new() }
                 }
                 None => {
-                    let platform = self.default().unwrap_or(&self.host).clone();
+                    let platform = self.site().clone();
                     let (platforms, runs) = (vec![platform], Vec::new());
                     Resolution { platforms, signal: Signal::Default, rules, runs }
                 }

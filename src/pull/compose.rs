@@ -69,11 +69,6 @@ impl Composer {
         }
     }
 
-    /// How many indexes are being made.
-    pub(super) fn open(&self) -> usize {
-        self.making.open()
-    }
-
     /// Whether an image is composed whose name is of this registry.
     pub(super) fn serves(&self, registry: &crate::oci::RegistryName) -> bool {
         self.images.iter().any(|image| image.repository.registry == *registry)

@@ -28,8 +28,10 @@ pub struct Config {
 }
 
 /// `[platforms]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Platforms {
+    /// What wharf itself runs on.
+    pub host: Platform,
     /// The platforms whose images are kept; empty: whatever clients ask for.
     pub keep: Vec<Platform>,
     /// Of clients that give no sign; `None`: the platform that wharf runs on.
@@ -142,6 +144,20 @@ pub struct Part {
     pub repository: Repository,
     /// Its tag; `None`: the tag that the composed image was asked for by.
     pub tag: Option<Tag>,
+}
+
+impl Default for Platforms {
+    fn default() -> Self {
+        Self {
+            host: Platform::host(),
+            keep: Vec::new(),
+            default: None,
+            others: Others::default(),
+            answer: AnswerWith::default(),
+            header_from: Vec::new(),
+            clients: Vec::new(),
+        }
+    }
 }
 
 impl Default for Prefetch {

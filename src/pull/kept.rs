@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Inner, ManifestAnswer, Outcome, platform::Policy};
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Repository, Tag},
+    oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag},
     store,
 };
 
@@ -80,12 +80,18 @@ impl Inner {
         Some(ManifestAnswer { outcome, stale_for, ..kept })
     }
 
+    /// What an image runs on by the word of its config, if that is kept and `repository` may show it; nothing is
+    /// fetched. What an index says of the image goes before.
     pub(super) async fn config_platform(
         &self,
-        _: &Repository,
-        _: &Manifest,
-    ) -> Option<crate::oci::Platform> {
-        None
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Option<Platform> {
+        let config = manifest.config().filter(|config| config.size <= MANIFEST_MAX_BYTES as u64)?;
+        self.store.link(repository, &config.digest)?;
+        let read = self.store.manifest(&config.digest).await;
+        let bytes = read.inspect_err(|error| self.read_failed(error)).ok()??;
+        Platform::from_config(&bytes)
     }
 
     pub(super) fn read_failed(&self, error: &store::Error) {

@@ -178,18 +178,12 @@ impl Pull {
         self.0.store.failing()
     }
 
-    /// How many downloads and questions to registries are open: zero when all is quiet.
+    /// How many downloads, questions to registries and other tasks are open: zero when all is quiet. What sleeps until
+    /// it is tried again is quiet.
     pub fn open(&self) -> usize {
         let pull = &self.0;
-        pull.downloads.open()
-            + pull.prefetch.open()
-            + pull.composer.open()
-            + pull.tag_checks.open()
-            + pull.manifest_heads.open()
-            + pull.manifest_fetches.open()
-            + pull.blob_heads.open()
-            + pull.tag_lists.open()
-            + pull.referrer_lists.open()
+        let asleep = pull.prefetch.asleep();
+        pull.downloads.open() + pull.tasks.open().saturating_sub(asleep)
     }
 
     /// Waits up to `deadline` for downloads to end; what has not is dropped, and its bytes on disk wait for

@@ -74,9 +74,9 @@ impl Prefetcher {
         }
     }
 
-    /// How many jobs run or wait.
-    pub(super) fn open(&self) -> usize {
-        self.jobs.running()
+    /// How many jobs are asleep until their next try.
+    pub(super) fn asleep(&self) -> usize {
+        self.jobs.asleep()
     }
 
     /// A download has ended well.

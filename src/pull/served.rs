@@ -100,7 +100,7 @@ impl Pull {
         asker: &Asker,
         who: &Resolution,
     ) {
-        let Some(runs) = who.platforms.first() else { return };
+        let Some(runs) = who.runs() else { return };
         let client = ClientKey::of(asker).shown();
         let separator = if matches!(reference, Reference::Tag(_)) { ':' } else { '@' };
         let name = format!("{repository}{separator}{reference}");

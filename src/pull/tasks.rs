@@ -21,6 +21,11 @@ impl Tasks {
         });
     }
 
+    /// How many have not ended.
+    pub(super) fn open(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Waits up to `deadline` for all tasks to end, then drops those that have not.
     pub(super) async fn finish(&self, deadline: Duration) {
         self.tracker.close();

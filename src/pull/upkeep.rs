@@ -10,11 +10,15 @@ const CLIENTS: &str = "clients.json";
 const JOBS: &str = "prefetch.json";
 
 impl Pull {
-    /// Takes up what was written down before the last stop. To be called once, before the first request.
-    pub async fn restore(&self) {
+    /// Recalls what was learned of clients. To be called once, before the first request.
+    pub async fn recall(&self) {
         if let Some(bytes) = self.0.store.read_state(CLIENTS).await {
             self.0.clients.learned().restore(&bytes);
         }
+    }
+
+    /// Goes on with what was being fetched ahead at the last stop. To be called once, by whoever stays.
+    pub async fn resume(&self) {
         if let Some(bytes) = self.0.store.read_state(JOBS).await {
             self.0.resume(&bytes);
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
-    pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers},
+    pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
 };
 
 /// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.
@@ -128,9 +128,8 @@ pub(super) fn manifest(
             "{registry} did not answer; the tag was last confirmed {minutes} min ago"
         ));
     }
-    if let (Some(image), Some(runs)) =
-        (mismatch, resolution.and_then(|who| who.platforms.into_iter().next()))
-    {
+    let runs = resolution.as_ref().and_then(Resolution::runs);
+    if let (Some(image), Some(runs)) = (mismatch, runs) {
         answered.warn(&format!("this image is for {image}, and this host runs {runs}"));
     }
     if let Some(bytes) = bytes {

@@ -5,6 +5,7 @@
 //! <dir>/index.json            the images kept: names in annotations, replaced atomically
 //! <dir>/blobs/sha256/<hex>    manifests, configs and layers; a file here is whole and was verified
 //! <dir>/blobs/sha512/<hex>
+//! <dir>/control.sock          how commands reach the wharf that has the directory open (`admin/control.rs`)
 //! <dir>/wharf/version         the form of what is below wharf/
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
@@ -16,7 +17,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -95,12 +96,17 @@ impl Layout {
         sync_parent(path)
     }
 
-    /// Deletes what a replacement left behind when its process was killed.
+    /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
+    /// just put in its place, where it came from.
     fn sweep_temporaries(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.partials())? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
-                fs::remove_file(entry.path())?;
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            let is_origin = path.extension().is_some_and(|extension| extension == "json");
+            if name.starts_with(TEMPORARY.as_bytes())
+                || (is_origin && !path.with_extension("").exists())
+            {
+                fs::remove_file(path)?;
             }
         }
         Ok(())
@@ -166,6 +172,17 @@ impl Layout {
     pub(super) fn spare_sled(&self) -> PathBuf {
         self.dir.join("wharf/index.sled.new")
     }
+}
+
+/// The socket of the wharf that holds the lock.
+pub(super) fn control_socket(dir: &Path) -> PathBuf {
+    dir.join("control.sock")
+}
+
+/// The owner of `dir`, if that is not the user of this process.
+pub(super) fn other_owner(dir: &Path) -> Option<u32> {
+    let owner = fs::metadata(dir).ok()?.uid();
+    (owner != rustix::process::geteuid().as_raw()).then_some(owner)
 }
 
 fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {

@@ -56,6 +56,19 @@ pub struct Config {
     pub dir: PathBuf,
 }
 
+impl Config {
+    /// Where the wharf that has the directory open is reached by commands.
+    pub fn control_socket(&self) -> PathBuf {
+        layout::control_socket(&self.dir)
+    }
+
+    /// The user that the directory belongs to, if it is there and that is not the user of this process: what is written
+    /// here would then be in the way of the other's wharf.
+    pub fn other_owner(&self) -> Option<u32> {
+        layout::other_owner(&self.dir)
+    }
+}
+
 /// The cache directory, in use by this process.
 #[derive(Debug)]
 pub struct Store {
@@ -65,7 +78,7 @@ pub struct Store {
     /// To the recorder's thread; `None` once closed.
     recorder: Mutex<Option<mpsc::Sender<recorder::Entry>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-    /// Manifests by digest; each was verified when it was put in.
+    /// Manifests and configs by digest; each was verified when it was put in.
     hot: moka::sync::Cache<Digest, Bytes>,
     /// When images were last pulled, until [`Store::flush_pulled`].
     pulled: pulled::Pulled,
@@ -135,7 +148,7 @@ impl Store {
             .map_err(Error::read)
     }
 
-    /// The manifest kept under `digest`, verified; `None` when it is not kept, or no longer what it was.
+    /// The manifest or config kept under `digest`, verified; `None` when it is not kept, or no longer what it was.
     ///
     /// # Errors
     /// When the disk fails.
@@ -464,7 +477,7 @@ fn read_manifest(path: &std::path::Path, expected: &Digest) -> io::Result<Option
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, MANIFEST_MAX_BYTES as u64 + 1), &mut bytes)?;
     if bytes.len() > MANIFEST_MAX_BYTES || Digest::of(expected.algorithm(), &bytes) != *expected {
-        tracing::error!(digest = %expected, "a kept manifest is damaged; it counts as missing");
+        tracing::error!(digest = %expected, "a kept document is damaged; it counts as missing");
         return Ok(None);
     }
     Ok(Some(bytes.into()))

@@ -90,8 +90,13 @@ fn the_shipped_files_examples_are_good() {
         let is_key =
             key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
         // What needs files beside it is left out.
-        let needs_files = matches!(key, Some("username" | "password_file" | "ca"));
-        let is_table = bare.starts_with('[') && bare.ends_with(']');
+        let needs_files = matches!(
+            key,
+            Some(
+                "username" | "password_file" | "ca" | "cert" | "key" | "client_ca" | "client_auth"
+            )
+        );
+        let is_table = bare.starts_with('[') && bare.ends_with(']') && bare != "[server.tls]";
         ((is_key && !needs_files) || is_table).then(|| bare.to_owned())
     };
     let shipped = include_str!("../../../config.toml");

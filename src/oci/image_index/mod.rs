@@ -7,7 +7,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Descriptor, Digest, Platform, Rank, Rules, manifest::RawDescriptor};
+use super::{
+    Descriptor, Digest, Platform, Rank, Rules, manifest::RawDescriptor, platform::RawPlatform,
+};
 
 /// An image index or manifest list
 /// ([image-spec, image-index.md](https://github.com/opencontainers/image-spec/blob/main/image-index.md)).
@@ -89,17 +91,6 @@ pub(super) struct RawEntry {
 }
 
 #[derive(Deserialize)]
-struct RawPlatform {
-    os: Option<String>,
-    architecture: Option<String>,
-    variant: Option<String>,
-    #[serde(rename = "os.version")]
-    os_version: Option<String>,
-    #[serde(rename = "os.features")]
-    os_features: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
 struct RawAnnotations {
     #[serde(rename = "vnd.docker.reference.type")]
     reference_type: Option<Lenient<String>>,
@@ -126,15 +117,6 @@ impl RawEntry {
             }),
             attests: self.annotations.and_then(Lenient::read).and_then(RawAnnotations::attests),
         })
-    }
-}
-
-impl RawPlatform {
-    fn platform(&self) -> Platform {
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        Platform::new(&text(&self.os), &text(&self.architecture), self.variant.as_deref())
-            .with_os_version(self.os_version.as_deref().unwrap_or_default())
-            .with_os_features(self.os_features.iter().flatten().map(AsRef::as_ref))
     }
 }
 

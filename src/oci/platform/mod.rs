@@ -1,5 +1,6 @@
 //! Platforms: what an image runs on, and which of several images a host takes.
 
+mod document;
 mod host;
 mod known;
 mod normalise;
@@ -12,6 +13,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub(super) use document::RawPlatform;
 pub use rank::Rank;
 
 /// Longest part of a platform that is taken: what is behind it is cut off.

@@ -61,6 +61,6 @@ impl Inner {
         if !keep.is_empty() {
             return keep.clone();
         }
-        vec![self.clients.default().cloned().unwrap_or_else(Platform::host)]
+        vec![self.clients.site().clone()]
     }
 }

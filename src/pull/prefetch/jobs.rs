@@ -40,8 +40,8 @@ pub(super) struct Job {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     waiting: Mutex<HashMap<Target, Arc<Waiting>>>,
-    /// Jobs that are not asleep until their next try.
-    running: AtomicUsize,
+    /// Jobs that are asleep until their next try.
+    asleep: AtomicUsize,
     /// Something changed that was not written down.
     changed: AtomicBool,
 }
@@ -92,14 +92,14 @@ impl Jobs {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a job as running until the value is dropped.
-    pub(super) fn run(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Running(&self.running)
+    /// Counts a job as asleep until the value is dropped.
+    pub(super) fn sleep(&self) -> Asleep<'_> {
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        Asleep(&self.asleep)
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+    pub(super) fn asleep(&self) -> usize {
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// What is to be written down; `None` when it was.
@@ -128,10 +128,10 @@ impl Jobs {
     }
 }
 
-/// A job that runs.
-pub(super) struct Running<'a>(&'a AtomicUsize);
+/// A job that waits for its next try.
+pub(super) struct Asleep<'a>(&'a AtomicUsize);
 
-impl Drop for Running<'_> {
+impl Drop for Asleep<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

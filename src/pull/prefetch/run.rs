@@ -88,9 +88,7 @@ impl Inner {
                 self.metrics.prefetched("paused");
                 PAUSE
             } else {
-                let running = self.prefetch.jobs.run();
-                let tried = self.attempt(job).await;
-                match tried {
+                match self.attempt(job).await {
                     Ok(outcome) => {
                         self.metrics.prefetched(outcome.as_str());
                         self.prefetch.complete.insert(target.clone(), ());
@@ -99,7 +97,6 @@ impl Inner {
                     Err(error) if error.is_outage() && tries < RETRIES => {
                         self.metrics.prefetched("retried");
                         tracing::debug!(%repository, %digest, %error, tries, "to be fetched ahead later");
-                        drop(running);
                         tries += 1;
                         self.prefetch.config.retry_after.saturating_mul(1 << (tries - 1))
                     }
@@ -110,6 +107,7 @@ impl Inner {
                     }
                 }
             };
+            let _asleep = self.prefetch.jobs.sleep();
             tokio::select! {
                 () = sleep(pause) => {}
                 () = again => {}
@@ -133,6 +131,9 @@ impl Inner {
 
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
         let repository = &job.repository;
+        if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
+            return Ok(Outcome::Skipped);
+        }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
             Manifest::Image { blobs } => self.image_ahead(job, &blobs).await,
             Manifest::Opaque => Ok(Outcome::Skipped),

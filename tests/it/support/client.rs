@@ -1,6 +1,6 @@
 //! A client that follows nothing, retries nothing and sees where an answer breaks off.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
 use wharf::oci::ErrorBody;
@@ -74,6 +74,23 @@ pub(crate) async fn request(
         Ok(stream) => stream.rest().await,
         Err(why) => panic!("{method} {path} got no answer: {why:?}"),
     }
+}
+
+/// A `GET` that comes from the address `from` of this machine, all of 127.0.0.0/8 among them, and its whole answer.
+pub(crate) async fn get_from(
+    from: Ipv4Addr,
+    addr: SocketAddr,
+    path: &str,
+    headers: Headers<'_>,
+) -> Answer {
+    let answer = async {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("an address of this machine");
+        let socket = socket.connect(addr).await.map_err(|_| NoAnswer::Refused)?;
+        over(socket, "GET", addr, path, headers).await
+    };
+    let answer = deadline(&format!("an answer to GET {path}"), answer).await;
+    answer.expect("an answer begins").rest().await
 }
 
 /// Sends a request on a connection of its own; the answer's head, and its body to be read.

@@ -188,14 +188,16 @@ impl Drop for Wharf {
     }
 }
 
+/// Copies files and directories; a socket means nothing without the process that listens on it.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the copy can be written");
     for entry in std::fs::read_dir(from).expect("the directory is there") {
         let entry = entry.expect("readable");
         let to = to.join(entry.file_name());
-        if entry.file_type().expect("readable").is_dir() {
+        let kind = entry.file_type().expect("readable");
+        if kind.is_dir() {
             copy(&entry.path(), &to);
-        } else {
+        } else if kind.is_file() {
             std::fs::copy(entry.path(), to).expect("the copy can be written");
         }
     }

@@ -1,5 +1,11 @@
 //! The admin address over real sockets.
 
+mod api;
+mod control;
+mod pulls;
+mod script;
+mod site;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::{
@@ -7,6 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::script::Script;
 use super::*;
 
 struct Running {
@@ -20,7 +27,8 @@ impl Running {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
-        let admin = Admin::new(Metrics::new(), Arc::new(move || readiness.clone()));
+        let images = Arc::new(Script::default());
+        let admin = Admin::new(Metrics::new(), Arc::new(move || readiness.clone()), images);
         let task = tokio::spawn(admin.run(listener, shutdown.clone()));
         Self { address, shutdown, task }
     }

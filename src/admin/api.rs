@@ -1,0 +1,212 @@
+//! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, pulls.
+
+mod question;
+mod refusal;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
+use serde::Serialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use self::{
+    question::{Order, Question},
+    refusal::Refusal,
+};
+use super::{
+    Access, Images,
+    body::Body,
+    respond::{Caller, with_type},
+};
+use crate::pull::{Asker, PullEvent};
+
+const PULL: &str = "/api/v1/pull";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON_LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+
+/// Answers that are in memory at one time, for the admin address and the control socket each. An answer is built as a
+/// whole: about 1 KiB for each image that is kept.
+const SEATS: usize = 4;
+
+/// Pulls that run at one time.
+const PULLS: usize = 16;
+
+/// Longest body of a request.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// For a request's body to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Events of a pull that wait to be sent.
+const EVENTS: usize = 64;
+
+/// The API over some images. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Api {
+    images: Arc<dyn Images>,
+    look: Arc<Semaphore>,
+    change: Arc<Semaphore>,
+    pulls: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Access {
+    /// How long the answer to a question may be in the making: less than the connection has at the admin address; at
+    /// the control socket, for as long as a registry is asked.
+    pub(super) const fn patience(self) -> Duration {
+        match self {
+            Self::Look => Duration::from_secs(25),
+            Self::Change => Duration::from_secs(3 * 60),
+        }
+    }
+}
+
+impl Api {
+    pub(super) fn new(images: Arc<dyn Images>) -> Self {
+        let seats = |n| Arc::new(Semaphore::new(n));
+        Self {
+            images,
+            look: seats(SEATS),
+            change: seats(SEATS),
+            pulls: seats(PULLS),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller<'_>,
+    ) -> Response<Body> {
+        let answered = if request.uri().path() == PULL {
+            self.pull(request, caller).await
+        } else {
+            self.look(&request, caller).await
+        };
+        answered.unwrap_or_else(Refusal::into_response)
+    }
+
+    /// Waits until every pull has ended.
+    pub(super) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn look(
+        &self,
+        request: &Request<Incoming>,
+        caller: &Caller<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        let question = Question::of(request.uri().path(), request.uri().query());
+        let known = !matches!(&question, Err(no) if no.status == StatusCode::NOT_FOUND);
+        if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Refusal::method("GET, HEAD", "only GET and HEAD are answered here"));
+        }
+        let question = question?;
+        let seats = match caller.access {
+            Access::Look => &self.look,
+            Access::Change => {
+                caller.may_take_longer.store(true, Ordering::Relaxed);
+                &self.change
+            }
+        };
+        let answering = async {
+            let seat = Arc::clone(seats).acquire_owned().await.expect("never closed");
+            self.reply(question, seat).await
+        };
+        tokio::select! {
+            () = caller.shutdown.cancelled() => Err(Refusal::stopping()),
+            answered = timeout(caller.access.patience(), answering) => {
+                answered.unwrap_or_else(|_| Err(Refusal::late(caller.access.patience())))
+            }
+        }
+    }
+
+    async fn reply(
+        &self,
+        question: Question,
+        seat: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, Refusal> {
+        let images = &self.images;
+        let bytes = match question {
+            Question::Images => json(&images.images().await?),
+            Question::Inspect(image) => json(&images.inspect(&image).await?),
+            Question::Explain { image, client, user_agent } => {
+                // Nobody's address, of which no rule speaks and nothing was learned.
+                let mut asker = Asker::at(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+                asker.user_agent = user_agent;
+                let mut explained = images.explain(&asker, &image).await?;
+                explained.client = client;
+                json(&explained)
+            }
+            Question::Clients => json(&images.clients()),
+            Question::Mismatches => json(&images.mismatches()),
+        };
+        Ok(with_type(StatusCode::OK, JSON, Body::seated(bytes, seat)))
+    }
+
+    async fn pull(
+        &self,
+        request: Request<Incoming>,
+        caller: &Caller<'_>,
+    ) -> Result<Response<Body>, Refusal> {
+        if *request.method() != Method::POST {
+            return Err(Refusal::method("POST", "a pull is asked for by POST"));
+        }
+        if caller.access != Access::Change {
+            return Err(Refusal::control_only());
+        }
+        let Order { image, platforms } = Order::read(&body(request).await?)?;
+        let Ok(permit) = Arc::clone(&self.pulls).try_acquire_owned() else {
+            return Err(Refusal::pulls(PULLS));
+        };
+        caller.may_take_longer.store(true, Ordering::Relaxed);
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (images, shutdown) = (Arc::clone(&self.images), caller.shutdown.clone());
+        let name = image.to_string();
+        // A task of its own: it goes on for the cache's sake when the one who asked hangs up.
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            let why = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    "wharf is stopping; what is here is kept, and another pull goes on from it".to_owned()
+                }
+                brought = images.bring(&image, &platforms, &events) => match brought {
+                    Ok(()) => return,
+                    Err(error) => error.to_string(),
+                }
+            };
+            // Nobody is left to tell if the one who asked is gone; who reads nothing is gone after the write time-out.
+            let _ = events.send(PullEvent::Failed { name: image.to_string(), why }).await;
+        });
+        Ok(with_type(StatusCode::OK, JSON_LINES, Body::events(name, receiver)))
+    }
+}
+
+/// The request's body, if it is short enough and comes in time.
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    let read = Limited::new(request.into_body(), BODY_MAX_BYTES).collect();
+    match timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::long(BODY_MAX_BYTES))
+        }
+        Ok(Err(_)) => Err(Refusal::bad("the request's body broke off".to_owned())),
+        Err(_) => Err(Refusal::slow(BODY_TIMEOUT)),
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("strings and numbers always serialise").into()
+}

@@ -1,0 +1,76 @@
+//! What the API asks of the pull-through: the seam at which tests put a script in its place.
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::mpsc;
+
+use crate::{
+    oci::{ImageName, Platform},
+    pull::{
+        Asker, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, Pull, PullEvent,
+    },
+};
+
+/// The images behind the API: [`Pull`], whose methods of the same names say what each does.
+pub trait Images: Send + Sync {
+    /// All images that are kept, by name.
+    fn images(&self) -> BoxFuture<'_, Result<Vec<KeptImage>, Error>>;
+
+    /// What an image name means, and what of it is kept.
+    fn inspect<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<Inspection, Error>>;
+
+    /// Which manifest of `image` a client gets, and why.
+    fn explain<'a>(
+        &'a self,
+        asker: &'a Asker,
+        image: &'a ImageName,
+    ) -> BoxFuture<'a, Result<Explanation, Error>>;
+
+    /// The clients of which something was learned.
+    fn clients(&self) -> Vec<KnownClient>;
+
+    /// The latest pulls of what a client cannot run.
+    fn mismatches(&self) -> Vec<Mismatch>;
+
+    /// Fetches `image` for `platforms`, and tells of it.
+    fn bring<'a>(
+        &'a self,
+        image: &'a ImageName,
+        platforms: &'a [Platform],
+        events: &'a mpsc::Sender<PullEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+impl Images for Pull {
+    fn images(&self) -> BoxFuture<'_, Result<Vec<KeptImage>, Error>> {
+        self.images().boxed()
+    }
+
+    fn inspect<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<Inspection, Error>> {
+        self.inspect(image).boxed()
+    }
+
+    fn explain<'a>(
+        &'a self,
+        asker: &'a Asker,
+        image: &'a ImageName,
+    ) -> BoxFuture<'a, Result<Explanation, Error>> {
+        self.explain(asker, image).boxed()
+    }
+
+    fn clients(&self) -> Vec<KnownClient> {
+        self.clients()
+    }
+
+    fn mismatches(&self) -> Vec<Mismatch> {
+        self.mismatches()
+    }
+
+    fn bring<'a>(
+        &'a self,
+        image: &'a ImageName,
+        platforms: &'a [Platform],
+        events: &'a mpsc::Sender<PullEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.bring(image, platforms, events).boxed()
+    }
+}

@@ -1,0 +1,144 @@
+//! Images that say what a test wants them to say.
+
+use std::{
+    collections::VecDeque,
+    future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::mpsc;
+
+use crate::{
+    admin::Images,
+    oci::{ImageName, Platform, media_type},
+    pull::{Asker, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, PullEvent},
+};
+
+pub(super) const DIGEST: &str =
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Knows one image, and fails by name.
+#[derive(Default)]
+pub(super) struct Script {
+    /// What each pull tells, in the order of the pulls; one that is not here fails.
+    pulls: Mutex<VecDeque<mpsc::Receiver<PullEvent>>>,
+    /// What was asked for by pulls: the image, then its platforms.
+    pub(super) brought: Mutex<Vec<String>>,
+}
+
+impl Script {
+    /// The events of the next pull: it goes on until the sender is dropped. Each is taken before the one after the next
+    /// can be sent.
+    pub(super) fn next_pull(&self) -> mpsc::Sender<PullEvent> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.pulls.lock().unwrap_or_else(PoisonError::into_inner).push_back(receiver);
+        sender
+    }
+}
+
+/// What the name of an image makes of a question about it.
+async fn fate(image: &ImageName) -> Result<(), Error> {
+    Err(match image.repository.name.as_str() {
+        "library/blob" => Error::BlobUnknown,
+        "library/busy" => Error::Busy,
+        "library/denied" => Error::Denied,
+        "library/invalid" => Error::ManifestInvalid("it is upside down".into()),
+        "library/unknown" => Error::ManifestUnknown,
+        "library/nameless" => Error::NameUnknown,
+        "library/limited" => Error::RateLimited { retry_after: Some(Duration::from_secs(7)) },
+        "library/elsewhere" => Error::RegistryUnknown(image.repository.registry.clone()),
+        "library/closed" => Error::Store(crate::store::Error::Closed),
+        "library/offline" => Error::Unavailable("no route".into()),
+        "library/never" => future::pending().await,
+        _ => return Ok(()),
+    })
+}
+
+impl Images for Script {
+    fn images(&self) -> BoxFuture<'_, Result<Vec<KeptImage>, Error>> {
+        future::ready(Ok(vec![KeptImage {
+            name: "docker.io/library/alpine:3.20".into(),
+            digest: DIGEST.parse().expect("a digest"),
+            size: 3_400_000,
+            since: 1000,
+            pulled: None,
+            platforms: Vec::new(),
+        }]))
+        .boxed()
+    }
+
+    fn inspect<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<Inspection, Error>> {
+        async move {
+            fate(image).await?;
+            Ok(Inspection {
+                name: image.to_string(),
+                digest: DIGEST.parse().expect("a digest"),
+                media_type: media_type::OCI_INDEX.parse().expect("a type"),
+                size: 2,
+                outcome: "hit".into(),
+                manifests: Vec::new(),
+            })
+        }
+        .boxed()
+    }
+
+    fn explain<'a>(
+        &'a self,
+        asker: &'a Asker,
+        image: &'a ImageName,
+    ) -> BoxFuture<'a, Result<Explanation, Error>> {
+        async move {
+            fate(image).await?;
+            Ok(Explanation {
+                name: image.to_string(),
+                client: Some(asker.address),
+                platforms: vec![Platform::host()],
+                signal: "default".into(),
+                why: format!("it says \"{}\"", asker.user_agent),
+                offered: Vec::new(),
+                manifest: None,
+                platform: None,
+                whole: false,
+                policy: "keep".into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn clients(&self) -> Vec<KnownClient> {
+        vec![KnownClient {
+            client: "10.0.7.12".into(),
+            user_agent: "docker".into(),
+            platforms: Vec::new(),
+            seen: 5,
+        }]
+    }
+
+    fn mismatches(&self) -> Vec<Mismatch> {
+        Vec::new()
+    }
+
+    fn bring<'a>(
+        &'a self,
+        image: &'a ImageName,
+        platforms: &'a [Platform],
+        events: &'a mpsc::Sender<PullEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let next = self.pulls.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let asked =
+            [image.to_string()].into_iter().chain(platforms.iter().map(ToString::to_string));
+        let asked = asked.collect::<Vec<_>>().join(" ");
+        self.brought.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        async move {
+            let mut told = next.ok_or(Error::ManifestUnknown)?;
+            while let Some(event) = told.recv().await {
+                // Who asked may be gone: that ends nothing.
+                let _ = events.send(event).await;
+            }
+            fate(image).await
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,198 @@
+//! What `wharf pull` shows while it goes on: bars on a terminal, else lines, or JSON.
+
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::{
+    admin::PullEvent,
+    cli::{say, say_json, words},
+    oci::Digest,
+};
+
+/// How the steps of pulls are shown. Results go to standard output, bars to standard error; why a pull failed is said
+/// by who asked for it.
+pub(super) enum Progress {
+    /// Each step as a line of JSON.
+    Json,
+    /// The beginning and the end of each pull.
+    Lines,
+    /// The same, and how far each blob is in between.
+    Bars(Bars),
+}
+
+impl Progress {
+    pub(super) fn choose(json: bool) -> Self {
+        if json {
+            Self::Json
+        } else if io::stderr().is_terminal() {
+            Self::Bars(Bars::on(MultiProgress::new()))
+        } else {
+            Self::Lines
+        }
+    }
+
+    pub(super) fn tell(&mut self, event: &PullEvent) {
+        match self {
+            Self::Json => say_json(event),
+            Self::Lines => {
+                line(event).inspect(|line| say(line));
+            }
+            Self::Bars(bars) => {
+                bars.take(event);
+                line(event).inspect(|line| bars.shown.suspend(|| say(line)));
+            }
+        }
+    }
+}
+
+/// The bars of one pull: one for each blob that is being fetched, and one for all blobs together.
+pub(super) struct Bars {
+    shown: MultiProgress,
+    all: ProgressBar,
+    blobs: HashMap<Digest, Blob>,
+}
+
+struct Blob {
+    here: u64,
+    /// `None` once all of it is here.
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    pub(super) fn on(shown: MultiProgress) -> Self {
+        Self { shown, all: ProgressBar::hidden(), blobs: HashMap::new() }
+    }
+
+    fn take(&mut self, event: &PullEvent) {
+        match event {
+            PullEvent::Resolved { .. } => {
+                self.clear();
+                self.all = self.shown.add(bar(0, "total".to_owned()));
+            }
+            PullEvent::Blob { digest, size, here, .. } => self.blob(*digest, *size, *here),
+            PullEvent::Done { .. } | PullEvent::Failed { .. } => self.clear(),
+        }
+    }
+
+    fn blob(&mut self, digest: Digest, size: u64, here: u64) {
+        let (shown, all) = (&self.shown, &self.all);
+        let blob = self.blobs.entry(digest).or_insert_with(|| {
+            all.inc_length(size);
+            let begin = || shown.insert_before(all, bar(size, short(&digest)));
+            Blob { here: 0, bar: (here < size).then(begin) }
+        });
+        // A download that begins anew, because its bytes were wrong, goes back.
+        all.set_position((all.position() + here).saturating_sub(blob.here));
+        blob.here = here;
+        if here < size {
+            blob.bar.iter().for_each(|bar| bar.set_position(here));
+        } else if let Some(bar) = blob.bar.take() {
+            bar.finish_and_clear();
+            shown.remove(&bar);
+        }
+    }
+
+    fn clear(&mut self) {
+        for bar in self.blobs.drain().filter_map(|(_, blob)| blob.bar).chain([self.all.clone()]) {
+            bar.finish_and_clear();
+            self.shown.remove(&bar);
+        }
+    }
+}
+
+fn bar(size: u64, name: String) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{prefix:>12} [{bar:30}] {binary_bytes:>10} of {binary_total_bytes:>10}  {binary_bytes_per_sec}",
+    );
+    let style = style.expect("a fixed template").progress_chars("=> ");
+    ProgressBar::new(size).with_style(style).with_prefix(name)
+}
+
+/// The first twelve digits, as `docker pull` shows them.
+fn short(digest: &Digest) -> String {
+    digest.encoded().chars().take(12).collect()
+}
+
+/// What stays on the screen of an event.
+fn line(event: &PullEvent) -> Option<String> {
+    match event {
+        PullEvent::Resolved { name, digest, platforms } if platforms.is_empty() => {
+            Some(format!("{name}: {digest}"))
+        }
+        PullEvent::Resolved { name, digest, platforms } => {
+            Some(format!("{name}: {digest} for {}", words::platforms(platforms)))
+        }
+        PullEvent::Done { name, size, fetched, .. } => {
+            let (size, fetched) = (words::size(*size), words::size(*fetched));
+            Some(format!("{name}: done, {size}, of which {fetched} were fetched"))
+        }
+        PullEvent::Blob { .. } | PullEvent::Failed { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressDrawTarget;
+
+    use super::*;
+
+    fn digest(hex: &str) -> Digest {
+        format!("sha256:{}", hex.repeat(32)).parse().expect("a digest")
+    }
+
+    #[test]
+    fn what_stays_is_what_it_resolved_to_and_what_it_cost() {
+        let name = || "docker.io/library/alpine:3".to_owned();
+        let platforms = vec!["linux/arm64".parse().expect("a platform")];
+        let resolved = PullEvent::Resolved { name: name(), digest: digest("ab"), platforms };
+        let expected = format!("{}: sha256:{} for linux/arm64", name(), "ab".repeat(32));
+        assert_eq!(line(&resolved), Some(expected));
+        let done =
+            PullEvent::Done { name: name(), digest: digest("ab"), size: 3 << 20, fetched: 1 << 20 };
+        let expected = format!("{}: done, 3.00 MiB, of which 1.00 MiB were fetched", name());
+        assert_eq!(line(&done), Some(expected));
+    }
+
+    #[test]
+    fn bars_come_and_go_with_their_blobs_and_add_up() {
+        let hidden = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let mut bars = Bars::on(hidden);
+        let blob = |hex, here| PullEvent::Blob {
+            digest: digest(hex),
+            size: 100,
+            platform: None,
+            here,
+            hit: here == 100,
+        };
+        bars.take(&PullEvent::Resolved {
+            name: "x".into(),
+            digest: digest("00"),
+            platforms: Vec::new(),
+        });
+        for (event, position, length, open) in [
+            (blob("aa", 100), 100, 100, 0),
+            (blob("bb", 0), 100, 200, 1),
+            (blob("bb", 60), 160, 200, 1),
+            (blob("cc", 10), 170, 300, 2),
+            (blob("bb", 0), 110, 300, 2),
+            (blob("bb", 100), 210, 300, 1),
+            // The same blob for another platform.
+            (blob("bb", 100), 210, 300, 1),
+            (blob("cc", 100), 300, 300, 0),
+        ] {
+            bars.take(&event);
+            let count = bars.blobs.values().filter(|blob| blob.bar.is_some()).count();
+            assert_eq!(
+                (bars.all.position(), bars.all.length(), count),
+                (position, Some(length), open),
+                "{event:?}"
+            );
+        }
+        bars.take(&PullEvent::Failed { name: "x".into(), why: "y".into() });
+        assert!(bars.blobs.is_empty() && bars.all.is_finished());
+    }
+}

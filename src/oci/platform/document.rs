@@ -1,0 +1,67 @@
+//! A platform as documents write it: an entry of an index, or the config of an image.
+
+use serde::Deserialize;
+
+use super::Platform;
+
+/// The fields of a platform; other fields are none of its business.
+#[derive(Deserialize)]
+pub(in crate::oci) struct RawPlatform {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+    #[serde(rename = "os.features")]
+    os_features: Option<Vec<String>>,
+}
+
+impl RawPlatform {
+    /// The platform, normalised.
+    pub(in crate::oci) fn platform(&self) -> Platform {
+        let [os, architecture, version] =
+            [&self.os, &self.architecture, &self.os_version].map(|field| field.as_deref());
+        let [os, architecture, version] =
+            [os, architecture, version].map(Option::unwrap_or_default);
+        Platform::new(os, architecture, self.variant.as_deref())
+            .with_os_version(version)
+            .with_os_features(self.os_features.iter().flatten().map(AsRef::as_ref))
+    }
+}
+
+impl Platform {
+    /// What an image runs on by the word of its config
+    /// ([image-spec, config.md](https://github.com/opencontainers/image-spec/blob/main/config.md#properties)); `None`
+    /// where that says nothing.
+    ///
+    /// Some images for ARM say `amd64` there: the word of an index goes before.
+    pub fn from_config(config: &[u8]) -> Option<Self> {
+        let platform = serde_json::from_slice::<RawPlatform>(config).ok()?.platform();
+        let is_said = !platform.os().is_empty() && !platform.architecture().is_empty();
+        is_said.then_some(platform)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_says_what_its_image_runs_on() {
+        for (config, platform) in [
+            (r#"{"os":"linux","architecture":"arm","variant":"v6","config":{}}"#, "linux/arm/v6"),
+            (r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, "linux/arm64"),
+            (
+                r#"{"os":"windows","architecture":"amd64","os.version":"10.0.20348.1"}"#,
+                "windows(10.0.20348.1)/amd64",
+            ),
+        ] {
+            let read = Platform::from_config(config.as_bytes()).map(|read| read.to_string());
+            assert_eq!(read.as_deref(), Some(platform));
+        }
+        for silent in ["", "{}", "null", "3", r#"{"os":"linux"}"#, r#"{"os":1,"architecture":"a"}"#]
+        {
+            assert_eq!(Platform::from_config(silent.as_bytes()), None, "{silent}");
+        }
+    }
+}
