@@ -256,6 +256,16 @@ async fn a_restart_goes_on_with_it() {
     hub.fault(On::Blob(child.layers[0].digest), Fault::Gate(gate.clone()));
     Client::new(&wharf, &engine("arm64")).get(&by_tag("1")).await;
     gate.halted(1).await;
+    // A directory in which nothing else moves can be copied.
+    deadline("the other blobs to be kept", async {
+        let rest = || child.layers[1..].iter().chain([&child.config]);
+        while !rest().all(|blob| wharf.blob_file(&blob.digest).exists())
+            || wharf.partials().len() > 2
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     // As a killed wharf leaves it behind, five seconds later at most.
     wharf.pull.attend().await;
     let killed = wharf.after_power_cut(|_| ()).await;
