@@ -58,7 +58,10 @@ def test_a_platform_that_is_not_kept_leaves_nothing_behind(site):
         expect(not partial, f"left behind of what was passed on: {partial}")
         same(wharf.ls(), {DEMO: {"linux/amd64": True}}, "wharf ls after a pull for another platform")
         seen, _ = hub.fetched()
-        wanted = dict.fromkeys(kept, 1) | dict.fromkeys(demo.platforms["linux/arm64"], times)
+        # An engine may remember a manifest for a while.
+        manifest, *blobs = demo.platforms["linux/arm64"]
+        expect(1 <= seen.pop(manifest) <= times, "a manifest that is passed on crossed more often than it was pulled")
+        wanted = dict.fromkeys(kept, 1) | dict.fromkeys(blobs, times)
         same(dict(seen), wanted, f"what crossed: what is kept once, what is passed on {times} times")
     same(engine.endpoints_tried(), {wharf.url}, "where the engine went")
     finish(site, engine, wharf, hub)
@@ -100,7 +103,8 @@ def test_a_client_that_tells_nothing_teaches_by_what_it_takes(site):
 def test_a_client_that_reads_no_list_gets_its_platforms_manifest(site):
     demo = site.hub.images["library/demo", "latest"]
     rule = '\n[[platforms.client]]\nmatch = "127.0.0.1"\nplatform = "linux/arm64"\n'
-    wharf = site.new_wharf("wharf-rule", {"docker.io": [site.hub.url]}, more=rule)
+    hub = site.new_hub("hub-rule")
+    wharf = site.new_wharf("wharf-rule", {"docker.io": [hub.url]}, more=rule)
     digest = demo.platforms["linux/arm64"][0]
     for method in ("HEAD", "GET"):
         answer = wharf.ask("/v2/library/demo/manifests/latest", method=method, accept=[V2S2])
@@ -118,9 +122,7 @@ def test_a_client_that_reads_no_list_gets_its_platforms_manifest(site):
     listed = json.loads(engine.docker("manifest", "inspect", "--insecure", name).out)
     seen = {entry["digest"] for entry in listed["manifests"]}
     same(seen, {digests[0] for digests in demo.platforms.values()}, "docker manifest inspect")
-    engine.stop()
-    wharf.stop()
-    site.nobody_left()
+    finish(site, engine, wharf, hub)
 
 
 def test_an_image_that_the_host_cannot_run_is_told_of(site):
