@@ -97,7 +97,8 @@ impl Pull {
             let alone = Wanted { content: answer.descriptor.clone(), platform: None };
             (Vec::new(), Vec::new(), named(&answer, &alone)?)
         };
-        telling.tell(PullEvent::Resolved { name: name.clone(), digest, platforms: told });
+        let stale = answer.outcome == Outcome::Stale;
+        telling.tell(PullEvent::Resolved { name: name.clone(), digest, platforms: told, stale });
         let blobs = pull.bring_manifests(repository, &manifests, blobs, &mut sum).await;
         pull.bring_blobs(repository, blobs, telling, &mut sum).await;
         let Sum { size, fetched, failed } = sum;

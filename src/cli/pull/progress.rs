@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     admin::PullEvent,
@@ -95,10 +95,10 @@ impl Bars {
         }
         if here > 0 && here < size {
             let begin = || {
-                let bar = shown.insert_before(all, bar(size, short(&digest)));
+                let bar = bar(size, short(&digest));
                 bar.set_position(here);
                 bar.reset_eta();
-                bar
+                shown.insert_before(all, bar)
             };
             blob.bar.get_or_insert_with(begin).set_position(here);
         } else if let Some(bar) = blob.bar.take() {
@@ -115,13 +115,14 @@ impl Bars {
     }
 }
 
-/// Not wider than 80 columns: a line that is cut by the screen's edge, or goes on behind it, is not cleared well.
+/// Shown once it is among others. Not wider than 80 columns: a line that is cut by the screen's edge, or goes on behind it, is not cleared well.
 fn bar(size: u64, name: String) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:>12} [{bar:20}] {binary_bytes:>11} of {binary_total_bytes:>11}  {binary_bytes_per_sec}",
     );
     let style = style.expect("a fixed template").progress_chars("=> ");
-    ProgressBar::new(size).with_style(style).with_prefix(name)
+    let hidden = ProgressDrawTarget::hidden();
+    ProgressBar::with_draw_target(Some(size), hidden).with_style(style).with_prefix(name)
 }
 
 /// The first twelve digits, as `docker pull` shows them.
@@ -132,11 +133,15 @@ fn short(digest: &Digest) -> String {
 /// What stays on the screen of an event.
 fn line(event: &PullEvent) -> Option<String> {
     match event {
-        PullEvent::Resolved { name, digest, platforms } if platforms.is_empty() => {
-            Some(format!("{name}: {digest}"))
-        }
-        PullEvent::Resolved { name, digest, platforms } => {
-            Some(format!("{name}: {digest} for {}", words::platforms(platforms)))
+        PullEvent::Resolved { name, digest, platforms, stale } => {
+            let mut line = format!("{name}: {digest}");
+            if !platforms.is_empty() {
+                line.push_str(&format!(" for {}", words::platforms(platforms)));
+            }
+            if *stale {
+                line.push_str(", as it was: its registry does not answer");
+            }
+            Some(line)
         }
         PullEvent::Done { name, size, fetched: 0, .. } => {
             Some(format!("{name}: done, {}, all of it was here already", words::size(*size)))
@@ -151,8 +156,6 @@ fn line(event: &PullEvent) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use indicatif::ProgressDrawTarget;
-
     use super::*;
 
     fn digest(hex: &str) -> Digest {
@@ -163,7 +166,8 @@ mod tests {
     fn what_stays_is_what_it_resolved_to_and_what_it_cost() {
         let name = || "docker.io/library/alpine:3".to_owned();
         let platforms = vec!["linux/arm64".parse().expect("a platform")];
-        let resolved = PullEvent::Resolved { name: name(), digest: digest("ab"), platforms };
+        let resolved =
+            PullEvent::Resolved { name: name(), digest: digest("ab"), platforms, stale: false };
         let expected = format!("{}: sha256:{} for linux/arm64", name(), "ab".repeat(32));
         assert_eq!(line(&resolved), Some(expected));
         let done =
@@ -191,6 +195,7 @@ mod tests {
             name: "x".into(),
             digest: digest("00"),
             platforms: Vec::new(),
+            stale: false,
         });
         for (event, position, length, open) in [
             (blob("aa", 100), 100, 100, 0),
