@@ -1,6 +1,6 @@
 //! What a person sees while a pull goes on, on a terminal of 80 columns.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use super::{BOTH, PLATFORMS, REPO, Running, Site};
 use crate::support::{FakeHub, Fault, Gate, On};
@@ -122,21 +122,39 @@ async fn bars_are_drawn_in_80_columns_and_leave_what_is_worth_keeping() {
 
 #[tokio::test]
 async fn bars_go_when_a_pull_is_interrupted() {
-    let hub = FakeHub::start().await;
-    let image = hub.push_single(REPO, "1", PLATFORMS[1], &[3 * MIB]);
-    let gate = Gate::after(2_000_000);
-    hub.fault(On::Blobs, Fault::Gate(gate.clone()));
-    let site = Site::start(&hub, true).await;
-    let running = on_a_terminal(&site, &["pull", "busybox:1"]);
-    gate.halted(1).await;
-    let daemon = site.daemon.as_ref().expect("it runs");
-    daemon.signal("TERM");
-    let said = running.ended().await;
-    let (lines, _) = screen(&said.out);
-    let name = "docker.io/library/busybox:1: ";
-    let resolved = format!("{name}{}", image.manifest.digest);
-    assert_eq!(lines.concat()[..resolved.len()], resolved);
-    let last = lines.concat()[resolved.len()..].to_owned();
-    assert!(last.starts_with(&format!("wharf: {name}wharf is stopping")), "{lines:#?}");
-    assert!(!last.contains(" of "), "{lines:#?}");
+    for daemon in BOTH {
+        let hub = FakeHub::start().await;
+        let image = hub.push_single(REPO, "1", PLATFORMS[1], &[3 * MIB]);
+        let gate = Gate::after(2_000_000);
+        hub.fault(On::Blobs, Fault::Gate(gate.clone()));
+        let site = Site::start(&hub, daemon).await;
+        let running = on_a_terminal(&site, &["pull", "busybox:1"]);
+        gate.halted(1).await;
+        match &site.daemon {
+            Some(daemon) => daemon.signal("TERM"),
+            None => interrupt_within(&running),
+        }
+        let said = running.ended().await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let (lines, _) = screen(&said.out);
+        let name = "docker.io/library/busybox:1: ";
+        let resolved = format!("{name}{}", image.manifest.digest);
+        let ends = if daemon {
+            format!(
+                "wharf: {name}wharf is stopping; what is here is kept, and another pull goes on from it"
+            )
+        } else {
+            "wharf: interrupted; what is here so far is kept".to_owned()
+        };
+        assert_eq!(lines.concat(), resolved + &ends, "{lines:#?}");
+    }
+}
+
+/// Interrupts the command that runs on the terminal that `running` is.
+fn interrupt_within(running: &Running) {
+    let terminal = running.child.id();
+    let within = fs::read_to_string(format!("/proc/{terminal}/task/{terminal}/children"));
+    let within = within.expect("a running process has it");
+    let kill = Command::new("kill").args(["-s", "INT"]).args(within.split_whitespace()).status();
+    assert!(kill.expect("kill runs").success());
 }
