@@ -20,7 +20,7 @@ const NAMED_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
     Keep,
-    Relay,
+    Relay(Platform),
     Refuse(Platform),
 }
 
@@ -29,7 +29,7 @@ impl Policy {
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Keep => "keep",
-            Self::Relay => "relay",
+            Self::Relay(_) => "relay",
             Self::Refuse(_) => "refuse",
         }
     }
@@ -162,7 +162,7 @@ impl Inner {
         match config.others {
             _ if kept => Policy::Keep,
             Others::Refuse => Policy::Refuse(platform),
-            _ => Policy::Relay,
+            _ => Policy::Relay(platform),
         }
     }
 

@@ -252,7 +252,7 @@ impl Inner {
             }
             match &progress.borrow().phase {
                 Phase::Failed(error) if !foreign => return Err(error.clone()),
-                Phase::Detached { .. } => return Err(Error::NotTaken),
+                Phase::Detached { .. } => return Err(self.not_taken()),
                 _ => {}
             }
         }
