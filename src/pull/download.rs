@@ -260,12 +260,12 @@ impl Inner {
                 return (partial, Pumped::Disk(error));
             }
             lead.publish_more(held_back(partial.written(), total));
-            if arrived.chunks.is_empty() {
-                if let Some(end) = arrived.end {
-                    return (partial, end);
-                }
-                let moved = partial.written() - at;
-                self.pace.give_way(lead.interest(), partial.written(), moved).await;
+            self.pace.spend(lead.interest(), partial.written() - at).await;
+            match arrived.end {
+                Some(end) if arrived.chunks.is_empty() => return (partial, end),
+                // What there is to write is the last of it.
+                Some(_) => {}
+                None => self.pace.give_way(lead.interest(), partial.written()).await,
             }
         }
     }

@@ -386,6 +386,48 @@ async fn a_client_is_not_held_up_by_what_is_fetched_ahead_for_others() {
     wharf.end().await;
 }
 
+#[test]
+fn the_rate_holds_however_slow_the_disk_is() {
+    // One thread for the disk, and much for it to do: bytes come faster than they are written.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().expect("a runtime");
+    runtime.block_on(async {
+        let hub = FakeHub::start().await;
+        let image = hub.push_image(REPO, "1", &OFFICIAL, &[16_000_000]);
+        let layer = image.child(ARM64).layers[0].digest;
+        let wharf = Wharf::start_with(&hub, |config| {
+            config.pull.prefetch.on_pull = true;
+            config.pull.prefetch.rate = Some(1024);
+        })
+        .await;
+        let busy = tokio::spawn(async {
+            let block = vec![7; 1024 * 1024];
+            loop {
+                let block = block.clone();
+                let hashed =
+                    tokio::task::spawn_blocking(move || wharf::oci::Digest::sha256(&block));
+                hashed.await.expect("hashed");
+            }
+        });
+        let arm = Client::new(&wharf, &engine("arm64"));
+        arm.get(&by_tag("1")).await;
+        let partial = wharf.cache().join(format!("wharf/partial/sha256-{}", layer.encoded()));
+        let came = || std::fs::metadata(&partial).map_or(0, |partial| partial.len());
+        deadline("the prefetch to run", async {
+            while came() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        // At that rate, hours would go by before a client has as many bytes.
+        let quick = hub.push_image(REPO, "quick", &OFFICIAL, &[16_000_000]);
+        arm.pull("quick", &quick, ARM64).await;
+        assert!((1..1024 * 1024).contains(&came()), "{} bytes of it came", came());
+        busy.abort();
+        wharf.stop().await;
+    });
+}
+
 #[tokio::test]
 async fn a_disk_that_takes_nothing_ends_it_and_pulls_go_on() {
     let hub = FakeHub::start().await;
