@@ -79,6 +79,8 @@ async fn a_client_that_taught_wharf_its_platform_is_explained_by_its_address() {
     let mut site = Site::start(&hub, true).await;
     let device = Device { wharf: site.serve().await, user_agent: "containerd/v1.7.2" };
     device.pull("1", &image, "linux/arm/v7").await;
+    // The last byte is handed out before the blob is kept.
+    device.wharf.until_zero("wharf_downloads_in_flight").await;
     let child = image.child("linux/arm/v7").manifest.digest.to_string();
     let asked = ["explain", "--client", "127.0.0.1", "busybox:1"];
     for state in ["asked at once", "restarted", "without a daemon", "without a registry"] {
