@@ -101,9 +101,14 @@ impl Resolution {
         self.runs.first().or_else(|| self.platforms.first())
     }
 
-    /// Whether the client is known not to run what is built for `image`.
+    /// Whether the client is known not to run what is built for `image`. By whose rules it chooses says nothing of its
+    /// processor.
     pub(super) fn cannot_run(&self, image: &Platform) -> bool {
-        !self.runs.is_empty() && !self.runs.iter().any(|runs| runs.runs(image, self.rules))
+        let runs = |host: &Platform| {
+            let host = at_most(host);
+            host.runs(image, Rules::Containerd) || host.runs(image, Rules::ContainersImage)
+        };
+        !image.is_unknown() && !self.runs.is_empty() && !self.runs.iter().any(runs)
     }
 }
 
@@ -277,6 +282,18 @@ impl Agent {
             false => self.platform.clone(),
         }
     }
+}
+
+/// A host whose processor may be of a later level than is said: nothing that it might run is called wrong.
+fn at_most(host: &Platform) -> Platform {
+    let latest = match (host.architecture(), host.variant()) {
+        ("amd64", None) => "v4",
+        ("arm64", None) => "v9.9",
+        _ => return host.clone(),
+    };
+    Platform::new(host.os(), host.architecture(), Some(latest))
+        .with_os_version(host.os_version().unwrap_or_default())
+        .with_os_features(host.os_features())
 }
 
 fn fits(rule: &ClientRule, asker: &Asker) -> bool {

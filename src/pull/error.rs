@@ -100,6 +100,14 @@ impl Error {
         }
     }
 
+    /// When to ask again, if the registry said so.
+    pub(super) const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether a kept answer may stand in: nobody said no, there was just no good answer.
     pub(super) const fn is_outage(&self) -> bool {
         match self {

@@ -62,14 +62,8 @@ impl Pull {
             offered.truncate(NAMED_MAX);
             return Err(Error::NoPlatform { wanted: who.platforms.clone(), offered });
         };
-        let digest = child.descriptor.digest;
-        let answered = match want {
-            Want::Content => self.with_digest(repository, &digest, want).await?,
-            Want::Descriptor => match pull.kept_answer(repository, &digest).await {
-                Some(kept) => kept,
-                None => ManifestAnswer::new(child.descriptor, None, Outcome::Miss),
-            },
-        };
+        // Its type and length are what its registry says, not what the index does: the same for `HEAD` and `GET`.
+        let answered = self.with_digest(repository, &child.descriptor.digest, want).await?;
         let outcome = match (answer.outcome, answered.outcome) {
             (Outcome::Stale, Outcome::Hit) => Outcome::Stale,
             (_, outcome) => outcome,

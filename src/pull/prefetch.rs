@@ -19,7 +19,7 @@ pub(super) use self::warm::Schedule;
 use super::{config, in_flight::Interest};
 use crate::{
     metrics::Metrics,
-    oci::{Descriptor, Digest, Platform, Repository},
+    oci::{Descriptor, Digest, Platform, Repository, Rules},
 };
 
 /// Images remembered as complete, so that serving them again costs no look at the disk.
@@ -27,6 +27,9 @@ const COMPLETE_MAX: u64 = 10_000;
 
 /// For how long; what is gone from the disk by then is fetched again.
 const COMPLETE_TTL: Duration = Duration::from_secs(10 * 60);
+
+/// Jobs that are tried at one time. A manifest of 4 MiB may name some 35,000 blobs.
+const ATTEMPTS_MAX: usize = 8;
 
 /// Blobs that were fetched ahead and not asked for yet, of which it is noticed when they are.
 const UNUSED_MAX: u64 = 20_000;
@@ -36,6 +39,8 @@ pub(super) struct Prefetcher {
     pub(super) config: config::Prefetch,
     /// One permit for each request of the prefetch that is open at a registry.
     turns: Arc<Semaphore>,
+    /// One for each job that is being tried, and has a manifest in memory.
+    attempts: Semaphore,
     jobs: Jobs,
     complete: Cache<Target, ()>,
     unused: Cache<Digest, u64>,
@@ -48,6 +53,7 @@ struct Target {
     repository: Repository,
     digest: Digest,
     platform: Option<Platform>,
+    rules: Rules,
 }
 
 /// How a job ended, or what it waits for: the label of `wharf_prefetch_total`.
@@ -66,6 +72,7 @@ impl Prefetcher {
         let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
         Self {
             turns: Arc::new(Semaphore::new(config.concurrency)),
+            attempts: Semaphore::new(ATTEMPTS_MAX.max(config.concurrency)),
             config,
             jobs: Jobs::default(),
             complete: complete.build(),
@@ -102,9 +109,11 @@ impl Prefetcher {
         repository: &Repository,
         manifest: &Descriptor,
         platform: Option<&Platform>,
+        rules: Rules,
     ) -> Target {
         let platform = platform.filter(|_| manifest.media_type.is_index()).cloned();
-        Target { repository: repository.clone(), digest: manifest.digest, platform }
+        let rules = if platform.is_some() { rules } else { Rules::default() };
+        Target { repository: repository.clone(), digest: manifest.digest, platform, rules }
     }
 }
 

@@ -4,14 +4,15 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{
-    Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Signal, Want, learned::ClientKey,
-    platform::read_index, report::Mismatch,
+    Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Want, in_flight::Purpose,
+    learned::ClientKey, platform::read_index, report::Mismatch,
 };
 use crate::{
     oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
@@ -23,6 +24,9 @@ const MISMATCHES_MAX: usize = 100;
 
 /// Manifests of which the platform is remembered that their configs tell.
 const TOLD_MAX: u64 = 10_000;
+
+/// For how long: a config that could not be had may be had by then.
+const TOLD_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// The latest pulls of what a client cannot run, and what is known of images that no index lists.
 #[derive(Debug)]
@@ -46,7 +50,8 @@ impl Mismatches {
 
 impl Default for Mismatches {
     fn default() -> Self {
-        Self { latest: Mutex::default(), told: Cache::new(TOLD_MAX) }
+        let told = Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_TTL);
+        Self { latest: Mutex::default(), told: told.build() }
     }
 }
 
@@ -130,40 +135,53 @@ impl Inner {
         if let Some(listed) = listed {
             return listed.platform.clone();
         }
-        let sure = !matches!(who.signal, Signal::Default | Signal::Learned);
-        if !sure {
+        if who.runs.is_empty() {
             return None;
         }
         let digest = answer.descriptor.digest;
         if let Some(told) = self.mismatches.told.get(&digest) {
             return told;
         }
-        let bytes = answer.bytes.as_ref()?;
-        let document = Manifest::parse(&answer.descriptor.media_type, bytes).ok()?;
-        let Manifest::Image { blobs } = &document else { return None };
-        // The client asks for it next, so that this costs nothing.
-        let told = self.config_says(repository, blobs.first()?);
-        let told = timeout(self.config.revalidate_timeout, told).await.ok()??;
+        // Also that nothing was told: nobody waits twice for a config that does not come.
+        let told = self.told_by_config(repository, answer).await;
         self.mismatches.told.insert(digest, told.clone());
         told
     }
 
-    /// The platform in an image's config, fetched as for a client; `None` when it cannot be had.
-    async fn config_says(
+    async fn told_by_config(
         self: &Arc<Self>,
         repository: &Repository,
-        config: &Descriptor,
-    ) -> Option<Option<Platform>> {
-        let config_max = MANIFEST_MAX_BYTES as u64;
-        let answer = Pull(Arc::clone(self)).blob(repository, &config.digest).await.ok()?;
-        if answer.size.is_none_or(|size| size > config_max) {
-            return None;
+        answer: &ManifestAnswer,
+    ) -> Option<Platform> {
+        let bytes = answer.bytes.as_ref()?;
+        let document = Manifest::parse(&answer.descriptor.media_type, bytes).ok()?;
+        let config = document.config().filter(|config| config.size <= MANIFEST_MAX_BYTES as u64)?;
+        // The client asks for it next, so that this costs nothing. Whether it comes in time is seen below.
+        let _ = timeout(self.config.revalidate_timeout, self.awaited(repository, config)).await;
+        self.config_platform(repository, &document).await
+    }
+
+    /// Has a blob of `repository` fetched, if need be, because a client waits for it.
+    async fn awaited(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Descriptor,
+    ) -> Result<(), Error> {
+        let (digest, size) = (&blob.digest, Some(blob.size));
+        if self.kept_blob(digest, size).await.is_some() {
+            return Ok(());
         }
-        let (mut reader, mut bytes) = (answer.read(None), Vec::new());
-        while let Some(piece) = reader.next().await.ok()? {
-            bytes.extend_from_slice(&piece);
+        let repository = self.home(repository, digest);
+        let purpose = Purpose { wanted: true, keep: true };
+        let (flight, lead) = self.downloads.join(digest, &repository, purpose)?;
+        if let Some(lead) = lead {
+            self.tasks.spawn(Arc::clone(self).download(lead, repository, size, None));
         }
-        Some(Platform::from_config(&bytes))
+        let mut progress = flight.progress;
+        while self.went_on(&mut progress).await? {
+            progress.borrow_and_update();
+        }
+        Ok(())
     }
 
     /// What nobody waits for: learning, and the count of what was not fetched.

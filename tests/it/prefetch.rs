@@ -11,7 +11,7 @@ use wharf::{
 };
 
 use crate::{
-    platforms::{Client, OFFICIAL, REPO, asked, by_tag, engine, is_there, is_whole},
+    platforms::{Client, OFFICIAL, REPO, asked, by_digest, by_tag, engine, is_there, is_whole},
     support::{FakeHub, Fault, Gate, On, Wharf, blob_path, deadline},
 };
 
@@ -168,13 +168,18 @@ async fn attestations_of_the_platform_come_with_it_and_those_of_others_do_not() 
     let mut list: serde_json::Value = serde_json::from_slice(&image.index.bytes).expect("JSON");
     list["manifests"].as_array_mut().expect("a list").extend([amd.2, arm.2]);
     hub.put_manifest(REPO, Some("attested"), media_type::OCI_INDEX, list.to_string());
-    let wharf = prefetching(&hub).await;
-    Client::new(&wharf, &engine("arm64")).get(&by_tag("attested")).await;
-    wharf.quiet().await;
-    assert!(is_whole(&wharf, image.child("linux/arm64")));
-    assert!(wharf.blob_file(&arm.0).exists() && wharf.blob_file(&arm.1).exists());
-    assert!(!wharf.blob_file(&amd.0).exists() && !wharf.blob_file(&amd.1).exists());
-    wharf.end().await;
+    // By the list, and by the manifest alone, of a client of which nothing was known.
+    for agent in [&*engine("arm64"), "containerd/1.7.0"] {
+        let wharf = prefetching(&hub).await;
+        let client = Client::new(&wharf, agent);
+        client.get(&by_tag("attested")).await;
+        client.get(&by_digest(&image.child("linux/arm64").manifest.digest)).await;
+        wharf.quiet().await;
+        assert!(is_whole(&wharf, image.child("linux/arm64")));
+        assert!(wharf.blob_file(&arm.0).exists() && wharf.blob_file(&arm.1).exists(), "{agent}");
+        assert!(!wharf.blob_file(&amd.0).exists() && !wharf.blob_file(&amd.1).exists(), "{agent}");
+        wharf.end().await;
+    }
 }
 
 #[tokio::test]
@@ -326,6 +331,70 @@ async fn an_image_is_kept_warm_when_it_is_due_and_in_its_time_of_the_day() {
     wharf.pull.attend().await;
     wharf.quiet().await;
     assert!(is_whole(&wharf, moved.child(ARM64)));
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn an_image_that_could_not_be_looked_at_is_looked_at_soon() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let week = Duration::from_secs(7 * 24 * 3600);
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.prefetch.images.push(warm(week, None));
+    })
+    .await;
+    // At first nothing is kept, then something that stands in.
+    let mut looks = vec![image];
+    looks.push(hub.push_image(REPO, "2", &OFFICIAL, &[2000]));
+    for image in &looks {
+        hub.move_tag(REPO, "1", image.index.digest);
+        hub.fault(On::Path("/manifests/1"), Fault::status(503));
+        wharf.clock.advance(week);
+        wharf.pull.attend().await;
+        wharf.quiet().await;
+        assert!(!is_there(&wharf, image.child(ARM64)));
+        hub.clear_faults();
+        wharf.clock.advance(Duration::from_secs(10 * 60));
+        wharf.pull.attend().await;
+        wharf.quiet().await;
+        assert!(is_whole(&wharf, image.child(ARM64)));
+    }
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_client_does_not_wait_for_the_time_of_the_day_of_an_image_that_is_kept_warm() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let hour = Duration::from_secs(3600);
+    let now = wharf::clock::Clock::system().minute_of_day();
+    let (from, to) = ((now + 1430) % 1440, (now + 30) % 1440);
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.prefetch.on_pull = true;
+        config.pull.prefetch.retry_after = Duration::from_millis(20);
+        config.pull.prefetch.images.push(warm(hour * 48, Some(Window { from, to })));
+    })
+    .await;
+    // It begins in its time of the day, and fails until that is over.
+    hub.fault(On::Blob(image.child(ARM64).layers[0].digest), Fault::status(503));
+    wharf.pull.attend().await;
+    let count = async |what, n| {
+        let metric = format!("wharf_prefetch_total{{outcome=\"{what}\"}}");
+        deadline("a try", async {
+            while wharf.metric(&metric) < n {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    count("retried", 1.0).await;
+    wharf.clock.advance(hour);
+    count("paused", 1.0).await;
+    hub.clear_faults();
+    assert!(!is_whole(&wharf, image.child(ARM64)));
+    Client::new(&wharf, &engine("arm64")).get(&by_tag("1")).await;
+    Client::new(&wharf, "").get(&by_digest(&image.child(ARM64).manifest.digest)).await;
+    until_whole(&wharf, image.child(ARM64)).await;
     wharf.end().await;
 }
 

@@ -50,7 +50,7 @@ impl Inner {
                 platform: Some(platform),
                 containers_image: false,
                 window: None,
-            });
+            })?;
         }
         Ok(())
     }

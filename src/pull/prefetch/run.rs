@@ -10,10 +10,10 @@ use tokio::{
 
 use super::{
     Outcome, Prefetcher,
-    jobs::{Job, Jobs, Waiting},
+    jobs::{Added, Job, Jobs, Waiting},
 };
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Platform, Repository, Rules},
+    oci::{Descriptor, Digest, IndexEntry, Manifest, Platform, Repository, Rules},
     pull::{
         Error, Inner, Pull,
         content::STALL_DEADLINE,
@@ -28,11 +28,17 @@ const RETRIES: u32 = 13;
 /// Times that another's download of a blob may end without the blob being kept.
 const FOREIGN_ENDS: u32 = 3;
 
+/// Attestations of one manifest that are fetched with it: builders make one.
+const ATTESTATIONS_MAX: usize = 16;
+
+/// The longest wait that a registry may ask for.
+const RETRY_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// Blobs of one image that are fetched ahead or that clients wait for.
 const BLOBS_MAX: usize = 64;
 
 /// How long a job waits when its time of the day is over, or its registry's pull limit near.
-const PAUSE: Duration = Duration::from_secs(5 * 60);
+pub(super) const PAUSE: Duration = Duration::from_secs(5 * 60);
 
 impl Inner {
     /// Begins to fetch what `platform` needs of `manifest`, unless that is known to be here.
@@ -44,11 +50,12 @@ impl Inner {
         rules: Rules,
     ) {
         let repository = &self.home(repository, &manifest.digest);
-        let target = Prefetcher::target(repository, manifest, platform);
+        let target = Prefetcher::target(repository, manifest, platform, rules);
         if self.prefetch.complete.contains_key(&target) {
             return;
         }
-        self.begin(Job {
+        // Where there is no room, the client gets what it asks for all the same.
+        let _ = self.begin(Job {
             repository: repository.clone(),
             manifest: manifest.clone(),
             platform: target.platform,
@@ -60,7 +67,8 @@ impl Inner {
     /// Takes up the jobs that were not done when they were last written down.
     pub(in crate::pull) fn resume(self: &Arc<Self>, written: &[u8]) {
         for job in Jobs::read(written) {
-            self.begin(job);
+            // As many as there is room for were written down.
+            let _ = self.begin(job);
         }
     }
 
@@ -74,24 +82,32 @@ impl Inner {
         self.prefetch.jobs.not_written();
     }
 
-    pub(super) fn begin(self: &Arc<Self>, job: Job) {
-        if let Some(waiting) = self.prefetch.jobs.add(job) {
-            self.tasks.spawn(Arc::clone(self).pursue(waiting));
+    /// Takes up a job.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when too many wait.
+    pub(super) fn begin(self: &Arc<Self>, job: Job) -> Result<(), Error> {
+        match self.prefetch.jobs.add(job) {
+            Added::Anew(waiting) => self.tasks.spawn(Arc::clone(self).pursue(waiting)),
+            Added::There => {}
+            Added::NoRoom => return Err(Error::Busy),
         }
+        Ok(())
     }
 
     /// Tries a job until it is done or there is no hope. Dropped in between, it stays among the jobs.
     async fn pursue(self: Arc<Self>, waiting: Arc<Waiting>) {
-        let (job, target) = (&waiting.job, waiting.job.target());
-        let (repository, digest) = (&job.repository, &job.manifest.digest);
+        let target = waiting.job().target();
         let mut tries = 0;
         loop {
-            let again = waiting.again.notified();
-            let pause = if self.must_pause(job) {
+            let (again, job) = (waiting.again.notified(), waiting.job());
+            let (repository, digest) = (&job.repository, &job.manifest.digest);
+            // What just failed rests, however often it is asked for.
+            let (rest, pause) = if self.must_pause(&job) {
                 self.metrics.prefetched("paused");
-                PAUSE
+                (Duration::ZERO, PAUSE)
             } else {
-                match self.attempt(job).await {
+                match self.attempt(&job).await {
                     Ok(outcome) => {
                         self.metrics.prefetched(outcome.as_str());
                         self.prefetch.complete.insert(target.clone(), ());
@@ -100,8 +116,11 @@ impl Inner {
                     Err(error) if error.is_outage() && tries < RETRIES => {
                         self.metrics.prefetched("retried");
                         tracing::debug!(%repository, %digest, %error, tries, "to be fetched ahead later");
+                        let rest = self.prefetch.config.retry_after;
+                        let asked = error.retry_after().unwrap_or_default().min(RETRY_MAX);
+                        let pause = rest.saturating_mul(1 << tries).max(asked);
                         tries += 1;
-                        self.prefetch.config.retry_after.saturating_mul(1 << (tries - 1))
+                        (rest.max(asked), pause)
                     }
                     Err(error) => {
                         self.metrics.prefetched("failed");
@@ -111,9 +130,11 @@ impl Inner {
                 }
             };
             let _asleep = self.prefetch.jobs.sleep();
+            sleep(rest).await;
             tokio::select! {
-                () = sleep(pause) => {}
-                () = again => {}
+                () = sleep(pause.saturating_sub(rest)) => {}
+                // Somebody wants it still: it is not given up before that one's patience is.
+                () = again => tries = 0,
             }
         }
         self.prefetch.jobs.remove(&target);
@@ -121,8 +142,11 @@ impl Inner {
 
     /// Whether the job has to wait for its time of the day, or for pulls that its registry allows.
     fn must_pause(&self, job: &Job) -> bool {
-        let outside = |window: crate::pull::Window| !window.contains(self.clock.minute_of_day());
-        job.window().is_some_and(outside) || self.near_limit(&job.repository)
+        self.is_out_of_time(job) || self.near_limit(&job.repository)
+    }
+
+    fn is_out_of_time(&self, job: &Job) -> bool {
+        job.window().is_some_and(|window| !window.contains(self.clock.minute_of_day()))
     }
 
     /// Whether the registry allows so few more pulls that they are left to clients.
@@ -133,12 +157,16 @@ impl Inner {
     }
 
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
+        let _attempt = self.prefetch.attempts.acquire().await.map_err(|_| Error::Busy)?;
         let repository = &job.repository;
         if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
             return Ok(Outcome::Skipped);
         }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
-            Manifest::Image { blobs } => self.image_ahead(job, &blobs).await,
+            Manifest::Image { blobs } => {
+                self.attestations_ahead(job).await?;
+                self.image_ahead(job, blobs).await
+            }
             Manifest::Opaque => Ok(Outcome::Skipped),
             Manifest::Index(index) => {
                 let Some(platform) = &job.platform else { return Ok(Outcome::Skipped) };
@@ -148,35 +176,63 @@ impl Inner {
                 if self.policy(repository, &child.descriptor.digest).await != Policy::Keep {
                     return Ok(Outcome::Skipped);
                 }
-                let attestations = index.attestations(&child.descriptor.digest).cloned();
-                let attestations: Vec<_> = attestations.collect();
-                for entry in std::iter::once(child).chain(attestations) {
-                    let (manifest, platform) = (entry.descriptor, None);
-                    let repository = self.home(repository, &manifest.digest);
-                    let job = Job { repository, manifest, platform, ..job.clone() };
-                    if !self.prefetch.complete.contains_key(&job.target()) {
-                        self.begin(job);
-                    }
-                }
+                self.manifests_ahead(job, std::iter::once(&child))?;
+                self.manifests_ahead(job, index.attestations(&child.descriptor.digest))?;
                 Ok(Outcome::Kept)
             }
         }
+    }
+
+    /// Begins to fetch what an index says of the manifest that the job is about.
+    async fn attestations_ahead(self: &Arc<Self>, job: &Job) -> Result<(), Error> {
+        let digest = &job.manifest.digest;
+        let Some((repository, listed)) = self.listing(&job.repository, digest) else {
+            return Ok(());
+        };
+        match self.kept_index(repository, &listed.index).await {
+            Some(index) => {
+                let job = Job { repository: repository.clone(), ..job.clone() };
+                self.manifests_ahead(&job, index.attestations(digest))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to fetch entries of an index of the job's repository.
+    fn manifests_ahead<'a>(
+        self: &Arc<Self>,
+        job: &Job,
+        entries: impl Iterator<Item = &'a IndexEntry>,
+    ) -> Result<(), Error> {
+        for entry in entries.take(ATTESTATIONS_MAX) {
+            let repository = self.home(&job.repository, &entry.descriptor.digest);
+            let (manifest, platform) = (entry.descriptor.clone(), None);
+            let job = Job { repository, manifest, platform, ..job.clone() };
+            if !self.prefetch.complete.contains_key(&job.target()) {
+                self.begin(job)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fetches the blobs of an image, the first first.
     async fn image_ahead(
         self: &Arc<Self>,
         job: &Job,
-        blobs: &[Descriptor],
+        blobs: Vec<Descriptor>,
     ) -> Result<Outcome, Error> {
         // All of them are tried: what can be had is had. Each has its turn before the next one waits for one, so that
         // jobs take turns with each other.
-        let (fetched, failed) = stream::iter(blobs.to_vec())
+        let (fetched, failed) = stream::iter(blobs)
             .then(|blob| {
                 let turn = Arc::clone(self).turn_ahead();
                 async { (turn.await, blob) }
             })
-            .map(async |(turn, blob)| self.blob_in_turn(&job.repository, &blob, turn?).await)
+            .map(async |(turn, blob)| match self.is_out_of_time(job) {
+                // The rest waits for the next day.
+                true => Err(Error::Busy),
+                false => self.blob_ahead(&job.repository, &blob, turn?).await,
+            })
             .buffer_unordered(BLOBS_MAX)
             .fold((0_u64, None), async |(sum, failed), fetched| match fetched {
                 Ok(bytes) => (sum.saturating_add(bytes), failed),
@@ -208,9 +264,9 @@ impl Inner {
         Ok((descriptor, document))
     }
 
-    /// Fetches a blob of `repository` unless it is kept, with the turn that the first try needs; the bytes that were
-    /// missing. A turn is for what no client waits for: when one does, it goes to the next blob.
-    async fn blob_in_turn(
+    /// Fetches a blob of `repository` unless it is kept; the bytes that were missing. `turn` is for what no client waits
+    /// for: when one does, it goes to the next blob.
+    async fn blob_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Descriptor,

@@ -1,20 +1,14 @@
 //! Images that are kept up to date whether anybody asks or not (`[[prefetch.image]]`).
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::jobs::Job;
+use super::{jobs::Job, run::PAUSE};
 use crate::{
     oci::{Platform, Rules},
     pull::{Error, Inner, Outcome, Pull, Want, config::WarmImage},
 };
-
-/// After how long a look that failed is taken again, if the next one is not due before.
-const AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// When each image is to be looked at next; `None`: as soon as it may be.
 #[derive(Debug)]
@@ -26,39 +20,56 @@ impl Schedule {
     pub(in crate::pull) fn new(images: &[WarmImage]) -> Self {
         Self { next: Mutex::new(vec![None; images.len()]) }
     }
+
+    /// The places of those of `images` that are due. A look that ends well is followed by the next one.
+    fn due(&self, images: &[WarmImage], now: Instant, minute: u16) -> Vec<usize> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = Vec::new();
+        for (place, (image, next)) in images.iter().zip(next.iter_mut()).enumerate() {
+            let open = image.window.is_none_or(|window| window.contains(minute));
+            if open && next.is_none_or(|next| next <= now) {
+                *next = Some(now + image.every);
+                due.push(place);
+            }
+        }
+        due
+    }
+
+    /// The look at the image in this `place` did not end well: it is looked at again at `at`, if not sooner.
+    fn again(&self, place: usize, at: Instant) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(next) = next.get_mut(place).and_then(Option::as_mut) {
+            *next = at.min(*next);
+        }
+    }
 }
 
 impl Inner {
     /// Begins to look at the images that are due.
     pub(in crate::pull) fn warm(self: &Arc<Self>) {
-        let (now, minute) = (self.clock.now(), self.clock.minute_of_day());
         let images = &self.prefetch.config.images;
-        let mut next = self.schedule.next.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, (image, next)) in images.iter().zip(next.iter_mut()).enumerate() {
-            let open = image.window.is_none_or(|window| window.contains(minute));
-            if open && next.is_none_or(|next| next <= now) {
-                *next = Some(now + image.every);
-                self.tasks.spawn(Arc::clone(self).warm_up(at, image.clone()));
-            }
+        for place in self.schedule.due(images, self.clock.now(), self.clock.minute_of_day()) {
+            self.tasks.spawn(Arc::clone(self).warm_up(place, images[place].clone()));
         }
     }
 
-    async fn warm_up(self: Arc<Self>, at: usize, image: WarmImage) {
+    async fn warm_up(self: Arc<Self>, place: usize, image: WarmImage) {
         let (repository, tag) = (&image.repository, &image.tag);
-        let Err(error) = self.try_warm_up(&image).await else { return };
-        if error.is_outage() {
-            // The uplink may be back long before the next look is due.
-            let soon = self.clock.now() + image.every.min(AGAIN);
-            let mut next = self.schedule.next.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(next) = next.get_mut(at) {
-                *next = Some(soon);
+        let again = match self.try_warm_up(&image).await {
+            Ok(is_fresh) => !is_fresh,
+            Err(error) => {
+                self.metrics.prefetched("failed");
+                tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
+                error.is_outage()
             }
+        };
+        if again {
+            self.schedule.again(place, self.clock.now() + PAUSE);
         }
-        self.metrics.prefetched("failed");
-        tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
     }
 
-    async fn try_warm_up(self: &Arc<Self>, image: &WarmImage) -> Result<(), Error> {
+    /// Whether the registry said what the image is now, and nothing of it has to wait.
+    async fn try_warm_up(self: &Arc<Self>, image: &WarmImage) -> Result<bool, Error> {
         let (repository, tag) = (&image.repository, &image.tag);
         let pull = Pull(Arc::clone(self));
         // Free: what it costs to fetch is asked next.
@@ -70,7 +81,7 @@ impl Inner {
             && self.kept(repository, &told.descriptor.digest).await.is_none()
         {
             self.metrics.prefetched("paused");
-            return Ok(());
+            return Ok(false);
         }
         let answer = pull.tagged(repository, tag, Want::Content).await?;
         for platform in self.warm_platforms(image) {
@@ -80,12 +91,92 @@ impl Inner {
                 platform: Some(platform),
                 containers_image: Rules::default() == Rules::ContainersImage,
                 window: image.window.map(|window| (window.from, window.to)),
-            });
+            })?;
         }
-        Ok(())
+        Ok(answer.outcome != Outcome::Stale)
     }
 
     fn warm_platforms(&self, image: &WarmImage) -> Vec<Platform> {
         if image.platforms.is_empty() { self.site_platforms() } else { image.platforms.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::pull::Window;
+
+    const EVERY: Duration = Duration::from_secs(6 * 3600);
+
+    fn image(window: Option<(u16, u16)>) -> WarmImage {
+        WarmImage {
+            repository: "docker.io/library/busybox".parse().expect("a name"),
+            tag: "1".parse().expect("a tag"),
+            platforms: Vec::new(),
+            every: EVERY,
+            window: window.map(|(from, to)| Window { from, to }),
+        }
+    }
+
+    #[test]
+    fn an_image_is_due_at_first_and_then_as_often_as_it_says() {
+        let images = [image(None), WarmImage { every: EVERY / 2, ..image(None) }];
+        let (schedule, start) = (Schedule::new(&images), Instant::now());
+        let due = |after: Duration| schedule.due(&images, start + after, 0);
+        assert_eq!(due(Duration::ZERO), [0, 1]);
+        assert_eq!(due(Duration::ZERO), [0; 0]);
+        assert_eq!(due(EVERY / 2 - Duration::from_secs(1)), [0; 0]);
+        assert_eq!(due(EVERY / 2), [1]);
+        assert_eq!(due(EVERY), [0, 1]);
+        // Much later, each of them once.
+        assert_eq!(due(EVERY * 100), [0, 1]);
+        assert_eq!(due(EVERY * 100), [0; 0]);
+    }
+
+    #[test]
+    fn a_window_that_is_shut_puts_it_off_until_it_opens() {
+        let images = [image(Some((23 * 60, 60)))];
+        let (schedule, start) = (Schedule::new(&images), Instant::now());
+        let due = |hours: u32, minute| schedule.due(&images, start + EVERY / 6 * hours, minute);
+        assert_eq!(due(0, 12 * 60), [0; 0]);
+        assert_eq!(due(10, 22 * 60 + 59), [0; 0]);
+        assert_eq!(due(11, 23 * 60), [0]);
+        assert_eq!(due(12, 10), [0; 0], "not due");
+        assert_eq!(due(17, 5 * 60), [0; 0], "due, but shut");
+        assert_eq!(due(36, 59), [0], "behind midnight");
+    }
+
+    #[test]
+    fn a_look_that_did_not_end_well_is_repeated_soon() {
+        let images = [image(None)];
+        let (schedule, start) = (Schedule::new(&images), Instant::now());
+        assert_eq!(schedule.due(&images, start, 0), [0]);
+        schedule.again(0, start + PAUSE);
+        assert_eq!(schedule.due(&images, start + PAUSE / 2, 0), [0; 0]);
+        assert_eq!(schedule.due(&images, start + PAUSE, 0), [0]);
+        schedule.again(0, start + EVERY * 3);
+        assert_eq!(schedule.due(&images, start + PAUSE + EVERY, 0), [0], "as often as it says");
+        schedule.again(7, start);
+    }
+
+    #[test]
+    fn a_window_is_open_from_its_first_minute_to_the_one_before_its_last() {
+        for (from, to, open, shut) in [
+            (60, 300, vec![60, 61, 299], vec![0, 59, 300, 301, 1439]),
+            (0, 1439, vec![0, 700, 1438], vec![1439]),
+            (1380, 60, vec![1380, 1439, 0, 59], vec![60, 61, 700, 1379]),
+            (1439, 0, vec![1439], vec![0, 1, 1438]),
+            (1, 0, vec![1, 1439], vec![0]),
+        ] {
+            let window = Window { from, to };
+            for minute in open {
+                assert!(window.contains(minute), "{from} to {to}: {minute}");
+            }
+            for minute in shut {
+                assert!(!window.contains(minute), "{from} to {to}: {minute}");
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use wharf::{
 };
 
 use super::{Client, OFFICIAL, REPO, by_digest, by_tag, engine};
-use crate::support::{FakeHub, Wharf, client};
+use crate::support::{FakeHub, Fault, Gate, On, Wharf, client};
 
 const ONE: (&str, &str) = ("accept", media_type::OCI_MANIFEST);
 
@@ -177,4 +177,111 @@ async fn a_host_that_takes_what_it_cannot_run_is_warned_and_told_of() {
         assert!(mismatch.name.starts_with("docker.io/library/busybox"), "{}", mismatch.name);
     }
     wharf.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_is_warned_all_the_same_once_it_took_from_a_list() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "list", &OFFICIAL, &[10]);
+    hub.push_single(REPO, "single", ("linux", "arm64", None), &[10]);
+    let wharf = Wharf::start(&hub).await;
+    let amd = Client::new(&wharf, &engine("amd64"));
+    amd.pull("list", &image, "linux/amd64").await;
+    wharf.quiet().await;
+    let warned = amd.get(&by_tag("single")).await;
+    assert!(warned.header("warning").is_some_and(|warning| warning.contains("linux/arm64")));
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_newer_processor_than_is_known_of_is_not_called_wrong() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "list", &OFFICIAL, &[10]);
+    hub.push_single(REPO, "amd64", ("linux", "amd64", Some("v2")), &[10]);
+    hub.push_single(REPO, "arm64", ("linux", "arm64", Some("v8.2")), &[10]);
+    hub.push_single(REPO, "arm", ("linux", "arm", Some("v7")), &[10]);
+    let wharf = Wharf::start_with(&hub, |config| {
+        let rule = super::clients::rule("127.0.0.9/32", &["linux/amd64"]);
+        config.pull.platforms.clients.push(rule);
+    })
+    .await;
+    let single = by_tag("amd64");
+    let told = client::get_from([127, 0, 0, 9].into(), wharf.addr, &single, &[]).await;
+    assert_eq!((told.status.as_u16(), told.header("warning")), (200, None));
+    for (architecture, child) in [("amd64", "linux/amd64"), ("arm64", "linux/arm64/v8")] {
+        let host = Client::new(&wharf, &engine(architecture));
+        for _ in 0..2 {
+            let answer = host.get(&by_tag(architecture)).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("warning")),
+                (200, None),
+                "{architecture}"
+            );
+            host.pull("list", &image, child).await;
+            wharf.quiet().await;
+        }
+    }
+    // 64-bit processors run 32-bit programs, whatever their engine would choose by itself.
+    let crio = Client::new(&wharf, "cri-o/1.30.0 go/go1.22.0 os/linux arch/arm64");
+    assert_eq!(crio.get(&by_tag("arm")).await.header("warning"), None);
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn whether_an_image_suits_its_host_waits_for_nothing_that_is_fetched_ahead() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "list", &OFFICIAL, &[100_000]);
+    hub.push_single(REPO, "single", ("linux", "arm64", None), &[10]);
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.prefetch.on_pull = true;
+        config.pull.prefetch.concurrency = 1;
+        config.pull.revalidate_timeout = std::time::Duration::from_secs(3600);
+    })
+    .await;
+    let amd = Client::new(&wharf, &engine("amd64"));
+    let gate = Gate::after(1000);
+    let slow = image.child("linux/amd64").layers[0].digest;
+    hub.fault(On::Blob(slow), Fault::Gate(gate.clone()));
+    amd.get(&by_tag("list")).await;
+    gate.halted(1).await;
+    let warned = amd.get(&by_tag("single")).await;
+    assert!(warned.header("warning").is_some_and(|warning| warning.contains("linux/arm64")));
+    gate.open();
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn head_and_get_agree_also_on_what_is_refused_and_on_what_a_list_lies_about() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[10]);
+    let child = &image.child("linux/arm64/v8").manifest;
+    let list = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [{
+            "mediaType": media_type::DOCKER_MANIFEST, "digest": child.digest, "size": 7,
+            "platform": { "os": "linux", "architecture": "arm64" },
+        }],
+    });
+    hub.put_manifest(REPO, Some("lies"), media_type::OCI_INDEX, list.to_string());
+    let agent = engine("arm64");
+    let headers = [("user-agent", agent.as_str()), ONE];
+    let wharf = Wharf::start(&hub).await;
+    let head = client::head(wharf.addr, &by_tag("lies"), &headers).await;
+    let get = client::get(wharf.addr, &by_tag("lies"), &headers).await;
+    for name in ["content-length", "content-type", "docker-content-digest", "etag"] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+    assert_eq!(get.bytes(), &child.bytes);
+    wharf.end().await;
+
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.platforms.keep = vec!["linux/amd64".parse().expect("one")];
+        config.pull.platforms.others = wharf::pull::Others::Refuse;
+    })
+    .await;
+    for _ in 0..2 {
+        assert_eq!(client::head(wharf.addr, &by_tag("1"), &headers).await.status, 403);
+        let refused = client::get(wharf.addr, &by_tag("1"), &headers).await;
+        assert_eq!(refused.refusal(), (403, "DENIED".to_owned()));
+    }
+    wharf.end().await;
 }
