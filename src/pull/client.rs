@@ -195,6 +195,12 @@ impl Clients {
         self.config.header_from.iter().any(|net| net.contains(&address))
     }
 
+    /// Whether anything can be learned from what a client of which so much is `known` took.
+    pub(super) fn learns_from(&self, known: &Resolution, chosen: &Platform) -> bool {
+        let configured = matches!(known.signal, Signal::Path | Signal::Header | Signal::Rule);
+        !configured && chosen.plain().is_known()
+    }
+
     /// The client took the entry for `chosen` from `index`. What it runs may be more than that: a host of arm/v7 takes
     /// arm/v6 where there is nothing better.
     pub(super) fn chose(
@@ -205,11 +211,10 @@ impl Clients {
         chosen: &Platform,
         now: u64,
     ) {
-        let configured = matches!(known.signal, Signal::Path | Signal::Header | Signal::Rule);
-        let chosen = &chosen.plain();
-        if configured || !chosen.is_known() {
+        if !self.learns_from(known, chosen) {
             return;
         }
+        let chosen = &chosen.plain();
         let would_take = |platform: &&Platform| {
             let taken = index.and_then(|index| index.select(platform, known.rules));
             taken

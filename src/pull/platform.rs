@@ -1,6 +1,8 @@
 //! Which child of an index is meant for whom, and what happens to those that the site does not run.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
+
+use moka::sync::Cache;
 
 use super::{
     Asker, Error, Inner, ManifestAnswer, Others, Outcome, Pull, Resolution, Want,
@@ -15,6 +17,14 @@ const INDEXES_MAX: usize = 8;
 
 /// Platforms named in an error.
 const NAMED_MAX: usize = 20;
+
+/// Entries of the indexes that are kept in memory as they were read, each of some 400 bytes. A longer index is read each
+/// time it is needed.
+const ENTRIES_MAX: u64 = 16_384;
+
+/// Indexes as they were read lately: an index of 4 MiB is not to be read for every request.
+#[derive(Debug)]
+pub(super) struct Indexes(Cache<Digest, Arc<ImageIndex>>);
 
 /// What happens to a manifest under `[platforms] keep` and `others`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +65,7 @@ impl Pull {
             Some(bytes) => bytes.clone(),
             None => self.document(repository, &answer.descriptor.digest).await?,
         };
-        let index = read_index(&answer.descriptor, &index)?;
+        let index = pull.indexes.read(&answer.descriptor, &index)?;
         let child = pull.child(repository, &index, &who.platforms, who.rules).await?;
         let Some(child) = child else {
             let mut offered = index.platforms();
@@ -95,7 +105,7 @@ impl Inner {
         platforms: &[Platform],
         rules: Rules,
     ) -> Result<Option<IndexEntry>, Error> {
-        let mut queue = vec![index.clone()];
+        let mut queue = vec![Cow::Borrowed(index)];
         let mut nameless = None;
         for _ in 0..INDEXES_MAX {
             let Some(index) = queue.pop() else { break };
@@ -118,7 +128,7 @@ impl Inner {
             for entry in nested.into_iter().take(INDEXES_MAX).rev() {
                 let pull = Pull(Arc::clone(self));
                 let document = pull.document(repository, &entry.descriptor.digest).await?;
-                queue.push(read_index(&entry.descriptor, &document)?);
+                queue.push(Cow::Owned(read_index(&entry.descriptor, &document)?));
             }
         }
         Ok(nameless)
@@ -171,13 +181,45 @@ impl Inner {
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Option<ImageIndex> {
+    ) -> Option<Arc<ImageIndex>> {
         let link = self.store.link(repository, digest)?;
         let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
             self.read_failed(&error);
             None
         })?;
-        read_index(&link, &bytes).ok()
+        self.indexes.read(&link, &bytes).ok()
+    }
+}
+
+impl Indexes {
+    /// The index that `bytes` are, which match the digest of `descriptor`.
+    ///
+    /// # Errors
+    /// When they are none.
+    pub(super) fn read(
+        &self,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<Arc<ImageIndex>, Error> {
+        // Of what type a document is depends on who names it.
+        if !descriptor.media_type.is_index() {
+            return read_index(descriptor, bytes).map(Arc::new);
+        }
+        if let Some(read) = self.0.get(&descriptor.digest) {
+            return Ok(read);
+        }
+        let read = Arc::new(read_index(descriptor, bytes)?);
+        self.0.insert(descriptor.digest, Arc::clone(&read));
+        Ok(read)
+    }
+}
+
+impl Default for Indexes {
+    fn default() -> Self {
+        let weigh = |_: &Digest, index: &Arc<ImageIndex>| {
+            u32::try_from(index.entries.len()).unwrap_or(u32::MAX).saturating_add(1)
+        };
+        Self(Cache::builder().max_capacity(ENTRIES_MAX).weigher(weigh).build())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Want, in_flight::Purpose,
-    learned::ClientKey, platform::read_index, report::Mismatch,
+    learned::ClientKey, report::Mismatch,
 };
 use crate::{
     oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
@@ -196,24 +196,31 @@ impl Inner {
         let descriptor = &answer.descriptor;
         let now = self.clock.now();
         if descriptor.media_type.is_index() {
-            if let Some(index) = answer.bytes.and_then(|bytes| read_index(descriptor, &bytes).ok())
-            {
-                self.skipped.served(&repository, &descriptor.digest, &index, now);
+            if self.skipped.is_new(&repository, &descriptor.digest) {
+                let index = answer.bytes.map(|bytes| self.indexes.read(descriptor, &bytes));
+                if let Some(Ok(index)) = index {
+                    self.skipped.served(&repository, &descriptor.digest, &index, now);
+                }
             }
             return;
         }
         let Some(listed) = listed.filter(|listed| listed.attests.is_none()) else { return };
-        if let Some(document) = answer
-            .bytes
-            .as_ref()
-            .and_then(|bytes| Manifest::parse(&descriptor.media_type, bytes).ok())
-        {
-            let parts = document.references().into_iter().map(|part| part.size);
-            let bytes = parts.fold(descriptor.size, u64::saturating_add);
-            self.skipped.taken(&repository, &listed.index, &descriptor.digest, bytes);
+        if self.skipped.awaits(&repository, &listed.index, &descriptor.digest) {
+            let bytes = answer.bytes.as_ref();
+            let document = bytes
+                .map(|bytes| Manifest::parse(&descriptor.media_type, bytes))
+                .and_then(Result::ok);
+            if let Some(document) = document {
+                let parts = document.references().into_iter().map(|part| part.size);
+                let bytes = parts.fold(descriptor.size, u64::saturating_add);
+                self.skipped.taken(&repository, &listed.index, &descriptor.digest, bytes);
+            }
         }
         let Some(platform) = &listed.platform else { return };
-        let index = self.kept_index(&repository, &listed.index).await;
-        self.clients.chose(&asker, &who, index.as_ref(), platform, self.clock.unix_seconds());
+        if self.clients.learns_from(&who, platform) {
+            let index = self.kept_index(&repository, &listed.index).await;
+            let now = self.clock.unix_seconds();
+            self.clients.chose(&asker, &who, index.as_deref(), platform, now);
+        }
     }
 }

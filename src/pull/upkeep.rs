@@ -2,6 +2,7 @@
 //! written down.
 
 use super::Pull;
+use crate::oci::{Digest, Repository};
 
 /// What clients chose from lists.
 const CLIENTS: &str = "clients.json";
@@ -29,7 +30,10 @@ impl Pull {
     pub async fn attend(&self) {
         let pull = &self.0;
         pull.warm();
-        pull.metrics.platform_skipped(pull.skipped.settled(pull.clock.now()));
+        let is_kept = |repository: &Repository, digest: &Digest| {
+            pull.store.has_manifest(&pull.home(repository, digest), digest)
+        };
+        pull.metrics.platform_skipped(pull.skipped.settled(pull.clock.now(), is_kept));
         self.write_jobs().await;
     }
 
