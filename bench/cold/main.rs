@@ -30,7 +30,7 @@ use self::{
 /// Cold pulls through wharf beside direct ones
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// Smaller blobs and three repetitions: under a minute, to show that it works
+    /// Smaller blobs and three repetitions: about a minute, to show that it works
     #[arg(long)]
     quick: bool,
     /// Size of a blob in MiB; the large ones are four times as long

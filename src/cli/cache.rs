@@ -43,9 +43,9 @@ pub(super) fn with_cache(
     mut config: Config,
     work: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    // A command speaks for itself: the daemon's default level would mix what it does into what it says.
+    // A command speaks for itself, and the same with a daemon, whose log is elsewhere.
     if config.log.level == "info" {
-        "warn".clone_into(&mut config.log.level);
+        "error".clone_into(&mut config.log.level);
     }
     start_log(&config.log);
     let runtime = runtime::Builder::new_multi_thread()

@@ -1,40 +1,51 @@
 //! Fetching an image into the cache because somebody says so: `wharf pull`.
 
-use std::sync::Arc;
+mod telling;
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
+use self::telling::Telling;
 use super::{
-    Error, Inner, Pull, PullEvent, Want,
+    Error, Inner, Outcome, Pull, PullEvent, Want,
     in_flight::{Phase, Purpose},
+    manifest::ManifestAnswer,
     platform::{Policy, read_index},
 };
-use crate::oci::{Descriptor, ImageName, Manifest, Platform, Reference, Repository, Rules};
+use crate::oci::{
+    Descriptor, Digest, ImageIndex, ImageName, Manifest, Platform, Reference, Repository, Rules,
+};
 
-/// How often at most it is told how far a blob is.
+/// It is told how far a blob is when this much more of it is here, or any more and this time has passed.
 const STEP_BYTES: u64 = 256 * 1024;
+const STEP_TIME: Duration = Duration::from_secs(1);
 
 /// Downloads of one blob that may end without the blob being kept.
 const ENDS: u32 = 3;
 
-/// One manifest to fetch.
+/// A manifest or blob to fetch, and the platform that it was first wanted for.
 struct Wanted {
-    manifest: Descriptor,
+    content: Descriptor,
     platform: Option<Platform>,
 }
 
-/// Bytes of what was wanted, and how many of them came just now.
-#[derive(Clone, Copy, Default)]
+/// What came of a pull so far: bytes of what was wanted and is kept, and how many of them came just now.
+#[derive(Default)]
 struct Sum {
     size: u64,
     fetched: u64,
+    /// Why it is not all of it: what failed first.
+    failed: Option<Error>,
 }
 
 impl Pull {
-    /// Fetches `image` for `platforms` (none: those in `[platforms] keep`, else the site's default), and tells of it.
+    /// Fetches `image` for `platforms`, and tells of it. Without `platforms`: for those in `[platforms] keep` that the
+    /// image has, else for the site's default.
     ///
-    /// The last event is [`PullEvent::Done`], unless this fails. A receiver that is gone stops nothing that was begun.
+    /// The last event is [`PullEvent::Done`], unless this fails. A receiver that is slow or gone stops nothing that was
+    /// begun.
     ///
     /// # Errors
     /// When some of it cannot be had or cannot be kept; what could be had is kept.
@@ -44,119 +55,193 @@ impl Pull {
         platforms: &[Platform],
         events: &mpsc::Sender<PullEvent>,
     ) -> Result<(), Error> {
+        let telling = Telling::default();
+        let bringing = async {
+            let brought = self.bring_image(image, platforms, &telling).await;
+            telling.end();
+            brought
+        };
+        tokio::join!(bringing, telling.pass_on(events)).0
+    }
+
+    async fn bring_image(
+        &self,
+        image: &ImageName,
+        platforms: &[Platform],
+        telling: &Telling,
+    ) -> Result<(), Error> {
         let (pull, repository, name) = (&self.0, &image.repository, image.to_string());
         let answer = match &image.reference {
             Reference::Tag(tag) => self.tagged(repository, tag, Want::Content).await?,
             Reference::Digest(digest) => {
+                pull.must_keep(repository, digest).await?;
                 self.with_digest(repository, digest, Want::Content).await?
             }
         };
         let digest = answer.descriptor.digest;
         let mut sum = Sum::default();
-        let wanted = if answer.descriptor.media_type.is_index() {
-            let index = read_index(&answer.descriptor, &answer.bytes.ok_or(Error::Busy)?)?;
-            sum.size = answer.descriptor.size;
-            let platforms = match platforms {
-                [] => pull.site_platforms(),
-                asked => asked.to_vec(),
-            };
-            let mut wanted = Vec::new();
-            for platform in platforms {
-                let one = std::slice::from_ref(&platform);
-                let child = pull.child(repository, &index, one, Rules::Containerd).await?;
-                let Some(child) = child else {
-                    return Err(Error::NoPlatform {
-                        wanted: vec![platform],
-                        offered: index.platforms(),
-                    });
-                };
-                let attestations = index.attestations(&child.descriptor.digest);
-                let attestations = attestations.map(|entry| entry.descriptor.clone());
-                for manifest in std::iter::once(child.descriptor.clone()).chain(attestations) {
-                    wanted.push(Wanted { manifest, platform: Some(platform.clone()) });
+        sum.add(pull.came(&answer));
+        let (manifests, told, blobs) = if answer.descriptor.media_type.is_index() {
+            let index = read_index(&answer.descriptor, answer.bytes.as_ref().ok_or(Error::Busy)?)?;
+            let (manifests, told, missing) = pull.children(repository, &index, platforms).await?;
+            if let Some(wanted) = missing {
+                let error = Error::NoPlatform { wanted, offered: index.platforms() };
+                if manifests.is_empty() {
+                    return Err(error);
                 }
+                sum.add(Err(error));
             }
-            wanted
+            (manifests, told, Vec::new())
         } else {
-            vec![Wanted { manifest: answer.descriptor, platform: None }]
+            pull.must_keep(repository, &digest).await?;
+            let alone = Wanted { content: answer.descriptor.clone(), platform: None };
+            (Vec::new(), Vec::new(), named(&answer, &alone)?)
         };
-        let mut told: Vec<Platform> =
-            wanted.iter().filter_map(|one| one.platform.clone()).collect();
-        told.dedup();
-        tell(events, PullEvent::Resolved { name: name.clone(), digest, platforms: told }).await;
-        for one in &wanted {
-            let Sum { size, fetched } = pull.bring_manifest(repository, one, events).await?;
-            sum = Sum { size: sum.size + size, fetched: sum.fetched + fetched };
+        let stale = answer.outcome == Outcome::Stale;
+        telling.tell(PullEvent::Resolved { name: name.clone(), digest, platforms: told, stale });
+        let blobs = pull.bring_manifests(repository, &manifests, blobs, &mut sum).await;
+        pull.bring_blobs(repository, blobs, telling, &mut sum).await;
+        let Sum { size, fetched, failed } = sum;
+        if let Some(error) = failed {
+            return Err(error);
         }
-        let Sum { size, fetched } = sum;
-        tell(events, PullEvent::Done { name, digest, size, fetched }).await;
+        telling.tell(PullEvent::Done { name, digest, size, fetched });
         Ok(())
     }
 }
 
 impl Inner {
+    /// The manifests of `index` to fetch, each once: those that `platforms` take, with their attestations. With them
+    /// the platforms for which there are some, and those that were asked for in vain.
+    async fn children(
+        self: &Arc<Self>,
+        repository: &Repository,
+        index: &ImageIndex,
+        platforms: &[Platform],
+    ) -> Result<(Vec<Wanted>, Vec<Platform>, Option<Vec<Platform>>), Error> {
+        let site = if platforms.is_empty() { self.site_platforms() } else { Vec::new() };
+        let (mut seen, mut manifests) = (HashSet::new(), Vec::new());
+        let (mut told, mut missing) = (Vec::new(), Vec::new());
+        for platform in platforms.iter().chain(&site) {
+            let one = std::slice::from_ref(platform);
+            let Some(child) = self.child(repository, index, one, Rules::Containerd).await? else {
+                missing.push(platform.clone());
+                continue;
+            };
+            if !told.contains(platform) {
+                told.push(platform.clone());
+            }
+            let attestations = index.attestations(&child.descriptor.digest);
+            let attestations = attestations.map(|entry| entry.descriptor.clone());
+            for content in std::iter::once(child.descriptor.clone()).chain(attestations) {
+                if seen.insert(content.digest) {
+                    manifests.push(Wanted { content, platform: Some(platform.clone()) });
+                }
+            }
+        }
+        // A site of several platforms has images that are for some of them only.
+        let in_vain = !missing.is_empty() && (site.is_empty() || manifests.is_empty());
+        Ok((manifests, told, in_vain.then_some(missing)))
+    }
+
+    /// Fetches manifests; the blobs that they name, besides `blobs`, each once.
+    async fn bring_manifests(
+        self: &Arc<Self>,
+        repository: &Repository,
+        manifests: &[Wanted],
+        mut blobs: Vec<Wanted>,
+        sum: &mut Sum,
+    ) -> Vec<Wanted> {
+        for wanted in manifests {
+            let named = match self.bring_manifest(repository, wanted).await {
+                Ok(answer) => {
+                    sum.add(self.came(&answer));
+                    named(&answer, wanted)
+                }
+                Err(error) => Err(error),
+            };
+            match named {
+                Ok(named) => blobs.extend(named),
+                Err(error) => sum.add(Err(error)),
+            }
+        }
+        let mut seen = HashSet::new();
+        blobs.retain(|blob| seen.insert(blob.content.digest));
+        blobs
+    }
+
     async fn bring_manifest(
         self: &Arc<Self>,
         repository: &Repository,
         wanted: &Wanted,
-        events: &mpsc::Sender<PullEvent>,
-    ) -> Result<Sum, Error> {
-        let digest = &wanted.manifest.digest;
+    ) -> Result<ManifestAnswer, Error> {
+        let digest = &wanted.content.digest;
         let repository = &self.home(repository, digest);
-        if self.policy(repository, digest).await != Policy::Keep {
-            let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
-            return Err(Error::PlatformNotKept(platform));
+        self.must_keep(repository, digest).await?;
+        match self.kept_answer(repository, digest).await {
+            Some(kept) => Ok(kept),
+            None => Pull(Arc::clone(self)).fetch(repository, digest).await,
         }
-        let here = self.kept(repository, digest).await;
-        let fetched = if here.is_some() { 0 } else { wanted.manifest.size };
-        let (descriptor, bytes) = match here {
-            Some(kept) => kept,
-            None => {
-                let answer = Pull(Arc::clone(self)).fetch(repository, digest).await?;
-                (answer.descriptor, answer.bytes.ok_or(Error::Busy)?)
-            }
-        };
-        let document = Manifest::parse(&descriptor.media_type, &bytes)
-            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-        let mut blobs: Vec<Descriptor> = document.references().into_iter().cloned().collect();
-        // A layer may stand in a manifest twice.
-        blobs.sort_by_key(|blob| blob.digest);
-        blobs.dedup_by_key(|blob| blob.digest);
-        let (sum, failed) = stream::iter(blobs)
-            .map(async |blob| self.bring_blob(repository, &blob, wanted, events).await)
-            .buffer_unordered(self.prefetch.config.concurrency)
-            .fold((Sum { size: descriptor.size, fetched }, None), async |(sum, failed), brought| {
-                match brought {
-                    Ok(Sum { size, fetched }) => {
-                        (Sum { size: sum.size + size, fetched: sum.fetched + fetched }, failed)
-                    }
-                    Err(error) => (sum, failed.or(Some(error))),
-                }
-            })
-            .await;
-        failed.map_or(Ok(sum), Err)
     }
 
+    /// An error unless the manifest is one of those that are kept.
+    async fn must_keep(&self, repository: &Repository, digest: &Digest) -> Result<(), Error> {
+        match self.policy(repository, digest).await {
+            Policy::Keep => Ok(()),
+            Policy::Relay(platform) | Policy::Refuse(platform) => {
+                Err(Error::PlatformNotKept(platform))
+            }
+        }
+    }
+
+    /// How long a manifest is that is kept now, and how much of it came just now.
+    fn came(&self, answer: &ManifestAnswer) -> Result<(u64, u64), Error> {
+        let size = answer.descriptor.size;
+        match answer.outcome {
+            Outcome::Hit | Outcome::Stale => Ok((size, 0)),
+            Outcome::Coalesced | Outcome::Miss => Ok((size, size)),
+            Outcome::Relay => Err(self.not_taken()),
+        }
+    }
+
+    async fn bring_blobs(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blobs: Vec<Wanted>,
+        telling: &Telling,
+        sum: &mut Sum,
+    ) {
+        // All are told of before the first is fetched: how much there is to do is known from the beginning.
+        let mut missing = Vec::new();
+        for blob in blobs {
+            let Descriptor { digest, size, .. } = blob.content;
+            let hit = self.kept_blob(&digest, Some(size)).await.is_some();
+            let here = if hit { size } else { self.store.begun(&digest).await.min(size) };
+            telling.tell(blob.event(here, hit));
+            if hit {
+                sum.add(Ok((size, 0)));
+            } else {
+                missing.push((blob, here));
+            }
+        }
+        let mut brought = stream::iter(missing)
+            .map(async |(blob, here)| self.bring_blob(repository, &blob, here, telling).await)
+            .buffer_unordered(self.prefetch.config.concurrency);
+        while let Some(brought) = brought.next().await {
+            sum.add(brought);
+        }
+    }
+
+    /// Fetches a blob of which `begun` bytes are on disk: its length, and how much of it came just now.
     async fn bring_blob(
         self: &Arc<Self>,
         repository: &Repository,
-        blob: &Descriptor,
-        wanted: &Wanted,
-        events: &mpsc::Sender<PullEvent>,
-    ) -> Result<Sum, Error> {
-        let (digest, size) = (&blob.digest, blob.size);
-        let event = |here, hit| PullEvent::Blob {
-            digest: *digest,
-            size,
-            platform: wanted.platform.clone(),
-            here,
-            hit,
-        };
-        if self.kept_blob(digest, Some(size)).await.is_some() {
-            tell(events, event(size, true)).await;
-            return Ok(Sum { size, fetched: 0 });
-        }
-        tell(events, event(0, false)).await;
+        blob: &Wanted,
+        begun: u64,
+        telling: &Telling,
+    ) -> Result<(u64, u64), Error> {
+        let (digest, size) = (&blob.content.digest, blob.content.size);
+        let repository = &self.home(repository, digest);
         for _ in 0..ENDS {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
@@ -166,23 +251,25 @@ impl Inner {
                 self.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;
-            let mut told = 0;
+            let (mut told, mut at) = (begun, Instant::now());
             let mut progress = flight.progress;
             while self.went_on(&mut progress).await? {
                 let here = progress.borrow_and_update().published;
-                if here >= told + STEP_BYTES {
-                    told = here;
-                    tell(events, event(here, false)).await;
+                // It goes back if what was on disk was wrong.
+                let far = here.abs_diff(told) >= STEP_BYTES;
+                if here > 0 && (far || (here != told && at.elapsed() >= STEP_TIME)) {
+                    (told, at) = (here, Instant::now());
+                    telling.tell_step(digest, blob.event(here, false));
                 }
             }
             if self.kept_blob(digest, Some(size)).await.is_some() {
-                tell(events, event(size, false)).await;
-                return Ok(Sum { size, fetched: size });
+                telling.tell_step(digest, blob.event(size, false));
+                return Ok((size, size - begun));
             }
             let phase = progress.borrow().phase.clone();
             match phase {
                 Phase::Failed(error) if !foreign => return Err(error),
-                Phase::Detached { .. } => return Err(Error::NotTaken),
+                Phase::Detached { .. } => return Err(self.not_taken()),
                 _ => {}
             }
         }
@@ -190,7 +277,33 @@ impl Inner {
     }
 }
 
-async fn tell(events: &mpsc::Sender<PullEvent>, event: PullEvent) {
-    // Whoever listened may have gone; what was begun goes on.
-    let _ = events.send(event).await;
+impl Wanted {
+    fn event(&self, here: u64, hit: bool) -> PullEvent {
+        let Descriptor { digest, size, .. } = self.content;
+        PullEvent::Blob { digest, size, platform: self.platform.clone(), here, hit }
+    }
+}
+
+impl Sum {
+    /// Adds a part: its bytes, and how many of them came just now.
+    fn add(&mut self, part: Result<(u64, u64), Error>) {
+        match part {
+            Ok((size, fetched)) => {
+                self.size = self.size.saturating_add(size);
+                self.fetched = self.fetched.saturating_add(fetched);
+            }
+            Err(error) => {
+                self.failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// The blobs that a manifest names.
+fn named(answer: &ManifestAnswer, wanted: &Wanted) -> Result<Vec<Wanted>, Error> {
+    let bytes = answer.bytes.as_ref().ok_or(Error::Busy)?;
+    let document = Manifest::parse(&answer.descriptor.media_type, bytes)
+        .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+    let blobs = document.references().into_iter().cloned();
+    Ok(blobs.map(|content| Wanted { content, platform: wanted.platform.clone() }).collect())
 }

@@ -57,8 +57,8 @@ pub enum Error {
     )]
     PlatformNotKept(Platform),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
-    #[error("the cache directory does not take it; its log says why")]
-    NotTaken,
+    #[error("what was fetched is not kept: {0}")]
+    NotTaken(String),
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]
     RateLimited {
@@ -113,7 +113,7 @@ impl Error {
         match self {
             Self::Busy
             | Self::ManifestInvalid(_)
-            | Self::NotTaken
+            | Self::NotTaken(_)
             | Self::RateLimited { .. }
             | Self::Store(_)
             | Self::Unavailable(_) => true,

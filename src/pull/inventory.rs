@@ -74,10 +74,9 @@ impl Pull {
     /// The document that a name means. No client asked for it, so it does not count as a pull of the image.
     async fn looked_up(&self, image: &ImageName) -> Result<ManifestAnswer, Error> {
         let repository = &image.repository;
-        self.0.upstream(repository)?;
         match &image.reference {
-            Reference::Tag(tag) => self.by_tag(repository, tag, Want::Content).await,
-            Reference::Digest(digest) => self.by_digest(repository, digest, Want::Content).await,
+            Reference::Tag(tag) => self.tagged(repository, tag, Want::Content).await,
+            Reference::Digest(digest) => self.with_digest(repository, digest, Want::Content).await,
         }
     }
 

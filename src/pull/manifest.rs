@@ -327,7 +327,7 @@ impl Inner {
         }
         match self.policy(&repository, &digest).await {
             Policy::Keep => self.keep(&repository, digest, fetched, None).await,
-            Policy::Relay | Policy::Refuse(_) => self.pass_on(&repository, digest, fetched),
+            Policy::Relay(_) | Policy::Refuse(_) => self.pass_on(&repository, digest, fetched),
         }
     }
 

@@ -217,6 +217,12 @@ impl Inner {
         Urgency::Must
     }
 
+    /// That something was fetched to be kept, and could not be.
+    fn not_taken(&self) -> Error {
+        let why = self.store.failing();
+        Error::NotTaken(why.unwrap_or_else(|| "the cache directory did not take it".to_owned()))
+    }
+
     /// Counts a write that the store refused; the answer goes on as a relay.
     fn not_kept(&self, error: &store::Error) {
         self.metrics.store_failed();

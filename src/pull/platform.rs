@@ -30,7 +30,7 @@ pub(super) struct Indexes(Cache<Digest, Arc<ImageIndex>>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
     Keep,
-    Relay,
+    Relay(Platform),
     Refuse(Platform),
 }
 
@@ -39,7 +39,7 @@ impl Policy {
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Keep => "keep",
-            Self::Relay => "relay",
+            Self::Relay(_) => "relay",
             Self::Refuse(_) => "refuse",
         }
     }
@@ -166,7 +166,7 @@ impl Inner {
         match config.others {
             _ if kept => Policy::Keep,
             Others::Refuse => Policy::Refuse(platform),
-            _ => Policy::Relay,
+            _ => Policy::Relay(platform),
         }
     }
 

@@ -152,6 +152,9 @@ pub enum PullEvent {
         /// The platforms that will be fetched; empty for an image that is no list.
         #[serde(deserialize_with = "any_platforms")]
         platforms: Vec<Platform>,
+        /// Whether this is what the name last meant, because the registry gave no good answer.
+        #[serde(default)]
+        stale: bool,
     },
     /// A blob is to be fetched, or is here.
     Blob {
@@ -226,6 +229,7 @@ mod tests {
                 name: "docker.io/library/alpine:latest".to_owned(),
                 digest: kept.digest,
                 platforms: vec![platform],
+                stale: true,
             };
             let json = serde_json::to_string(&event).expect("strings and numbers");
             assert_eq!(serde_json::from_str::<PullEvent>(&json).expect(&json), event);

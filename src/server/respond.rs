@@ -304,7 +304,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::PlatformRefused(_) | Error::PlatformNotKept(_) => {
             (StatusCode::FORBIDDEN, ErrorCode::Denied)
         }
-        Error::NotTaken => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
+        Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
         }

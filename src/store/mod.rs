@@ -339,6 +339,13 @@ impl Store {
         beginning.await.map_err(Error::join)?.map_err(Error::write)
     }
 
+    /// How many bytes are on disk of a blob that is not all there.
+    pub async fn begun(&self, digest: &Digest) -> u64 {
+        let path = self.layout.partial(digest);
+        let looking = spawn_blocking(move || fs::metadata(path).map_or(0, |partial| partial.len()));
+        looking.await.unwrap_or(0)
+    }
+
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
     pub fn pulled(&self, repository: &Repository, manifest: &Digest) {
         self.pulled.note(repository, manifest, self.clock.unix_seconds());

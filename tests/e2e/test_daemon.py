@@ -14,7 +14,8 @@ NOBODY = 65534
 def test_one_log_line_per_request(site):
     image = site.hub.images["library/single", "latest"]
     hub = site.new_hub("hub-log")
-    wharf = site.new_wharf("wharf-log", {"docker.io": [hub.url]})
+    # What is fetched ahead is a hit, or not yet: here each request is to cause what it says.
+    wharf = site.new_wharf("wharf-log", {"docker.io": [hub.url]}, more="\n[prefetch]\non_pull = false\n")
     layer = image.platforms["linux/amd64"][-1]
     asked = [
         ("latest", "/v2/library/single/manifests/latest", 200),

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod broken_uplink;
+mod commands;
 mod composed;
 mod disk_fails;
 mod fake_hub;

@@ -261,6 +261,16 @@ async fn a_restart_goes_on_with_it() {
     hub.fault(On::Blob(child.layers[0].digest), Fault::Gate(gate.clone()));
     Client::new(&wharf, &engine("arm64")).get(&by_tag("1")).await;
     gate.halted(1).await;
+    // A directory in which nothing else moves can be copied.
+    deadline("the other blobs to be kept", async {
+        let rest = || child.layers[1..].iter().chain([&child.config]);
+        while !rest().all(|blob| wharf.blob_file(&blob.digest).exists())
+            || wharf.partials().len() > 2
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     // As a killed wharf leaves it behind, five seconds later at most.
     wharf.pull.attend().await;
     let killed = wharf.after_power_cut(|_| ()).await;
@@ -291,10 +301,16 @@ async fn an_image_is_kept_warm_when_it_is_due_and_in_its_time_of_the_day() {
     wharf.pull.attend().await;
     wharf.quiet().await;
     assert!(!is_there(&wharf, moved.child(ARM64)), "not due yet");
+    hub.fault(On::Manifests, Fault::status(503));
     wharf.clock.advance(hour / 2);
     wharf.pull.attend().await;
     wharf.quiet().await;
-    assert!(is_whole(&wharf, moved.child(ARM64)));
+    assert!(!is_there(&wharf, moved.child(ARM64)), "an outage");
+    hub.clear_faults();
+    wharf.clock.advance(Duration::from_secs(5 * 60));
+    wharf.pull.attend().await;
+    wharf.quiet().await;
+    assert!(is_whole(&wharf, moved.child(ARM64)), "five minutes later, and not an hour");
     wharf.end().await;
 
     // A window that is half a day away.

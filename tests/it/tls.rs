@@ -16,11 +16,12 @@ use tokio::{
 };
 use wharf::{
     config::Config,
+    pull::ClientRule,
     server::{ClientAuth, Tls},
 };
 
 use crate::support::{
-    FakeHub, Identity, TestCa, TlsClient, Wharf, blob_path, client, deadline, noise,
+    FakeHub, Identity, PushedManifest, TestCa, TlsClient, Wharf, blob_path, client, deadline, noise,
 };
 
 const PING: &str = "GET /v2/ HTTP/1.1\r\nhost: wharf\r\n\r\n";
@@ -265,4 +266,50 @@ async fn handshakes_that_hang_keep_nobody_waiting() {
     // Nor do they hold up a stop: this one waits for less than the drain time.
     wharf.end().await;
     drop(hanging);
+}
+
+#[tokio::test]
+async fn a_certificate_tells_which_platform_a_device_has_and_what_it_took_is_its_own() {
+    let ca = TestCa::new();
+    let (hub, wharf) = start_with(&ca, Some((&ca, ClientAuth::Optional)), |config| {
+        config.pull.prefetch.on_pull = true;
+        config.pull.platforms.clients.push(ClientRule {
+            net: None,
+            subject: Some("zero-1".into()),
+            listener: None,
+            host: None,
+            platforms: vec!["linux/arm/v6".parse().expect("a platform")],
+        });
+    })
+    .await;
+    let platforms =
+        [("linux", "amd64", None), ("linux", "arm", Some("v6")), ("linux", "arm64", None)];
+    let image = hub.push_image("library/busybox", "1", &platforms, &[1000]);
+    let next = hub.push_image("library/busybox", "2", &platforms, &[1000]);
+    let device = |name: &str| TlsClient::new(&ca, Some(&ca.client_identity(name)));
+    let is_whole = |child: &PushedManifest| {
+        let parts = child.layers.iter().chain([&child.config, &child.manifest]);
+        parts.into_iter().all(|part| wharf.blob_file(&part.digest).exists())
+    };
+    device("zero-1").get(wharf.addr, "/v2/library/busybox/manifests/1").await;
+    wharf.quiet().await;
+    let whole = image.children.iter().filter(|child| is_whole(child)).map(|child| &*child.platform);
+    assert_eq!(whole.collect::<Vec<_>>(), ["linux/arm/v6"]);
+    // Two devices behind one address, which say the same of themselves: only their certificates tell them apart.
+    for (name, platform) in [("pi-4", "linux/arm64"), ("nuc", "linux/amd64")] {
+        let child =
+            format!("/v2/library/busybox/manifests/{}", image.child(platform).manifest.digest);
+        device(name).get(wharf.addr, "/v2/library/busybox/manifests/1").await;
+        assert_eq!(device(name).get(wharf.addr, &child).await.status, 200);
+    }
+    wharf.quiet().await;
+    device("pi-4").get(wharf.addr, "/v2/library/busybox/manifests/2").await;
+    wharf.quiet().await;
+    let whole = next.children.iter().filter(|child| is_whole(child)).map(|child| &*child.platform);
+    assert_eq!(whole.collect::<Vec<_>>(), ["linux/arm64"]);
+    let mut known: Vec<String> =
+        wharf.pull.clients().into_iter().map(|known| known.client).collect();
+    known.sort();
+    assert_eq!(known, ["nuc", "pi-4"]);
+    end(wharf).await;
 }

@@ -103,7 +103,7 @@ impl From<Error> for Refusal {
                 StatusCode::FORBIDDEN
             }
             Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Error::NotTaken | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Error::NotTaken(_) | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Error::ManifestInvalid(_) | Error::PartWithout { .. } | Error::Unavailable(_) => {
                 StatusCode::BAD_GATEWAY
             }

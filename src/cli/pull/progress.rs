@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     admin::PullEvent,
@@ -58,7 +58,7 @@ pub(super) struct Bars {
 
 struct Blob {
     here: u64,
-    /// `None` once all of it is here.
+    /// `None` while nothing of it is here, and once all of it is.
     bar: Option<ProgressBar>,
 }
 
@@ -80,16 +80,27 @@ impl Bars {
 
     fn blob(&mut self, digest: Digest, size: u64, here: u64) {
         let (shown, all) = (&self.shown, &self.all);
+        let mut first = false;
         let blob = self.blobs.entry(digest).or_insert_with(|| {
+            first = true;
             all.inc_length(size);
-            let begin = || shown.insert_before(all, bar(size, short(&digest)));
-            Blob { here: 0, bar: (here < size).then(begin) }
+            Blob { here: 0, bar: None }
         });
         // A download that begins anew, because its bytes were wrong, goes back.
         all.set_position((all.position() + here).saturating_sub(blob.here));
         blob.here = here;
-        if here < size {
-            blob.bar.iter().for_each(|bar| bar.set_position(here));
+        if first {
+            // What is here already did not come now: it is no speed.
+            all.reset_eta();
+        }
+        if here > 0 && here < size {
+            let begin = || {
+                let bar = bar(size, short(&digest));
+                bar.set_position(here);
+                bar.reset_eta();
+                shown.insert_before(all, bar)
+            };
+            blob.bar.get_or_insert_with(begin).set_position(here);
         } else if let Some(bar) = blob.bar.take() {
             bar.finish_and_clear();
             shown.remove(&bar);
@@ -104,12 +115,14 @@ impl Bars {
     }
 }
 
+/// Shown once it is among others. Not wider than 80 columns: a line that is cut by the screen's edge, or goes on behind it, is not cleared well.
 fn bar(size: u64, name: String) -> ProgressBar {
     let style = ProgressStyle::with_template(
-        "{prefix:>12} [{bar:30}] {binary_bytes:>10} of {binary_total_bytes:>10}  {binary_bytes_per_sec}",
+        "{prefix:>12} [{bar:20}] {binary_bytes:>11} of {binary_total_bytes:>11}  {binary_bytes_per_sec}",
     );
     let style = style.expect("a fixed template").progress_chars("=> ");
-    ProgressBar::new(size).with_style(style).with_prefix(name)
+    let hidden = ProgressDrawTarget::hidden();
+    ProgressBar::with_draw_target(Some(size), hidden).with_style(style).with_prefix(name)
 }
 
 /// The first twelve digits, as `docker pull` shows them.
@@ -120,11 +133,18 @@ fn short(digest: &Digest) -> String {
 /// What stays on the screen of an event.
 fn line(event: &PullEvent) -> Option<String> {
     match event {
-        PullEvent::Resolved { name, digest, platforms } if platforms.is_empty() => {
-            Some(format!("{name}: {digest}"))
+        PullEvent::Resolved { name, digest, platforms, stale } => {
+            let mut line = format!("{name}: {digest}");
+            if !platforms.is_empty() {
+                line.push_str(&format!(" for {}", words::platforms(platforms)));
+            }
+            if *stale {
+                line.push_str(", as it was: its registry does not answer");
+            }
+            Some(line)
         }
-        PullEvent::Resolved { name, digest, platforms } => {
-            Some(format!("{name}: {digest} for {}", words::platforms(platforms)))
+        PullEvent::Done { name, size, fetched: 0, .. } => {
+            Some(format!("{name}: done, {}, all of it was here already", words::size(*size)))
         }
         PullEvent::Done { name, size, fetched, .. } => {
             let (size, fetched) = (words::size(*size), words::size(*fetched));
@@ -136,8 +156,6 @@ fn line(event: &PullEvent) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use indicatif::ProgressDrawTarget;
-
     use super::*;
 
     fn digest(hex: &str) -> Digest {
@@ -148,13 +166,18 @@ mod tests {
     fn what_stays_is_what_it_resolved_to_and_what_it_cost() {
         let name = || "docker.io/library/alpine:3".to_owned();
         let platforms = vec!["linux/arm64".parse().expect("a platform")];
-        let resolved = PullEvent::Resolved { name: name(), digest: digest("ab"), platforms };
+        let resolved =
+            PullEvent::Resolved { name: name(), digest: digest("ab"), platforms, stale: false };
         let expected = format!("{}: sha256:{} for linux/arm64", name(), "ab".repeat(32));
         assert_eq!(line(&resolved), Some(expected));
         let done =
             PullEvent::Done { name: name(), digest: digest("ab"), size: 3 << 20, fetched: 1 << 20 };
         let expected = format!("{}: done, 3.00 MiB, of which 1.00 MiB were fetched", name());
         assert_eq!(line(&done), Some(expected));
+        let kept =
+            PullEvent::Done { name: name(), digest: digest("ab"), size: 3 << 20, fetched: 0 };
+        let expected = format!("{}: done, 3.00 MiB, all of it was here already", name());
+        assert_eq!(line(&kept), Some(expected));
     }
 
     #[test]
@@ -172,15 +195,15 @@ mod tests {
             name: "x".into(),
             digest: digest("00"),
             platforms: Vec::new(),
+            stale: false,
         });
         for (event, position, length, open) in [
             (blob("aa", 100), 100, 100, 0),
-            (blob("bb", 0), 100, 200, 1),
+            (blob("bb", 0), 100, 200, 0),
             (blob("bb", 60), 160, 200, 1),
             (blob("cc", 10), 170, 300, 2),
-            (blob("bb", 0), 110, 300, 2),
+            (blob("bb", 0), 110, 300, 1),
             (blob("bb", 100), 210, 300, 1),
-            // The same blob for another platform.
             (blob("bb", 100), 210, 300, 1),
             (blob("cc", 100), 300, 300, 0),
         ] {

@@ -43,7 +43,7 @@ pub(super) struct Jobs {
     waiting: Mutex<HashMap<Target, Arc<Waiting>>>,
     /// Jobs that are asleep until their next try.
     asleep: AtomicUsize,
-    /// Something changed that was not written down.
+    /// Something changed since it was last looked at.
     changed: AtomicBool,
     /// What was written down last.
     written: Mutex<Bytes>,
@@ -142,7 +142,7 @@ impl Jobs {
         let jobs = serde_json::to_vec(&jobs).map(Bytes::from).ok()?;
         // A job that came and went meanwhile leaves nothing to write: cards wear out.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if *written == jobs {
+        if *written == jobs || (written.is_empty() && jobs == b"[]".as_slice()) {
             return None;
         }
         written.clone_from(&jobs);
@@ -151,7 +151,7 @@ impl Jobs {
 
     /// It was not written down after all.
     pub(super) fn not_written(&self) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Bytes::from_static(b"?");
         self.changed.store(true, Ordering::Relaxed);
     }
 

@@ -308,7 +308,7 @@ impl Inner {
             }
             match &progress.borrow().phase {
                 Phase::Failed(error) if !foreign => return Err(error.clone()),
-                Phase::Detached { .. } => return Err(Error::NotTaken),
+                Phase::Detached { .. } => return Err(self.not_taken()),
                 _ => {}
             }
         }

@@ -74,6 +74,9 @@ impl Inner {
         let pull = Pull(Arc::clone(self));
         // Free: what it costs to fetch is asked next.
         let told = pull.tagged(repository, tag, Want::Descriptor).await?;
+        if told.outcome == Outcome::Stale {
+            return Err(Error::Unavailable("the kept tag was not confirmed".to_owned()));
+        }
         if self.near_limit(repository)
             && self.kept(repository, &told.descriptor.digest).await.is_none()
         {

@@ -41,7 +41,7 @@ class Builder:
         """Pushes an image that is no list. Its busybox layer is that of the lists."""
         destination = f"docker://{upstream.address}/{repository}:latest"
         self._buildah("push", "--tls-verify=false", self._image(repository, arch), destination)
-        upstream.read_image(repository, "latest")
+        upstream.read_image(repository, "latest", "/".join(filter(None, ("linux", *ARCHITECTURES[arch]))))
 
     def _base(self, arch):
         container = self._buildah("from", "scratch").out.strip()

@@ -24,13 +24,13 @@ class Answer:
     body: bytes
 
 
-def ask(address, path, method="GET", headers=None, timeout=20):
+def ask(address, path, method="GET", headers=None, timeout=20, agent=AGENT, accept=MANIFEST_TYPES):
     """Sends one request to `host:port` and reads the answer to its end."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
-        connection.putheader("User-Agent", AGENT)
-        for media_type in MANIFEST_TYPES:
+        connection.putheader("User-Agent", agent)
+        for media_type in accept:
             connection.putheader("Accept", media_type)
         for name, value in (headers or {}).items():
             connection.putheader(name, value)

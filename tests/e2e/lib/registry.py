@@ -109,8 +109,11 @@ class Upstream:
             sizes[digest] += request.size
         return times, sizes
 
-    def read_image(self, repository, tag):
-        """Reads a tag and everything below it, straight from this registry, and remembers it."""
+    def read_image(self, repository, tag, single="linux/amd64"):
+        """Reads a tag and everything below it, straight from this registry, and remembers it.
+
+        An image that is no list is for the platform `single`.
+        """
         raw, media_type = self._manifest(repository, tag)
         image = Image(repository, tag, raw, media_type, digest_of(raw))
         image.sizes[image.digest] = len(raw)
@@ -122,7 +125,7 @@ class Upstream:
                 child, _ = self._manifest(repository, entry["digest"])
                 self._add(image, "/".join(filter(None, words)), child)
         else:
-            self._add(image, "linux/amd64", raw)
+            self._add(image, single, raw)
         self.images[repository, tag] = image
         return image
 

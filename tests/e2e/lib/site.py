@@ -41,6 +41,10 @@ class Site:
         upstream = Upstream(self.workspace, "hub")
         self.builder.push_list(upstream, "library/demo", LIST, formats=("v2s2", "oci"))
         self.builder.push_single(upstream, "library/single")
+        self.builder.push_single(upstream, "library/arm-only", "arm64")
+        # Published under a name per architecture.
+        self.builder.push_single(upstream, "user/test")
+        self.builder.push_single(upstream, "user/arm64v8-test", "arm64")
         upstream.forget()
         return upstream
 

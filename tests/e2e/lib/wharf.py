@@ -3,13 +3,13 @@
 import json
 
 from .net import answers, ask
-from .procs import Failed, free_port, read
+from .procs import Failed, free_port, read, wait_until
 
 
 class Wharf:
-    """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`."""
+    """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`; `more` is put at its configuration's end."""
 
-    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m"):
+    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m", more=""):
         self.workspace = workspace
         self.binary = binary
         self.name = name
@@ -18,7 +18,7 @@ class Wharf:
         self.admin = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.config = workspace.path(name, "wharf.toml")
-        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl))
+        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl) + more)
         self.service = None
         self.start()
 
@@ -34,6 +34,23 @@ class Wharf:
         code = self.service.stop(seconds=40)
         if code != 0:
             raise Failed(f"after SIGTERM {self.name} ended with {code}, not 0 (None: it had to be killed)")
+
+    def command(self, name, *words, **more):
+        """Another command of the program, over the same directory."""
+        return self.workspace.run(self.binary, name, "--config", self.config, *words, **more)
+
+    def ls(self):
+        """What `wharf ls` lists: name -> {platform: whether it is whole}."""
+        images = json.loads(self.command("ls", "--json").out)
+        return {image["name"]: {one["platform"]: one["whole"] for one in image["platforms"]} for image in images}
+
+    def blobs(self):
+        """The digests of the blobs in the cache directory."""
+        return {f"sha256:{path.name}" for path in (self.dir / "blobs/sha256").iterdir()}
+
+    def quiet(self):
+        """Waits until nothing is being downloaded: a prefetch may go on when its client has all that it asked for."""
+        wait_until(lambda: "\nwharf_downloads_in_flight 0\n" in self.metrics(), f"{self.name} still downloads")
 
     def ask(self, path, **more):
         return ask(self.address, path, **more)

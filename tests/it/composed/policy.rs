@@ -131,6 +131,24 @@ async fn a_composed_image_is_brought_like_others() {
 }
 
 #[tokio::test]
+async fn what_is_kept_of_a_composed_image_is_told_by_its_name() {
+    let two = Two::start().await;
+    let wharf = two.wharf(own_and_lan()).await;
+    let composed = digest(&wharf.get(TAG).await);
+    pull(&wharf, NAME, &two.arm64).await;
+    wharf.quiet().await;
+    let name = "docker.io/user/test:latest".parse().expect("a name");
+    let looked = wharf.pull.inspect(&name).await.expect("it is there");
+    assert_eq!((looked.digest.to_string(), looked.manifests.len()), (composed.clone(), 2));
+    let kept = wharf.pull.images().await.expect("listed");
+    let image = kept.iter().find(|image| image.name == name.to_string()).expect("it is kept");
+    assert_eq!(image.digest.to_string(), composed);
+    let [arm64] = image.platforms.as_slice() else { panic!("{:?}", image.platforms) };
+    assert_eq!((arm64.digest, arm64.whole), (two.arm64.manifest.digest, true));
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_tag_that_moves_is_followed_for_the_platforms_that_are_kept() {
     let mut two = Two::start().await;
     let wharf = two.wharf_with(own_and_lan(), |config| config.pull.prefetch.follow = true).await;

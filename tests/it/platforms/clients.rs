@@ -205,6 +205,18 @@ async fn a_platform_may_be_named_by_path_by_header_and_by_listener_where_that_is
         gets(1, &by_tag("1"), &[one, ("wharf-platform", "toaster"), ("user-agent", &agent)]).await,
         is("linux/arm64/v8")
     );
+    // By which name it calls wharf.
+    let raw = format!(
+        "GET {} HTTP/1.1\r\nHost: ARMv6.lan:5000\r\nAccept: {}\r\nConnection: close\r\n\r\n",
+        by_tag("1"),
+        one.1
+    );
+    let heard = client::send_raw(wharf.addr, raw.as_bytes()).await;
+    assert!(
+        heard.ends_with(&image.child("linux/arm/v6").manifest.bytes),
+        "{}",
+        heard.escape_ascii()
+    );
     let refused = wharf.get("/platform/toaster/v2/library/busybox/manifests/1").await;
     assert_eq!(refused.refusal(), (404, "NAME_UNKNOWN".to_owned()));
     wharf.quiet().await;

@@ -25,7 +25,7 @@ pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
 pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
-pub(crate) use program::{Program, partials};
+pub(crate) use program::{Program, partials, send_signal};
 pub(crate) use tls::TlsClient;
 pub(crate) use wharf::{Wharf, upstream};
 

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use tempfile::TempDir;
@@ -18,24 +19,34 @@ pub(crate) struct Program {
     pub(crate) addr: SocketAddr,
     admin: SocketAddr,
     child: Child,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Program {
     /// Starts it in front of `hub` as Docker Hub, with everything else as it is by default.
     pub(crate) async fn start(hub: &FakeHub) -> Self {
+        Self::start_in(Self::site(hub, "")).await
+    }
+
+    /// A directory with a `config.toml` for wharf in front of `hub` as Docker Hub, and `more` at the file's end.
+    pub(crate) fn site(hub: &FakeHub, more: &str) -> Arc<TempDir> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let endpoint = hub.url(Host::Registry);
         let config = format!(
             "[prefetch]\non_pull = false\n[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"{endpoint}\"]\n"
+             [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"{endpoint}\"]\n{more}"
         );
         fs::write(dir.path().join("config.toml"), config).expect("the directory can be written");
+        Arc::new(dir)
+    }
+
+    /// Starts it as the `config.toml` in `dir` says, with its cache beside that.
+    pub(crate) async fn start_in(dir: Arc<TempDir>) -> Self {
         // A write beyond a limit is then an error like that of a full disk, and not the end of the process.
         let mut command = Command::new("env");
         command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
         command.args(["serve", "--config", "config.toml", "--dir", "cache"]);
-        command.current_dir(&dir).stdin(Stdio::null()).stderr(Stdio::null());
+        command.current_dir(dir.path()).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let said = spawn_blocking(|| stdout.lines().map_while(Result::ok).take(4).collect());
@@ -46,6 +57,11 @@ impl Program {
             rest[..rest.find([',', '/']).expect("an end")].parse().expect("an address")
         };
         Self { addr: address(0, " on "), admin: address(3, "http://"), child, dir }
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        send_signal(&self.child, name);
     }
 
     /// The cache directory.
@@ -88,17 +104,19 @@ impl Program {
     }
 
     /// Ends a test: no download is left, the program ends well when asked to, and nothing half lies about.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(self) {
         self.until_zero("wharf_downloads_in_flight").await;
-        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
-        assert!(kill.expect("kill runs").success());
-        let ended = spawn_blocking(move || {
-            let status = self.child.wait().expect("its own child");
-            (status, names(&self.cache().join("wharf/partial")))
-        });
-        let (status, left) = deadline("wharf to stop", ended).await.expect("joined");
+        let dir = Arc::clone(&self.dir);
+        self.stop().await;
+        assert_eq!(names(&dir.path().join("cache/wharf/partial")), [""; 0], "left behind");
+    }
+
+    /// Has it end, and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        self.signal("TERM");
+        let ended = spawn_blocking(move || self.child.wait().expect("its own child"));
+        let status = deadline("wharf to stop", ended).await.expect("joined");
         assert!(status.success(), "{status}");
-        assert_eq!(left, [""; 0], "left behind");
     }
 }
 
@@ -108,6 +126,12 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a child a signal, such as `TERM`.
+pub(crate) fn send_signal(child: &Child, name: &str) {
+    let kill = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
 }
 
 /// The names of the files of downloads in a cache directory, sorted. Beside them wharf replaces small files, at
