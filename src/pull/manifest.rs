@@ -91,7 +91,7 @@ impl Pull {
         let answer = self.by_tag(repository, tag, want).await?;
         match self.0.policy(repository, &answer.descriptor.digest).await {
             Policy::Refuse(platform) => Err(Error::PlatformRefused(platform)),
-            Policy::Keep | Policy::Relay => Ok(answer),
+            Policy::Keep | Policy::Relay(_) => Ok(answer),
         }
     }
 
@@ -302,7 +302,7 @@ impl Inner {
         let digest = Digest::sha256(&fetched.bytes);
         let fetched = match self.policy(repository, &digest).await {
             Policy::Keep => self.keep(repository, digest, fetched, Some(tag)).await?,
-            Policy::Relay | Policy::Refuse(_) => self.pass_on(repository, digest, fetched)?,
+            Policy::Relay(_) | Policy::Refuse(_) => self.pass_on(repository, digest, fetched)?,
         };
         self.freshness.confirm(repository, tag, &fetched.descriptor);
         Ok(Resolved::Fetched(fetched))
