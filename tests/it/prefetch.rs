@@ -239,6 +239,35 @@ async fn what_fails_is_tried_again_and_no_client_notices() {
 }
 
 #[tokio::test]
+async fn an_image_that_is_asked_for_again_and_again_is_not_given_up() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let child = image.child(ARM64);
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.prefetch.on_pull = true;
+        config.pull.prefetch.retry_after = Duration::from_millis(1);
+    })
+    .await;
+    hub.fault(On::Blob(child.layers[0].digest), Fault::status(503));
+    let arm = Client::new(&wharf, &engine("arm64"));
+    arm.get(&by_tag("1")).await;
+    // More tries than one job has.
+    for tries in 1..=20 {
+        arm.get(&by_digest(&child.manifest.digest)).await;
+        deadline("a try to fail", async {
+            while wharf.metric("wharf_prefetch_total{outcome=\"retried\"}") < f64::from(tries) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(wharf.metric("wharf_prefetch_total{outcome=\"failed\"}"), 0.0);
+    hub.clear_faults();
+    until_whole(&wharf, child).await;
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_definite_no_is_taken_for_one() {
     let hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
