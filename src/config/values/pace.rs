@@ -19,8 +19,8 @@ pub(in crate::config) struct Every(pub(in crate::config) Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Window(pub(in crate::config) pull::Window);
 
-/// Slower than this, no answer comes to its end before its deadline.
-const SLOWEST: u64 = bytesize::KIB;
+/// Slower than this, one piece of a download takes as long as a download may stand still.
+const SLOWEST: u64 = 4 * bytesize::KIB;
 
 /// What a rate is shown in: the largest unit that leaves no fraction.
 const UNITS: [(&str, u64); 6] = [
@@ -47,7 +47,7 @@ impl FromStr for Rate {
         let ByteSize(rate) = size.trim().parse().map_err(|_| wrong())?;
         if rate < SLOWEST {
             return Err(format!(
-                "\"{text}\" is too slow: write at least \"1KiB/s\", or leave the key out for no limit"
+                "\"{text}\" is too slow: write at least \"4KiB/s\", or leave the key out for no limit"
             ));
         }
         Ok(Self(rate))
@@ -138,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_rate_is_shown_as_it_is_read(rate in SLOWEST.., zeros in 0_u32..7) {
-            for rate in [rate, (rate % 1_000_000 + 2) * 1000_u64.pow(zeros.min(3)), 1 << (10 + zeros)] {
+            for rate in [rate, (rate % 1_000_000 + SLOWEST) * 1000_u64.pow(zeros.min(3)), 1 << (12 + zeros)] {
                 let shown = Rate(rate).to_string();
                 prop_assert_eq!(shown.parse(), Ok(Rate(rate)), "{}", shown);
             }
@@ -165,7 +165,7 @@ mod tests {
         for (text, rate) in [
             ("2MiB/s", 2 << 20),
             ("2 MiB/s", 2 << 20),
-            ("1.5KiB/s", 1536),
+            ("5.5KiB/s", 5632),
             ("500kB/s", 500_000),
             ("500KB/s", 500_000),
             ("2M/s", 2_000_000),
