@@ -14,6 +14,7 @@ mod links;
 mod partial;
 mod pulled;
 mod recorder;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use layout::Layout;
 use links::Link;
 pub use links::Listed;
 pub use partial::{PartialBlob, VerifiedBlob};
+pub use state::STATE_MAX_BYTES;
 
 use crate::{
     clock::Clock,
@@ -45,9 +47,6 @@ use crate::{
 
 /// Memory for manifests that are asked for again and again.
 const HOT_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Longest file of state.
-pub const STATE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where the cache is.
 #[derive(Clone, Debug)]
@@ -303,25 +302,6 @@ impl Store {
         looking.await.map_err(Error::join)?.map_err(Error::read)
     }
 
-    /// A small file of what is worth keeping and can be done without: its content as last written.
-    pub async fn read_state(&self, name: &'static str) -> Option<Bytes> {
-        let path = self.layout.state(name);
-        let read = spawn_blocking(move || read_bounded(&path)).await;
-        read.ok()?
-            .inspect_err(|error| tracing::warn!(%error, "wharf/{name} cannot be read"))
-            .ok()?
-    }
-
-    /// Replaces what [`Store::read_state`] reads; at most [`STATE_MAX_BYTES`].
-    ///
-    /// # Errors
-    /// When the disk does not take it; then the old content stays.
-    pub async fn write_state(&self, name: &'static str, bytes: Bytes) -> Result<(), Error> {
-        let (layout, path) = (Arc::clone(&self.layout), self.layout.state(name));
-        let writing = spawn_blocking(move || layout.replace(&path, &bytes));
-        writing.await.map_err(Error::join)?.map_err(Error::write)
-    }
-
     /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
     ///
     /// # Errors
@@ -462,17 +442,6 @@ impl Store {
         let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
         *failing = Some((greatest, error.to_string()));
     }
-}
-
-fn read_bounded(path: &std::path::Path) -> io::Result<Option<Bytes>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, STATE_MAX_BYTES), &mut bytes)?;
-    Ok(Some(bytes.into()))
 }
 
 fn read_manifest(path: &std::path::Path, expected: &Digest) -> io::Result<Option<Bytes>> {
