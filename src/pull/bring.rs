@@ -9,9 +9,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use self::telling::Telling;
 use super::{
-    Error, Inner, Outcome, Pull, PullEvent, Want,
+    Error, Inner, ManifestAnswer, Outcome, Pull, PullEvent, Want,
     in_flight::{Phase, Purpose},
-    manifest::ManifestAnswer,
     platform::{Policy, read_index},
 };
 use crate::oci::{

@@ -1,41 +1,17 @@
 //! Manifests: a tag is confirmed by `HEAD` once its time to live is over, content is fetched once and kept.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{Asker, Error, Inner, Outcome, Pull, Resolution, freshness::Kind, platform::Policy};
+use super::{
+    Asker, Error, Inner, ManifestAnswer, Outcome, Pull, Want, freshness::Kind, platform::Policy,
+};
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Platform, Reference, Repository, Tag},
+    oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
     upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
-
-/// What the client asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Want {
-    /// The document (`GET`).
-    Content,
-    /// What it is (`HEAD`).
-    Descriptor,
-}
-
-/// The answer to a request for a manifest.
-#[derive(Clone, Debug)]
-pub struct ManifestAnswer {
-    /// Its type, digest and length; the same for `HEAD` and `GET`.
-    pub descriptor: Descriptor,
-    /// The document; always there when it was wanted.
-    pub bytes: Option<Bytes>,
-    /// How the answer came about.
-    pub outcome: Outcome,
-    /// For a stale answer: how long ago the tag was last confirmed.
-    pub stale_for: Option<Duration>,
-    /// Which platform the client was taken to have.
-    pub resolution: Option<Resolution>,
-    /// The platform of the manifest, where the client cannot run it.
-    pub mismatch: Option<Platform>,
-}
 
 /// What the registry says a tag means.
 #[derive(Clone, Debug)]
@@ -421,15 +397,5 @@ impl Fetched {
             (true, false) => Outcome::Coalesced,
         };
         ManifestAnswer::new(self.descriptor, Some(self.bytes), outcome)
-    }
-}
-
-impl ManifestAnswer {
-    pub(super) const fn new(
-        descriptor: Descriptor,
-        bytes: Option<Bytes>,
-        outcome: Outcome,
-    ) -> Self {
-        Self { descriptor, bytes, outcome, stale_for: None, resolution: None, mismatch: None }
     }
 }

@@ -1,5 +1,6 @@
 //! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
 
+mod answer;
 mod blob;
 mod bring;
 mod client;
@@ -34,6 +35,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 pub use self::{
+    answer::{ManifestAnswer, Want},
     blob::BlobAnswer,
     client::{Asker, Resolution, Signal},
     config::{
@@ -43,7 +45,6 @@ pub use self::{
     content::{Cut, Reader},
     error::Error,
     listing::{ListedTags, Referrers},
-    manifest::{ManifestAnswer, Want},
     report::{
         Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform, KnownClient, Mismatch,
         PullEvent,

@@ -7,6 +7,7 @@ mod blobs;
 mod catalog;
 mod error;
 mod facts;
+mod failing;
 mod index;
 mod journal;
 mod layout;
@@ -34,6 +35,7 @@ use tokio::{
 pub use blobs::{BlobFile, StoredBlob};
 pub use error::Error;
 pub use facts::Fact;
+use failing::Write;
 use layout::Layout;
 use links::Link;
 pub use links::Listed;
@@ -83,17 +85,6 @@ pub struct Store {
     pulled: pulled::Pulled,
     /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
     failing: Mutex<Option<(Write, String)>>,
-}
-
-/// What is written, by how much it takes: where a lesser thing fits, a greater one may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Write {
-    /// A few bytes at the journal's end.
-    Facts,
-    /// A manifest or a list.
-    Document,
-    /// A blob, from its beginning to its commit.
-    Blob,
 }
 
 /// How much is kept.
@@ -346,22 +337,6 @@ impl Store {
         recorded
     }
 
-    /// Notes that a blob could not be written, wherever that showed, for [`Store::failing`].
-    pub fn blob_failed(&self, error: &Error) {
-        self.failed(Write::Blob, error);
-    }
-
-    /// Notes that a blob was written as a whole. Its first pieces prove nothing: a full disk may take them.
-    pub fn blob_kept(&self) {
-        self.worked(Write::Blob);
-    }
-
-    /// Why the last write failed; `None` while writes succeed.
-    pub fn failing(&self) -> Option<String> {
-        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.as_ref().map(|(_, why)| why.clone())
-    }
-
     /// Counts what is kept by looking at every blob file: a second or so for 100,000 of them.
     ///
     /// # Errors
@@ -416,31 +391,6 @@ impl Store {
         let recorder = recorder.ok_or(Error::Closed)?;
         recorder.send(recorder::Entry { facts, links, done }).await.map_err(|_| Error::Closed)?;
         self.noted(Write::Facts, recorded.await.unwrap_or(Err(Error::Closed)))
-    }
-
-    fn noted(&self, write: Write, written: Result<(), Error>) -> Result<(), Error> {
-        match &written {
-            Ok(()) => self.worked(write),
-            Err(error) => self.failed(write, error),
-        }
-        written
-    }
-
-    fn worked(&self, write: Write) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.as_ref().is_some_and(|(failed, _)| *failed <= write) {
-            tracing::info!("the cache takes writes again");
-            *failing = None;
-        }
-    }
-
-    fn failed(&self, write: Write, error: &Error) {
-        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        if failing.is_none() {
-            tracing::error!(%error, "the cache does not take writes; pulls go on as relays");
-        }
-        let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
-        *failing = Some((greatest, error.to_string()));
     }
 }
 
