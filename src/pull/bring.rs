@@ -267,6 +267,8 @@ impl Inner {
             }
             let phase = progress.borrow().phase.clone();
             match phase {
+                // Too many are before it: it waits on.
+                Phase::Failed(Error::Busy) => {}
                 Phase::Failed(error) if !foreign => return Err(error),
                 Phase::Detached { .. } => return Err(self.not_taken()),
                 _ => {}

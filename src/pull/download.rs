@@ -102,7 +102,8 @@ impl Inner {
             Some(_) => None,
         };
         let mut in_turn = pin!(self.in_turn(lead, ahead));
-        let partial = match self.store.begin(digest, repository, size).await {
+        let keep = lead.interest().keeps();
+        let partial = match self.store.begin(digest, repository, size, keep).await {
             Ok(partial) => partial,
             Err(error) => {
                 self.disk_failed(&error);

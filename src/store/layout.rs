@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::{Error, partial::is_passing};
 use crate::oci::{Algorithm, Digest};
 
 /// The form of `wharf/` that this version writes and reads.
@@ -97,16 +97,21 @@ impl Layout {
     }
 
     /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
-    /// just put in its place, where it came from.
+    /// just put in its place, where it came from; and what was only passed on.
     fn sweep_temporaries(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.partials())? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            let is_origin = path.extension().is_some_and(|extension| extension == "json");
-            if name.starts_with(TEMPORARY.as_bytes())
-                || (is_origin && !path.with_extension("").exists())
-            {
+            if name.starts_with(TEMPORARY.as_bytes()) {
                 fs::remove_file(path)?;
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                let partial = path.with_extension("");
+                if partial.exists() && is_passing(&path) {
+                    fs::remove_file(&partial)?;
+                }
+                if !partial.exists() {
+                    fs::remove_file(path)?;
+                }
             }
         }
         Ok(())

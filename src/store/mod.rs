@@ -294,6 +294,7 @@ impl Store {
     }
 
     /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
+    /// What is not to be kept is forgotten at the next start, should it still be here.
     ///
     /// # Errors
     /// When the disk does not take it.
@@ -302,11 +303,13 @@ impl Store {
         digest: &Digest,
         repository: &Repository,
         size: Option<u64>,
+        keep: bool,
     ) -> Result<PartialBlob, Error> {
         let (layout, digest, repository) = (Arc::clone(&self.layout), *digest, repository.clone());
         let now = self.clock.unix_seconds();
-        let beginning =
-            spawn_blocking(move || PartialBlob::begin(layout, digest, &repository, size, now));
+        let beginning = spawn_blocking(move || {
+            PartialBlob::begin(layout, digest, &repository, size, keep, now)
+        });
         beginning.await.map_err(Error::join)?.map_err(Error::write)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
+    path::Path,
     sync::Arc,
 };
 
@@ -42,6 +43,17 @@ struct Origin {
     size: Option<u64>,
     /// Seconds since 1970.
     begun: u64,
+    /// It is only passed on: nobody is to find these bytes again.
+    #[serde(default)]
+    passing: bool,
+}
+
+/// Whether what the partial file with this origin holds was only to be passed on.
+pub(super) fn is_passing(origin: &Path) -> bool {
+    let origin = fs::read(origin).ok();
+    origin
+        .and_then(|json| serde_json::from_slice(&json).ok())
+        .is_some_and(|Origin { passing, .. }| passing)
 }
 
 impl PartialBlob {
@@ -51,6 +63,7 @@ impl PartialBlob {
         digest: Digest,
         repository: &Repository,
         size: Option<u64>,
+        keep: bool,
         now: u64,
     ) -> io::Result<Self> {
         let path = layout.partial(&digest);
@@ -63,15 +76,18 @@ impl PartialBlob {
             io::Seek::rewind(&mut file)?;
             (hasher, written) = (Hasher::new(digest.algorithm()), 0);
         }
-        if written == 0 {
-            let origin = Origin { repository: repository.clone(), size, begun: now };
+        if written == 0 || keep {
+            let origin =
+                Origin { repository: repository.clone(), size, begun: now, passing: !keep };
             let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
             // Not synced: the request to the registry waits for this, and after a power cut it is needed no more than
             // the bytes beside it, which are not synced either.
             if let Err(error) = fs::write(layout.partial_origin(&digest), json) {
-                // Nobody would come back for a file without a byte.
-                let _ = fs::remove_file(layout.partial_origin(&digest));
-                let _ = fs::remove_file(path);
+                if written == 0 {
+                    // Nobody would come back for a file without a byte.
+                    let _ = fs::remove_file(layout.partial_origin(&digest));
+                    let _ = fs::remove_file(path);
+                }
                 return Err(error);
             }
         }

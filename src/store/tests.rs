@@ -213,7 +213,7 @@ proptest! {
             }
             let digest = if whole { Digest::sha256(&expected) } else { Digest::sha256(b"something else") };
             let alpine = repository("alpine");
-            let begin = async || store.begin(&digest, &alpine, None).await.expect("begun");
+            let begin = async || store.begin(&digest, &alpine, None, true).await.expect("begun");
             let mut partial = begin().await;
             for step in steps {
                 match step {
@@ -266,7 +266,22 @@ async fn what_a_kill_between_two_steps_leaves_in_partial_is_swept_and_the_rest_s
     let partial = dir.path().join("wharf/partial");
     let names = ["sha256-aa.json", ".new-x", "sha256-bb", "sha256-bb.json"];
     names.iter().for_each(|name| fs::write(partial.join(name), "{}").expect("written"));
-    open(dir.path(), recorder::FOLD_BYTES).close().await;
+    let store = open(dir.path(), recorder::FOLD_BYTES);
+    let begun = [false, true].map(|keep| (keep, Digest::sha256(&[u8::from(keep)])));
+    for (keep, digest) in begun {
+        let begun =
+            store.begin(&digest, &repository("alpine"), Some(9), keep).await.expect("begun");
+        let (_, appended) = begun.append(vec![Bytes::from_static(b"half")]).await;
+        appended.expect("appended");
+    }
+    store.close().await;
+    drop(store);
+    let store = open(dir.path(), recorder::FOLD_BYTES);
     let left = names.map(|name| partial.join(name).exists());
     assert_eq!(left, [false, false, true, true]);
+    for (kept, digest) in begun {
+        let partial = partial.join(digest.to_string().replace(':', "-"));
+        assert_eq!((partial.exists(), partial.with_extension("json").exists()), (kept, kept));
+    }
+    store.close().await;
 }

@@ -271,3 +271,24 @@ async fn a_platform_outside_keep_is_no_dead_end_and_the_kept_one_outlives_the_up
     assert_eq!(gone.refusal().0, 502);
     wharf.end().await;
 }
+
+#[tokio::test]
+async fn what_was_being_passed_on_at_a_stop_is_gone_at_the_next_start() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000]);
+    let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    let child = image.child("linux/arm64/v8");
+    arm.get(&by_tag("1")).await;
+    arm.get(&by_digest(&child.manifest.digest)).await;
+    let gate = Gate::after(50_000);
+    let layer = child.layers[0].digest;
+    hub.fault(On::Blob(layer), Fault::Gate(gate.clone()));
+    let stream = wharf.open(&blob_path(REPO, &layer), &[]).await;
+    gate.halted(1).await;
+    drop(stream);
+    let wharf = wharf.restart().await;
+    assert_eq!(wharf.partials(), [""; 0]);
+    gate.open();
+    wharf.end().await;
+}
