@@ -5,6 +5,9 @@
 //! registry ([`upstream`]) for all who wait; a manifest or blob that is not kept is fetched once, by a task that belongs to
 //! no client, into a file that every reader follows. What is complete is verified, then kept by rename.
 //!
+//! A list is served as it is, and resolved here to the platform of the host that asks: what that platform needs of it is
+//! fetched before the host asks for it, and of platforms that the site does not run nothing is kept.
+//!
 //! Layers, each naming only those to its right (`tests/layering.rs` holds this):
 //!
 //! ```text
