@@ -85,14 +85,17 @@ impl Pull {
             if let Some(image) = &answer.mismatch {
                 self.mismatched(repository, reference, image, asker, &who);
             }
-            let follows = Arc::clone(pull).follow_up(
-                repository.clone(),
-                answer.clone(),
-                asker.clone(),
-                who.clone(),
-                listed,
-            );
-            pull.tasks.spawn(follows);
+            if pull.teaches(repository, &answer, listed.as_ref(), &who) {
+                let (answer, asker) = (answer.clone(), asker.clone());
+                let follows = Arc::clone(pull).follow_up(
+                    repository.clone(),
+                    answer,
+                    asker,
+                    who.clone(),
+                    listed,
+                );
+                pull.tasks.spawn(follows);
+            }
         }
         answer.resolution = Some(who);
         Ok(answer)
@@ -184,6 +187,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether anything is to be learned or counted of this answer: of most, once an image is known, there is not.
+    fn teaches(
+        &self,
+        repository: &Repository,
+        answer: &ManifestAnswer,
+        listed: Option<&Listed>,
+        who: &Resolution,
+    ) -> bool {
+        let Descriptor { media_type, digest, .. } = &answer.descriptor;
+        if media_type.is_index() {
+            return self.skipped.is_new(repository, digest);
+        }
+        let Some(listed) = listed.filter(|listed| listed.attests.is_none()) else { return false };
+        let learns = |platform: &Platform| self.clients.learns_from(who, platform);
+        listed.platform.as_ref().is_some_and(learns)
+            || self.skipped.awaits(repository, &listed.index, digest)
+    }
+
     /// What nobody waits for: learning, and the count of what was not fetched.
     async fn follow_up(
         self: Arc<Self>,
@@ -196,15 +217,13 @@ impl Inner {
         let descriptor = &answer.descriptor;
         let now = self.clock.now();
         if descriptor.media_type.is_index() {
-            if self.skipped.is_new(&repository, &descriptor.digest) {
-                let index = answer.bytes.map(|bytes| self.indexes.read(descriptor, &bytes));
-                if let Some(Ok(index)) = index {
-                    self.skipped.served(&repository, &descriptor.digest, &index, now);
-                }
+            let index = answer.bytes.map(|bytes| self.indexes.read(descriptor, &bytes));
+            if let Some(Ok(index)) = index {
+                self.skipped.served(&repository, &descriptor.digest, &index, now);
             }
             return;
         }
-        let Some(listed) = listed.filter(|listed| listed.attests.is_none()) else { return };
+        let Some(listed) = listed else { return };
         if self.skipped.awaits(&repository, &listed.index, &descriptor.digest) {
             let bytes = answer.bytes.as_ref();
             let document = bytes

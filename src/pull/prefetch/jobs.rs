@@ -155,8 +155,10 @@ impl Jobs {
         self.changed.store(true, Ordering::Relaxed);
     }
 
-    /// The jobs that were written down. What cannot be read is forgotten.
-    pub(super) fn read(bytes: &[u8]) -> Vec<Job> {
+    /// The jobs that an earlier run wrote down. What cannot be read is forgotten.
+    pub(super) fn read(&self, bytes: &[u8]) -> Vec<Job> {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) =
+            Bytes::copy_from_slice(bytes);
         let written: Vec<serde_json::Value> =
             serde_json::from_slice(bytes).unwrap_or_else(|error| {
                 tracing::warn!(%error, "what was being fetched ahead cannot be read, and is forgotten");
@@ -253,7 +255,7 @@ mod tests {
         assert!(matches!(jobs.add(job("7")), Added::There));
         let written = jobs.unwritten().expect("they are new");
         assert!(written.len() as u64 <= crate::store::STATE_MAX_BYTES, "{}", written.len());
-        assert_eq!(Jobs::read(&written).len(), JOBS_MAX);
+        assert_eq!(Jobs::default().read(&written).len(), JOBS_MAX);
         jobs.remove(&job("7").target());
         anew(jobs.add(job("more")));
     }
@@ -269,7 +271,7 @@ mod tests {
         jobs.add(job("a"));
         assert_eq!(waiting.job().window, None);
         let written = jobs.unwritten().expect("it changed");
-        assert_eq!(Jobs::read(&written)[0].window, None);
+        assert_eq!(Jobs::default().read(&written)[0].window, None);
         // Nor does what is kept warm have to wait for one because a client's pull came first.
         let waiting = anew(jobs.add(job("b")));
         jobs.add(Job { window, ..job("b") });
@@ -288,7 +290,7 @@ mod tests {
         ];
         all.iter().for_each(|job| drop(anew(jobs.add(job.clone()))));
         let written = jobs.unwritten().expect("they are new");
-        assert_eq!(shown(&Jobs::read(&written)), shown(&all));
+        assert_eq!(shown(&Jobs::default().read(&written)), shown(&all));
     }
 
     #[test]
@@ -310,17 +312,32 @@ mod tests {
     #[test]
     fn a_damaged_file_costs_what_is_damaged() {
         for damaged in ["", "{}", "[", "\u{0}", "[[[[", "null", "3"] {
-            assert!(Jobs::read(damaged.as_bytes()).is_empty(), "{damaged}");
+            assert!(Jobs::default().read(damaged.as_bytes()).is_empty(), "{damaged}");
         }
         let mut written =
             serde_json::to_value([job("a"), job("b"), job("c"), job("d")]).expect("JSON");
         written[0]["platform"] = "toaster".into();
         written[1]["manifest"]["digest"] = "sha256:short".into();
         written[2]["window"] = serde_json::json!([2000, 3000]);
-        let read = Jobs::read(written.to_string().as_bytes());
+        let read = Jobs::default().read(written.to_string().as_bytes());
         assert_eq!(shown(&read), shown(&[job("c"), job("d")]), "a window that never comes is none");
         let many: Vec<Job> = (0..2 * JOBS_MAX).map(|n| job(&n.to_string())).collect();
         let many = serde_json::to_vec(&many).expect("JSON");
-        assert_eq!(Jobs::read(&many).len(), JOBS_MAX);
+        assert_eq!(Jobs::default().read(&many).len(), JOBS_MAX);
+    }
+
+    /// Otherwise what an earlier run left would be taken up at every start.
+    #[test]
+    fn what_an_earlier_run_wrote_is_written_over_when_it_is_done() {
+        let jobs = Jobs::default();
+        let written = serde_json::to_vec(&[job("earlier")]).expect("serialises");
+        for job in jobs.read(&written) {
+            let target = job.target();
+            anew(jobs.add(job));
+            assert_eq!(jobs.unwritten(), None, "it says so already");
+            jobs.remove(&target);
+        }
+        assert_eq!(jobs.unwritten().as_deref(), Some(b"[]".as_slice()));
+        assert_eq!(jobs.unwritten(), None);
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Outcome, Prefetcher,
-    jobs::{Added, Job, Jobs, Waiting},
+    jobs::{Added, Job, Waiting},
 };
 use crate::{
     oci::{Descriptor, Digest, IndexEntry, Manifest, Platform, Repository, Rules},
@@ -66,7 +66,7 @@ impl Inner {
 
     /// Takes up the jobs that were not done when they were last written down.
     pub(in crate::pull) fn resume(self: &Arc<Self>, written: &[u8]) {
-        for job in Jobs::read(written) {
+        for job in self.prefetch.jobs.read(written) {
             // As many as there is room for were written down.
             let _ = self.begin(job);
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use wharf::{oci::media_type, pull::Others};
 
 use super::{Client, OFFICIAL, REPO, by_digest, by_tag, engine, is_there, is_whole};
-use crate::support::{FakeHub, Fault, Gate, On, Wharf, blob_path};
+use crate::support::{FakeHub, Fault, Gate, On, PushedManifest, Wharf, blob_path};
 
 async fn keeping(hub: &FakeHub, others: Others, keep: &[&str]) -> Wharf {
     Wharf::start_with(hub, |config| {
@@ -15,6 +15,20 @@ async fn keeping(hub: &FakeHub, others: Others, keep: &[&str]) -> Wharf {
         config.pull.platforms.others = others;
     })
     .await
+}
+
+/// A client that has list and manifest, and whose first layer stops after so many bytes.
+async fn before_the_layer(
+    hub: &FakeHub,
+    client: &Client<'_>,
+    child: &PushedManifest,
+    bytes: u64,
+) -> Gate {
+    client.get(&by_tag("1")).await;
+    client.get(&by_digest(&child.manifest.digest)).await;
+    let gate = Gate::after(bytes);
+    hub.fault(On::Blob(child.layers[0].digest), Fault::Gate(gate.clone()));
+    gate
 }
 
 #[tokio::test]
@@ -60,11 +74,8 @@ async fn many_clients_of_another_platform_share_one_download() {
     let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
     let arm = Client::new(&wharf, &engine("arm64"));
     let child = image.child("linux/arm64/v8");
-    arm.get(&by_tag("1")).await;
-    arm.get(&by_digest(&child.manifest.digest)).await;
-    let gate = Gate::after(1000);
     let layer = &child.layers[0];
-    hub.fault(On::Blob(layer.digest), Fault::Gate(gate.clone()));
+    let gate = before_the_layer(&hub, &arm, child, 1000).await;
     let path = blob_path(REPO, &layer.digest);
     let clients: Vec<_> = (0..20).map(|_| arm.get(&path)).collect();
     let open = async {
@@ -279,12 +290,8 @@ async fn what_was_being_passed_on_at_a_stop_is_gone_at_the_next_start() {
     let wharf = keeping(&hub, Others::Relay, &["linux/amd64"]).await;
     let arm = Client::new(&wharf, &engine("arm64"));
     let child = image.child("linux/arm64/v8");
-    arm.get(&by_tag("1")).await;
-    arm.get(&by_digest(&child.manifest.digest)).await;
-    let gate = Gate::after(50_000);
-    let layer = child.layers[0].digest;
-    hub.fault(On::Blob(layer), Fault::Gate(gate.clone()));
-    let stream = wharf.open(&blob_path(REPO, &layer), &[]).await;
+    let gate = before_the_layer(&hub, &arm, child, 50_000).await;
+    let stream = wharf.open(&blob_path(REPO, &child.layers[0].digest), &[]).await;
     gate.halted(1).await;
     drop(stream);
     let wharf = wharf.restart().await;
