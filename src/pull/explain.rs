@@ -35,7 +35,7 @@ impl Pull {
         let (whole, policy) = match &manifest {
             Some(entry) => {
                 let digest = &entry.descriptor.digest;
-                (pull.is_whole(repository, digest).await, pull.policy(repository, digest).await)
+                (self.is_whole(&entry.descriptor).await?, pull.policy(repository, digest).await)
             }
             None => (false, Policy::Keep),
         };

@@ -71,6 +71,16 @@ impl Pull {
         })
     }
 
+    /// Whether a manifest is kept with all that it names.
+    pub(super) async fn is_whole(&self, manifest: &Descriptor) -> Result<bool, Error> {
+        let mut on_disk = OnDisk::new(&self.0.store);
+        on_disk.look(vec![manifest.digest]).await?;
+        match on_disk.document(manifest).await? {
+            Some(document) => Ok(on_disk.holding(&manifest.digest, &document).await?.whole),
+            None => Ok(false),
+        }
+    }
+
     /// The document that a name means. No client asked for it, so it does not count as a pull of the image.
     async fn looked_up(&self, image: &ImageName) -> Result<ManifestAnswer, Error> {
         let repository = &image.repository;

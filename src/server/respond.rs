@@ -194,10 +194,7 @@ pub(super) fn tags(listed: &ListedTags, repository: &Repository, route: &Route) 
         Answer::cached(listed.outcome).document("application/json", body.to_string());
     if listed.outcome == Outcome::Stale {
         let registry = &repository.registry;
-        answered.text(
-            WARNING,
-            &format!("299 - \"{registry} did not answer; these are the tags kept\""),
-        );
+        answered.warn(&format!("{registry} did not answer; these are the tags kept"));
     }
     if let Some(next) = &listed.next {
         let base = base(repository, route);
@@ -211,10 +208,7 @@ pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Rout
     let mut answered = Answer::cached(listed.outcome);
     if listed.outcome == Outcome::Stale {
         let registry = &repository.registry;
-        answered.text(
-            WARNING,
-            &format!("299 - \"{registry} did not answer; these are the referrers kept\""),
-        );
+        answered.warn(&format!("{registry} did not answer; these are the referrers kept"));
     }
     let index = listed.index.unwrap_or_else(|| {
         let empty = serde_json::json!({
@@ -300,7 +294,8 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::ManifestUnknown | Error::NoPlatform { .. } => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }
-        // The last two are said to those who ask for something to be kept: never here.
+        // That something is not kept is said to those who ask for it to be (`wharf pull`): the second and the next never
+        // come here.
         Error::PlatformRefused(_) | Error::PlatformNotKept(_) => {
             (StatusCode::FORBIDDEN, ErrorCode::Denied)
         }

@@ -328,19 +328,3 @@ impl Inner {
         Arc::clone(&self.prefetch.turns).acquire_owned().await.map_err(|_| Error::Busy)
     }
 }
-
-impl Inner {
-    /// Whether a manifest is kept with all that it names.
-    pub(in crate::pull) async fn is_whole(&self, repository: &Repository, digest: &Digest) -> bool {
-        let Some((descriptor, bytes)) = self.kept(repository, digest).await else { return false };
-        let Ok(Manifest::Image { blobs }) = Manifest::parse(&descriptor.media_type, &bytes) else {
-            return false;
-        };
-        for blob in &blobs {
-            if self.kept_blob(&blob.digest, Some(blob.size)).await.is_none() {
-                return false;
-            }
-        }
-        true
-    }
-}
