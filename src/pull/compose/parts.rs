@@ -27,18 +27,13 @@ impl Pull {
         if let Some(answer) = pull.composer.unkept.get(&(repository.clone(), *digest)) {
             return Ok(answer);
         }
-        let mut outage = None;
-        for part in pull.holders(repository, digest) {
-            match self.by_digest(&part, digest, want).await {
-                Ok(answer) => {
-                    // Kept for the part, it belongs to the index that lists it, too.
-                    pull.kept(repository, digest).await;
-                    return Ok(answer);
-                }
-                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
-            }
+        let ask = |part: Repository| async move { self.by_digest(&part, digest, want).await };
+        let answer = first(pull.holders(repository, digest), ask).await?;
+        if answer.is_some() {
+            // Kept for the part, it belongs to the index that lists it, too.
+            pull.kept(repository, digest).await;
         }
-        Err(outage.unwrap_or(Error::ManifestUnknown))
+        answer.ok_or(Error::ManifestUnknown)
     }
 
     pub(in crate::pull) async fn composed_blob(
@@ -52,14 +47,8 @@ impl Pull {
                 return self.blob_of(repository, digest).await;
             }
         }
-        let mut outage = None;
-        for part in pull.holders(repository, digest) {
-            match self.blob_of(&part, digest).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
-            }
-        }
-        Err(outage.unwrap_or(Error::BlobUnknown))
+        let ask = |part: Repository| async move { self.blob_of(&part, digest).await };
+        first(pull.holders(repository, digest), ask).await?.ok_or(Error::BlobUnknown)
     }
 
     pub(in crate::pull) async fn composed_blob_head(
@@ -71,14 +60,8 @@ impl Pull {
         if let Some(link) = pull.store.link(repository, digest) {
             return Ok((link.size, Outcome::Hit));
         }
-        let mut outage = None;
-        for part in pull.holders(repository, digest) {
-            match self.blob_head_of(&part, digest).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
-            }
-        }
-        Err(outage.unwrap_or(Error::BlobUnknown))
+        let ask = |part: Repository| async move { self.blob_head_of(&part, digest).await };
+        first(pull.holders(repository, digest), ask).await?.ok_or(Error::BlobUnknown)
     }
 
     /// The tags of the first part that answers, of those that have the tag that is asked for. Where only some tags are
@@ -94,13 +77,12 @@ impl Pull {
         let mut composed: Vec<_> =
             pull.composer.named(repository).filter_map(|image| image.tag.clone()).collect();
         composed.sort();
-        let mut outage = None;
-        for part in pull.listers(repository) {
-            match self.tags_of(&part, n, last).await {
-                Ok(listed) => return Ok(listed),
-                Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
-            }
-        }
+        let ask = |part: Repository| async move { self.tags_of(&part, n, last).await };
+        let outage = match first(pull.listers(repository), ask).await {
+            Ok(Some(listed)) => return Ok(listed),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
         match (composed.is_empty(), outage) {
             (false, _) => Ok(page(composed, n, last, Outcome::Hit)),
             (true, Some(error)) if !pull.config.serve_stale || kept().is_empty() => Err(error),
@@ -120,6 +102,27 @@ impl Pull {
             None => Ok(Referrers { index: None, outcome: Outcome::Miss }),
         }
     }
+}
+
+/// The answer of the first repository that gives one; `None` when all of them say that they have none.
+///
+/// # Errors
+/// The first outage, when none gives an answer: that one might have.
+async fn first<T, F>(
+    repositories: Vec<Repository>,
+    ask: impl Fn(Repository) -> F,
+) -> Result<Option<T>, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut outage = None;
+    for repository in repositories {
+        match ask(repository).await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => outage = outage.or_else(|| Some(error).filter(Error::is_outage)),
+        }
+    }
+    outage.map_or(Ok(None), Err)
 }
 
 /// How well a repository is known to have what a composed name is asked for, the best first.
