@@ -246,6 +246,7 @@ async fn upkeep(pull: Pull, store: Arc<Store>, metrics: Metrics, shutdown: Cance
         if let Err(error) = store.flush_pulled().await {
             tracing::warn!(%error, "the times of the last pulls were not written down");
         }
+        store.try_again().await;
         pull.write_down().await;
         if rounds % RECOUNT_ROUNDS == 0 {
             match store.holdings().await {

@@ -58,7 +58,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sha2", &["oci/digest.rs"]),
     ("sled", &["store/index.rs"]),
     ("strsim", &["config/"]),
-    ("tempfile", &["store/layout.rs"]),
     ("tokio_io_timeout", &["server/", "admin/"]),
     ("tokio_rustls", &["server/tls.rs"]),
     ("toml", &["config/"]),

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 use crate::{
     oci::{ImageName, Platform},
     pull::{
-        Asker, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, Pull, PullEvent,
+        Asker, Collected, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, Pull,
+        PullEvent, RemovedImage, Status, Verify, VerifyEvent,
     },
 };
 
@@ -38,6 +39,25 @@ pub trait Images: Send + Sync {
         platforms: &'a [Platform],
         events: &'a mpsc::Sender<PullEvent>,
     ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Has a kept image stay whatever room is needed, or no longer; whether that is new.
+    fn pin<'a>(&'a self, image: &'a ImageName, pinned: bool) -> BoxFuture<'a, Result<bool, Error>>;
+
+    /// Removes a kept image.
+    fn remove<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<RemovedImage, Error>>;
+
+    /// Evicts to the budget, and sweeps what nothing refers to.
+    fn collect(&self) -> BoxFuture<'_, Result<Collected, Error>>;
+
+    /// Reads every kept blob, and tells of it.
+    fn verify<'a>(
+        &'a self,
+        how: Verify,
+        events: &'a mpsc::Sender<VerifyEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// How this wharf is.
+    fn status(&self) -> BoxFuture<'_, Status>;
 }
 
 impl Images for Pull {
@@ -72,5 +92,29 @@ impl Images for Pull {
         events: &'a mpsc::Sender<PullEvent>,
     ) -> BoxFuture<'a, Result<(), Error>> {
         self.bring(image, platforms, events).boxed()
+    }
+
+    fn pin<'a>(&'a self, image: &'a ImageName, pinned: bool) -> BoxFuture<'a, Result<bool, Error>> {
+        self.pin(image, pinned).boxed()
+    }
+
+    fn remove<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<RemovedImage, Error>> {
+        self.remove(image).boxed()
+    }
+
+    fn collect(&self) -> BoxFuture<'_, Result<Collected, Error>> {
+        self.collect().boxed()
+    }
+
+    fn verify<'a>(
+        &'a self,
+        how: Verify,
+        events: &'a mpsc::Sender<VerifyEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.verify(how, events).boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Status> {
+        self.status().boxed()
     }
 }

@@ -137,6 +137,7 @@ mod tests {
             size: 3_400_000,
             since: 0,
             pulled: Some(3 * 86_400 - 600),
+            pinned: false,
             platforms: vec![platform("linux/arm64", true), platform("linux/arm/v7", false)],
         }
     }

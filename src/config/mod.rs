@@ -246,7 +246,7 @@ impl Default for Config {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
             tls_files: None,
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
-            store: store::Config { dir: Path::new("wharf-data").into() },
+            store: store::Config::at(Path::new("wharf-data")),
             pull: pull::Config {
                 tag_ttl: Duration::from_secs(60),
                 unknown_ttl: Duration::from_secs(30),

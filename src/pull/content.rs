@@ -9,6 +9,7 @@ use super::{
     Inner,
     in_flight::{Flight, Phase},
     relay::Relay,
+    shared::{Follower, Next},
 };
 use crate::{
     oci::{Digest, Repository},
@@ -36,6 +37,8 @@ pub(super) enum Source {
     File(BlobFile),
     /// A download in progress.
     Flight { flight: Flight, alone: Alone },
+    /// What others read as well, past the disk; and the blob's length.
+    Shared { follower: Follower, alone: Alone, total: Option<u64> },
     /// The registry, past the disk.
     Relay(Box<Relay>),
 }
@@ -54,6 +57,7 @@ pub(super) struct Alone {
 enum Step {
     Read(BlobFile, u64),
     End,
+    Follow(Follower, Option<u64>),
     Leave(Box<Relay>),
     Wait,
 }
@@ -78,6 +82,25 @@ impl Reader {
                     let piece = relay.next().await?;
                     return Ok(piece.inspect(|piece| self.range.start += piece.len() as u64));
                 }
+                Source::Shared { follower, alone, total } => {
+                    match timeout(STALL_DEADLINE, follower.next()).await {
+                        Ok(next) => match next? {
+                            Next::Piece(mut piece) => {
+                                let wanted = self.range.end - self.range.start;
+                                piece.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+                                self.range.start += piece.len() as u64;
+                                return Ok(Some(piece));
+                            }
+                            Next::End => Step::End,
+                            Next::Left(hasher) => {
+                                let hasher = alone.whole.then_some(hasher);
+                                let range = self.range.clone();
+                                Step::Leave(Box::new(Relay::new(alone, range, *total, hasher)))
+                            }
+                        },
+                        Err(_) => return Err(Cut("the download made no progress".to_owned())),
+                    }
+                }
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
@@ -88,6 +111,11 @@ impl Reader {
                     return Ok(Some(piece));
                 }
                 Step::End => return Ok(None),
+                Step::Follow(follower, total) => {
+                    let Source::Flight { alone, .. } = &self.source else { continue };
+                    let alone = alone.clone();
+                    self.source = Source::Shared { follower, alone, total };
+                }
                 Step::Leave(relay) => self.source = Source::Relay(relay),
                 Step::Wait => self.wait().await?,
             }
@@ -112,9 +140,12 @@ fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, 
         Phase::Streaming { file, .. } => (Some(file), Step::Wait),
         Phase::Done { file } => (Some(file), Step::End),
         Phase::Failed(error) => return Err(Cut(error.to_string())),
-        Phase::Detached { total, file, hasher } => {
+        Phase::Detached { total, file, hasher, shared } => {
+            let follow = || shared.as_ref().and_then(|shared| shared.follow(range.start));
             if range.start < published {
                 (file.as_ref(), Step::Wait)
+            } else if let Some(follower) = follow() {
+                (None, Step::Follow(follower, *total))
             } else {
                 // Whoever reads the whole blob has read what the hash has seen, so it can go on from there.
                 let at_hash = alone.whole && range.start == progress.published;

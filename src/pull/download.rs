@@ -11,11 +11,14 @@ use tokio::{
 
 use super::{
     Error, Inner,
+    content::Alone,
     in_flight::{Lead, Phase},
+    relay::Relay,
+    shared::Shared,
 };
 use crate::{
     oci::{Descriptor, Digest, Hasher, Repository, media_type},
-    store::{self, PartialBlob},
+    store::{self, BlobFile, PartialBlob},
     upstream::{self, BlobBody, Upstream},
 };
 
@@ -108,8 +111,11 @@ impl Inner {
             Err(error) => {
                 self.disk_failed(&error);
                 let hasher = Hasher::new(digest.algorithm());
-                lead.publish(0, Phase::Detached { total: size, file: None, hasher });
-                return Ok(());
+                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher));
+                tokio::select! {
+                    () = passing => return Ok(()),
+                    never = &mut in_turn => match never {},
+                }
             }
         };
         // For whom they came, they were to be kept.
@@ -134,10 +140,13 @@ impl Inner {
             Filled::Stopped { partial, total } => {
                 let (published, file) = (partial.written(), Some(partial.file()));
                 let hasher = partial.hasher();
-                lead.publish(published, Phase::Detached { total, file, hasher });
                 // Those who follow have it open; everybody else gets the space back.
                 partial.discard().await;
-                Ok(())
+                let passing = self.go_past_disk(lead, repository, total, file, (published, hasher));
+                tokio::select! {
+                    () = passing => Ok(()),
+                    never = &mut in_turn => match never {},
+                }
             }
         }
     }
@@ -303,6 +312,46 @@ impl Inner {
             self.keep_link(repository, digest, size).await;
         }
         Ok(())
+    }
+
+    /// Goes on past the disk, which holds `from.0` bytes of the blob in `file`, hashed by `from.1`: for those who read it
+    /// now, as long as somebody does.
+    async fn go_past_disk(
+        self: &Arc<Self>,
+        lead: &Lead,
+        repository: &Repository,
+        total: Option<u64>,
+        file: Option<BlobFile>,
+        from: (u64, Hasher),
+    ) {
+        let (published, hasher) = from;
+        if !lead.interest().is_wanted() {
+            lead.publish(published, Phase::Detached { total, file, hasher, shared: None });
+            return;
+        }
+        let (shared, filler) = Shared::begin(published, hasher.clone());
+        let shared = Some(shared);
+        let detached = Phase::Detached { total, file, hasher: hasher.clone(), shared };
+        lead.publish(published, detached);
+        let alone = Alone {
+            pull: Arc::clone(self),
+            repository: repository.clone(),
+            digest: *lead.digest(),
+            whole: true,
+        };
+        let mut relay = Relay::new(&alone, published..u64::MAX, total, Some(hasher));
+        let ended = loop {
+            match relay.next().await {
+                Ok(Some(piece)) => {
+                    if !filler.push(piece, || lead.followers()).await {
+                        return;
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(cut) => break Err(cut),
+            }
+        };
+        filler.end(ended);
     }
 
     fn disk_failed(&self, error: &store::Error) {

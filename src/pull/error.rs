@@ -56,9 +56,15 @@ pub enum Error {
         "images for {0} are not kept here: add it to [platforms] keep, or set others = \"keep\""
     )]
     PlatformNotKept(Platform),
+    /// What is to be changed is not kept.
+    #[error("{0} is not kept here; `wharf ls` lists what is, `wharf pull` fetches it")]
+    NotKept(String),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
+    /// What is to be removed is pinned.
+    #[error("{0} is pinned: `wharf unpin` it first, or take it out of [[prefetch.image]]")]
+    Pinned(String),
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]
     RateLimited {
@@ -122,7 +128,9 @@ impl Error {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::NoPlatform { .. }
+            | Self::NotKept(_)
             | Self::PartWithout { .. }
+            | Self::Pinned(_)
             | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,

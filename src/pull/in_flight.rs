@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::Error;
+use super::{Error, shared::Shared};
 use crate::{
     oci::{Digest, Hasher, Repository},
     store::BlobFile,
@@ -84,8 +84,15 @@ pub(super) enum Phase {
     Streaming { total: Option<u64>, file: BlobFile },
     /// Everything is in `file`, and verified.
     Done { file: BlobFile },
-    /// The disk does not take the bytes: whoever needs more than is published asks the registry alone.
-    Detached { total: Option<u64>, file: Option<BlobFile>, hasher: Hasher },
+    /// The disk does not take the bytes: whoever needs more than is published follows the stream past the disk, or asks
+    /// the registry alone.
+    Detached {
+        total: Option<u64>,
+        file: Option<BlobFile>,
+        hasher: Hasher,
+        /// The stream past the disk, for those who are there in time.
+        shared: Option<Arc<Shared>>,
+    },
     /// It failed; whoever still reads is cut off.
     Failed(Error),
 }
@@ -197,6 +204,12 @@ impl Lead {
 
     pub(super) const fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// How many follow the download, or are about to.
+    pub(super) fn followers(&self) -> usize {
+        // One is kept for those who join.
+        self.progress.receiver_count().saturating_sub(1)
     }
 
     /// Tells the followers.

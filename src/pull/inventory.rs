@@ -106,6 +106,7 @@ impl Pull {
             size: on_disk.total(),
             since,
             pulled: store.last_pulled(repository, &digest),
+            pinned: store.is_pinned(repository, &Reference::Tag(tag.clone())),
             platforms,
         }))
     }

@@ -15,6 +15,7 @@ mod explain;
 mod freshness;
 mod in_flight;
 mod inventory;
+mod keeping;
 mod kept;
 mod learned;
 mod listing;
@@ -26,9 +27,11 @@ mod prefetch;
 mod relay;
 mod report;
 mod served;
+mod shared;
 mod skipped;
 mod tasks;
 mod upkeep;
+mod verify;
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,9 +49,11 @@ pub use self::{
     error::Error,
     listing::{ListedTags, Referrers},
     report::{
-        Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform, KnownClient, Mismatch,
-        PullEvent,
+        CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
+        KeptPlatform, KnownClient, Mismatch, PullEvent, RemovedImage, ScrubStatus, Status,
+        UpstreamStatus, VerifyEvent,
     },
+    verify::Verify,
 };
 use self::{
     client::Clients,

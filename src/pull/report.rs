@@ -21,6 +21,9 @@ pub struct KeptImage {
     pub since: u64,
     /// When a client last pulled it, in seconds since 1970; `None`: not yet, or not known.
     pub pulled: Option<u64>,
+    /// Whether it stays when room is needed: somebody pinned it, or `[[prefetch.image]]` names it.
+    #[serde(default)]
+    pub pinned: bool,
     /// Its platforms of which something is kept, in the index's order.
     pub platforms: Vec<KeptPlatform>,
 }
@@ -188,6 +191,178 @@ pub enum PullEvent {
         /// Why, in a sentence.
         why: String,
     },
+}
+
+/// `wharf rm`: what was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedImage {
+    /// The full name.
+    pub name: String,
+    /// Bytes that are free now: what it shares with other images stays.
+    pub freed: u64,
+    /// Blobs that went, manifests included.
+    pub blobs: u64,
+}
+
+/// `wharf gc`: what was freed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Full names of the images that were evicted to meet the budget.
+    pub images: Vec<String>,
+    /// Bytes that went with them.
+    pub evicted: u64,
+    /// Blobs that nothing referred to, unfinished downloads and quarantined blobs that nobody waits for.
+    pub swept: u64,
+    /// Bytes of those.
+    pub swept_bytes: u64,
+    /// Bytes that are kept now.
+    pub bytes: u64,
+    /// The budget in bytes.
+    pub limit: u64,
+}
+
+/// One step of `wharf verify`; the last is [`VerifyEvent::Done`] or [`VerifyEvent::Failed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum VerifyEvent {
+    /// So much has been read.
+    Progress {
+        /// Blobs that were read, manifests included.
+        blobs: u64,
+        /// Of so many.
+        of_blobs: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Of so many.
+        of_bytes: u64,
+    },
+    /// A kept blob is not what its name says; it is kept no longer.
+    Bad {
+        /// Its name.
+        digest: Digest,
+        /// Its length on disk in bytes.
+        size: u64,
+        /// What is wrong with it, in a few words.
+        why: String,
+        /// The images that name it.
+        images: Vec<String>,
+    },
+    /// A blob that was bad is right again.
+    Repaired {
+        /// Which.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// A blob that is missing could not be fetched.
+    Unrepaired {
+        /// Which.
+        digest: Digest,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// Of a platform of a kept image, something is missing.
+    Incomplete {
+        /// The image's full name.
+        name: String,
+        /// The platform; `None` where nothing says.
+        #[serde(default, deserialize_with = "any_platform")]
+        platform: Option<Platform>,
+        /// Its manifest.
+        digest: Digest,
+        /// Blobs that are missing.
+        missing: u64,
+        /// Bytes of those.
+        missing_bytes: u64,
+        /// Whether it was whole before: something of it was damaged or lost.
+        lost: bool,
+    },
+    /// Everything was looked at.
+    Done {
+        /// Blobs that were read.
+        blobs: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Of them, not what their name says.
+        bad: u64,
+        /// Blobs that were missing or bad and are right again.
+        repaired: u64,
+        /// Platforms of images of which something was damaged or lost, and still is.
+        lost: u64,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why, in a sentence.
+        why: String,
+    },
+}
+
+/// `wharf status`: how this wharf is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// Why it does not keep what it fetches; `None` while it does.
+    pub degraded: Option<String>,
+    /// What is kept.
+    pub cache: CacheStatus,
+    /// The slow check of all blobs; `None` when it is off.
+    pub scrub: Option<ScrubStatus>,
+    /// The registries, by name.
+    pub upstreams: Vec<UpstreamStatus>,
+    /// Blob downloads that run or wait for their turn.
+    pub downloads: u64,
+}
+
+/// How much is kept, and how much may be. All sizes are in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// Of all blobs, unfinished downloads and quarantined blobs.
+    pub bytes: u64,
+    /// Whole blobs, manifests included.
+    pub blobs: u64,
+    /// Image names.
+    pub images: u64,
+    /// Of these bytes, in unfinished downloads.
+    pub partial: u64,
+    /// Of these bytes, in quarantine: damaged, and never served.
+    pub quarantined: u64,
+    /// Promised to downloads that run, and not written yet.
+    pub reserved: u64,
+    /// The budget (`[cache] max_size`).
+    pub limit: u64,
+    /// Free on the file system; `None` when it cannot be asked.
+    pub free: Option<u64>,
+    /// What is to be left free there (`[cache] min_free`).
+    pub min_free: u64,
+}
+
+/// The slow check of all blobs (`[cache] scrub`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Seconds in which all are to be read once.
+    pub period: u64,
+    /// When this round began, in seconds since 1970.
+    pub since: u64,
+    /// Bytes read in this round.
+    pub bytes: u64,
+    /// Blobs read in this round.
+    pub blobs: u64,
+    /// Blobs that were not what their name says, in this round and the one before it.
+    pub bad: u64,
+    /// When the last round ended, in seconds since 1970.
+    pub finished: Option<u64>,
+}
+
+/// One registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub registry: String,
+    /// Whether it answered when it was last asked; `None`: not asked yet.
+    pub up: Option<bool>,
+    /// Pulls left in its window, as it last said.
+    pub pulls_left: Option<u64>,
 }
 
 /// A platform as a list names it, whether anything runs there or not: a report of it is to be read again.

@@ -294,11 +294,12 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::ManifestUnknown | Error::NoPlatform { .. } => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }
-        // That something is not kept is said to those who ask for it to be (`wharf pull`): the second and the next never
-        // come here.
-        Error::PlatformRefused(_) | Error::PlatformNotKept(_) => {
-            (StatusCode::FORBIDDEN, ErrorCode::Denied)
-        }
+        // That something is not kept, or pinned, is said to those who ask for it to be (`wharf pull`, `wharf rm`): all but
+        // the first of these never come here.
+        Error::PlatformRefused(_)
+        | Error::PlatformNotKept(_)
+        | Error::NotKept(_)
+        | Error::Pinned(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)

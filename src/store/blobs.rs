@@ -1,17 +1,19 @@
 //! Reading: blobs that are kept, and the bytes that a download has written so far.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::spawn_blocking;
+
+use super::disk::{Disk, DiskFile};
 
 /// Bytes read at once: memory for each reader, and the grain at which readers follow a download.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// An open blob file. It stays readable when the blob is removed or renamed meanwhile.
 #[derive(Clone, Debug)]
-pub struct BlobFile(Arc<File>);
+pub struct BlobFile(Arc<DiskFile>);
 
 /// A blob that is kept: whole, and verified when it was written.
 ///
@@ -23,7 +25,7 @@ pub struct StoredBlob {
 }
 
 impl BlobFile {
-    pub(super) fn new(file: Arc<File>) -> Self {
+    pub(super) fn new(file: Arc<DiskFile>) -> Self {
         Self(file)
     }
 
@@ -60,20 +62,23 @@ impl BlobFile {
     /// Reads without waiting for the disk; `None` where that cannot be had.
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Option<io::Result<usize>> {
         let mut slices = [io::IoSliceMut::new(buffer)];
-        match rustix::io::preadv2(&self.0, &mut slices, offset, ReadWriteFlags::NOWAIT) {
-            Ok(read) => Some(Ok(read)),
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => None,
-            Err(errno) => Some(Err(errno.into())),
-        }
+        let read = self.0.read_by(|file| {
+            match rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT) {
+                Ok(read) => Ok(Some(read)),
+                Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(None),
+                Err(errno) => Err(errno.into()),
+            }
+        });
+        read.transpose()
     }
 }
 
 impl StoredBlob {
     /// Opens the file at `path`; `None` when there is none. Blocks.
-    pub(super) fn open(path: &std::path::Path) -> io::Result<Option<Self>> {
-        match File::open(path) {
+    pub(super) fn open(disk: &Disk, path: &Path) -> io::Result<Option<Self>> {
+        match disk.open_read(path) {
             Ok(file) => {
-                let size = file.metadata()?.len();
+                let size = file.len()?;
                 Ok(Some(Self { file: BlobFile::new(Arc::new(file)), size }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

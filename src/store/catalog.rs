@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
 };
 
 use serde::{Deserialize, Serialize};
@@ -44,21 +44,27 @@ struct Entry {
 
 /// Reads `index.json`: its facts, and the generation of the journal that goes on from it.
 ///
-/// A missing file is an empty one. An unreadable one is put aside as `index.json.damaged`, with an error
-/// in the log: the journal and the blobs still tell most of what it said.
-pub(super) fn read(layout: &Layout) -> io::Result<(Facts, Option<u64>)> {
+/// `None` when it is missing, or damaged: then it is put aside as `index.json.damaged`, with an error in the log. The
+/// look-up tables, the journal and the blobs still tell what it said.
+///
+/// # Errors
+/// When it is there, and the disk does not give it.
+pub(super) fn read(layout: &Layout) -> io::Result<Option<(Facts, u64)>> {
     let path = layout.index_json();
-    let bytes = match fs::read(&path) {
+    let bytes = match layout.disk().read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok((Facts::default(), None));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Ok(index) = serde_json::from_slice::<IndexJson>(&bytes) else {
+    let read = serde_json::from_slice::<IndexJson>(&bytes).ok();
+    let journal = |index: &IndexJson| index.annotations.get(JOURNAL)?.parse::<u64>().ok();
+    let Some((index, generation)) = read.and_then(|index| {
+        let generation = journal(&index)?;
+        Some((index, generation))
+    }) else {
         tracing::error!("index.json is damaged; put aside as index.json.damaged");
-        fs::rename(&path, path.with_extension("json.damaged"))?;
-        return Ok((Facts::default(), None));
+        layout.disk().rename(&path, &path.with_extension("json.damaged"))?;
+        return Ok(None);
     };
     let mut facts = Facts::default();
     for entry in index.manifests {
@@ -66,7 +72,7 @@ pub(super) fn read(layout: &Layout) -> io::Result<(Facts, Option<u64>)> {
             entry_facts.into_iter().for_each(|fact| facts.apply(fact));
         }
     }
-    Ok((facts, index.annotations.get(JOURNAL).and_then(|generation| generation.parse().ok())))
+    Ok(Some((facts, generation)))
 }
 
 /// Replaces `index.json` by one that says what `facts` say and names the journal that goes on from it.
@@ -114,7 +120,7 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
         for child in children(layout, &descriptor) {
             // Those that have a fact of their own are in the queue already, with the registry's word on them.
             let known = facts.manifests.contains_key(&(repository.clone(), child.digest));
-            if !known && layout.blob(&child.digest).exists() {
+            if !known && layout.has_blob(&child.digest) {
                 queue.push((repository.clone(), child));
             }
         }
@@ -124,7 +130,7 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
 
 /// What a manifest that is kept says; `None` when it is not kept or is no manifest.
 pub(super) fn document(layout: &Layout, manifest: &Descriptor) -> Option<Manifest> {
-    let bytes = fs::read(layout.blob(&manifest.digest)).ok()?;
+    let bytes = layout.disk().read(&layout.blob(&manifest.digest)).ok()?;
     Manifest::parse(&manifest.media_type, &bytes).ok()
 }
 

@@ -19,6 +19,12 @@ pub enum Error {
     /// The look-up tables failed.
     #[error("the look-up tables failed: {0}")]
     Index(String),
+    /// There is no room, whatever is evicted.
+    #[error("{wanted} bytes have no room in the cache ([cache] max_size and min_free)")]
+    NoRoom {
+        /// How many bytes were to be written.
+        wanted: u64,
+    },
     /// The directory cannot be used.
     #[error(
         "the cache directory {dir:?} cannot {what}: {source}; choose another with --dir or [cache] dir"

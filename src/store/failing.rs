@@ -1,8 +1,13 @@
 //! Whether the disk takes writes: told at once when it stops, and when it does again.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
+
+use tokio::task::spawn_blocking;
 
 use super::{Error, Store};
+
+/// Bytes that are written to see whether the disk is well again.
+const TRIAL_BYTES: usize = 1024 * 1024;
 
 /// What is written, by how much it takes: where a lesser thing fits, a greater one may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +29,18 @@ impl Store {
     /// Notes that a blob was written as a whole. Its first pieces prove nothing: a full disk may take them.
     pub fn blob_kept(&self) {
         self.worked(Write::Blob);
+    }
+
+    /// While writes fail: tries one, so that [`Store::failing`] ends without a pull when the disk is well again.
+    pub async fn try_again(&self) {
+        if self.failing().is_none() {
+            return;
+        }
+        let layout = Arc::clone(&self.layout);
+        let tried = spawn_blocking(move || layout.try_write(&vec![0; TRIAL_BYTES])).await;
+        if let Ok(Ok(())) = tried {
+            self.worked(Write::Blob);
+        }
     }
 
     /// Why the last write failed; `None` while writes succeed.

@@ -48,13 +48,21 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Opens the tables at `path`; what cannot be opened is deleted and begun anew, with position `None`.
-    pub(super) fn open(path: &Path) -> Result<(Self, Option<Position>), Error> {
-        if let Some(db) = try_open(path) {
+    /// Opens the tables at `path`; what cannot be opened is deleted and begun anew, with position `None`. Only that many
+    /// records are read meanwhile: whether all are there [`Index::is_whole`] tells of larger tables.
+    pub(super) fn open(path: &Path, at_once: usize) -> Result<(Self, Option<Position>), Error> {
+        if let Some(db) = try_open(path, at_once) {
             let position = db.get(POSITION).ok().flatten().and_then(|bytes| read_position(&bytes));
             return Ok((Self::over(db), position));
         }
         Ok((Self::anew(path)?, None))
+    }
+
+    /// Whether every record that was written is there; reads them all.
+    pub(super) fn is_whole(&self) -> bool {
+        let db = self.db();
+        let looked = catch_unwind(AssertUnwindSafe(|| sums_up(&db, usize::MAX)));
+        matches!(looked, Ok(Ok(true)))
     }
 
     /// Empty tables at `path`, whatever is there.
@@ -216,9 +224,31 @@ impl Index {
         serde_json::from_slice(&self.read(&key(b'r', repository, subject.as_bytes()))?).ok()
     }
 
+    /// All records of one table: whose, the rest of the key, the value. Those that cannot be read are left out.
+    pub(super) fn records(
+        &self,
+        table: u8,
+    ) -> impl Iterator<Item = (Repository, sled::IVec, sled::IVec)> {
+        let records = self.db().scan_prefix([table]).filter_map(Result::ok);
+        records.filter_map(|(key, value)| {
+            let end = key.iter().position(|&b| b == 0)?;
+            let repository = std::str::from_utf8(&key[1..end]).ok()?.parse().ok()?;
+            Some((repository, key.subslice(end + 1, key.len() - end - 1), value))
+        })
+    }
+
     /// Hands everything to the disk; blocks.
     pub(super) fn flush(&self) -> Result<(), Error> {
         self.db().flush().map(drop).map_err(failed)
+    }
+
+    /// Loses the links, as a page that never reached the disk would.
+    #[cfg(test)]
+    pub(super) fn lose_links(&self) {
+        let db = self.db();
+        for record in db.scan_prefix(b"l") {
+            db.remove(record.expect("readable").0).expect("removed");
+        }
     }
 
     /// A record; one that cannot be read counts as missing, since the files can give it back.
@@ -232,11 +262,11 @@ impl Index {
 
 /// Opens the tables if they are what was written: sled looks at most pages only when they are asked for, and a
 /// damaged one would be found when nobody is left to ask. It has reports of panics, which count as errors.
-fn try_open(path: &Path) -> Option<sled::Db> {
+fn try_open(path: &Path, at_once: usize) -> Option<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES);
     let open = || {
         let db = config.open()?;
-        Ok::<_, sled::Error>(is_whole(&db)?.then_some(db))
+        Ok::<_, sled::Error>(sums_up(&db, at_once)?.then_some(db))
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(Ok(Some(db))) => Some(db),
@@ -257,10 +287,13 @@ fn try_open(path: &Path) -> Option<sled::Db> {
     }
 }
 
-/// Reads every record: 100,000 take less than a second.
-fn is_whole(db: &sled::Db) -> sled::Result<bool> {
+/// Whether the records are those that were written, as far as `most` of them tell.
+fn sums_up(db: &sled::Db, most: usize) -> sled::Result<bool> {
     let (mut sum, mut told) = (0_u64, 0);
-    for record in db.iter() {
+    for (read, record) in db.iter().enumerate() {
+        if read >= most {
+            return Ok(true);
+        }
         match record? {
             (key, value) if key == SUM => told = read_sum(&value),
             (key, _) if key == POSITION => {}
@@ -340,7 +373,7 @@ fn read_sum(bytes: &[u8]) -> u64 {
 /// Makes the tables at `path` those of a build whose tables had no form, and neither children nor uses.
 #[cfg(test)]
 pub(super) fn age_tables(path: &Path) {
-    let db = try_open(path).expect("whole tables");
+    let db = try_open(path, usize::MAX).expect("whole tables");
     let mut sum = 0_u64;
     for record in db.iter() {
         let (key, value) = record.expect("readable");
@@ -379,11 +412,15 @@ mod tests {
         // What is still being written would hold on to sled's lock for a moment.
         index.flush().expect("written");
         drop(index);
-        let (index, found) = Index::open(&path).expect("opened");
+        let (index, found) = Index::open(&path, usize::MAX).expect("opened");
         assert_eq!(found, Some(position));
         index.db().remove(record).expect("written").expect("was there");
         index.flush().expect("written");
         drop(index);
-        assert_eq!(Index::open(&path).expect("opened").1, None, "the tables count as whole");
+        assert_eq!(
+            Index::open(&path, usize::MAX).expect("opened").1,
+            None,
+            "the tables count as whole"
+        );
     }
 }

@@ -3,13 +3,12 @@
 //! A line is 16 hex digits of the SHA-256 of what follows, a space, and the fact as JSON. A line that a power
 //! cut tore does not match its checksum and is skipped, as is everything that is not of this form.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    path::Path,
-};
+use std::{io, path::Path};
 
-use super::facts::Fact;
+use super::{
+    disk::{Disk, DiskFile},
+    facts::Fact,
+};
 use crate::oci::Digest;
 
 const CHECKSUM_DIGITS: usize = 16;
@@ -17,7 +16,7 @@ const CHECKSUM_DIGITS: usize = 16;
 /// An open journal, at whose end facts are put.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: DiskFile,
     len: u64,
 }
 
@@ -25,19 +24,16 @@ impl Journal {
     /// Opens or creates the journal at `path` and reads its facts from byte `from` on.
     ///
     /// A torn last line is cut off, so that the next fact starts on a line of its own.
-    pub(super) fn open(path: &Path, from: u64) -> io::Result<(Self, Vec<Fact>)> {
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+    pub(super) fn open(disk: &Disk, path: &Path, from: u64) -> io::Result<(Self, Vec<Fact>)> {
+        let file = disk.open(path)?;
+        file.seek(from)?;
+        let bytes = file.read_to_end()?;
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
         let len = from + whole as u64;
         if whole < bytes.len() {
             tracing::warn!(bytes = bytes.len() - whole, "cut off a torn line at the journal's end");
             file.set_len(len)?;
         }
-        file.seek(SeekFrom::Start(len))?;
         let mut facts = Vec::new();
         for line in bytes[..whole].split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
             match read_line(line) {
@@ -54,10 +50,9 @@ impl Journal {
     /// The journal is as before: what a failed write left behind is cut off again, here or at the next start.
     pub(super) fn append(&mut self, facts: &[Fact]) -> io::Result<()> {
         let lines: Vec<u8> = facts.iter().flat_map(write_line).collect();
-        let appended = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
+        let appended = self.file.write_all_at(&lines, self.len).and_then(|()| self.file.sync());
         if let Err(error) = appended {
             let _ = self.file.set_len(self.len);
-            let _ = self.file.seek(SeekFrom::Start(self.len));
             return Err(error);
         }
         self.len += lines.len() as u64;
@@ -109,14 +104,15 @@ mod tests {
     fn gives_back_what_was_appended() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("journal-1");
-        let (mut journal, facts) = Journal::open(&path, 0).expect("a new journal");
+        let (mut journal, facts) =
+            Journal::open(&Disk::default(), &path, 0).expect("a new journal");
         assert!(facts.is_empty());
         journal.append(&[fact(1), fact(2)]).expect("appended");
         let middle = journal.len();
         journal.append(&[fact(3)]).expect("appended");
-        let (_, facts) = Journal::open(&path, 0).expect("reopened");
+        let (_, facts) = Journal::open(&Disk::default(), &path, 0).expect("reopened");
         assert_eq!(facts, [fact(1), fact(2), fact(3)]);
-        let (_, facts) = Journal::open(&path, middle).expect("reopened");
+        let (_, facts) = Journal::open(&Disk::default(), &path, middle).expect("reopened");
         assert_eq!(facts, [fact(3)]);
     }
 
@@ -135,7 +131,7 @@ mod tests {
         fn a_torn_or_damaged_line_costs_only_itself(cut in 1usize..300, flip in 0usize..300) {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let path = dir.path().join("journal-1");
-            let (mut journal, _) = Journal::open(&path, 0).expect("a new journal");
+            let (mut journal, _) = Journal::open(&Disk::default(), &path, 0).expect("a new journal");
             journal.append(&[fact(1), fact(2), fact(3)]).expect("appended");
             let mut bytes = std::fs::read(&path).expect("readable");
             let line = bytes.len() / 3;
@@ -143,11 +139,11 @@ mod tests {
             bytes[line + flip] ^= 1;
             bytes.truncate(bytes.len() - cut.min(line - 1));
             std::fs::write(&path, &bytes).expect("writable");
-            let (mut journal, facts) = Journal::open(&path, 0).expect("opened");
+            let (mut journal, facts) = Journal::open(&Disk::default(), &path, 0).expect("opened");
             // A flip in the newline joins two lines: then both are lost, and never anything wrong is read.
             prop_assert!(facts.first() == Some(&fact(1)) && facts.len() == 1);
             journal.append(&[fact(4)]).expect("appended");
-            let (_, facts) = Journal::open(&path, 0).expect("opened");
+            let (_, facts) = Journal::open(&Disk::default(), &path, 0).expect("opened");
             prop_assert_eq!(facts, [fact(1), fact(4)]);
         }
     }

@@ -15,13 +15,17 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::{Error, partial::is_passing};
+use super::{
+    Error,
+    disk::{Disk, DiskFile},
+    partial::is_passing,
+};
 use crate::oci::{Algorithm, Digest};
 
 /// The form of `wharf/` that this version writes and reads.
@@ -37,8 +41,11 @@ const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
+    disk: Disk,
+    /// How many temporary files were begun.
+    temporaries: AtomicU64,
     /// Held open: the lock ends with it.
-    _lock: File,
+    _lock: DiskFile,
 }
 
 impl Layout {
@@ -46,29 +53,25 @@ impl Layout {
     ///
     /// # Errors
     /// When it cannot be written, is used by another wharf, or was written by a later one.
-    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+    pub(super) fn open(dir: &Path, disk: Disk) -> Result<Self, Error> {
         let failed = |what: &'static str| {
             move |source: io::Error| Error::Open { what, dir: dir.into(), source: source.into() }
         };
         let wharf = dir.join("wharf");
-        fs::create_dir_all(wharf.join("partial")).map_err(failed("be created"))?;
+        disk.make_dir(&wharf.join("partial")).map_err(failed("be created"))?;
         for algorithm in Algorithm::ALL {
             let blobs = dir.join("blobs").join(algorithm.as_str());
-            fs::create_dir_all(blobs).map_err(failed("be created"))?;
+            disk.make_dir(&blobs).map_err(failed("be created"))?;
         }
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(wharf.join("lock"))
-            .map_err(failed("be written"))?;
+        let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
         lock_exclusively(&lock, dir)?;
-        let layout = Self { dir: dir.into(), _lock: lock };
+        let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
         layout.sweep_temporaries().map_err(failed("be written"))?;
-        match fs::read_to_string(wharf.join("version")) {
-            Ok(version) if version == VERSION => {}
+        match layout.disk.read(&wharf.join("version")) {
+            Ok(version) if version == VERSION.as_bytes() => {}
             Ok(version) => {
-                return Err(Error::Version { dir: dir.into(), found: version.trim().to_owned() });
+                let found = String::from_utf8_lossy(&version).trim().to_owned();
+                return Err(Error::Version { dir: dir.into(), found });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let version = wharf.join("version");
@@ -86,40 +89,67 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
     /// a temporary file of the same file system, synced, renamed, and the directory synced.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(self.partials())?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        sync_parent(path)
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        // Alone in this directory, thanks to the lock; what an earlier process left was swept.
+        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let replaced = self.write_and_rename(&temporary, path, bytes);
+        if replaced.is_err() {
+            let _ = self.disk.remove(&temporary);
+        }
+        replaced
+    }
+
+    fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.disk.create(temporary)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync()?;
+        self.disk.rename(temporary, path)?;
+        self.disk.sync_parent(path)
+    }
+
+    /// Writes `bytes` to the disk and deletes them.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let file = self.disk.create(&temporary)?;
+        let written = file.write_all_at(bytes, 0).and_then(|()| file.sync());
+        self.disk.remove(&temporary).and(written)
     }
 
     /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
     /// just put in its place, where it came from; and what was only passed on.
     fn sweep_temporaries(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.partials())? {
+        for entry in self.disk.list(&self.partials())? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             if name.starts_with(TEMPORARY.as_bytes()) {
-                fs::remove_file(path)?;
+                self.disk.remove(&path)?;
             } else if path.extension().is_some_and(|extension| extension == "json") {
                 let partial = path.with_extension("");
-                if partial.exists() && is_passing(&path) {
-                    fs::remove_file(&partial)?;
+                if partial.exists() && is_passing(&self.disk, &path) {
+                    self.disk.remove(&partial)?;
                 }
                 if !partial.exists() {
-                    fs::remove_file(path)?;
+                    self.disk.remove(&path)?;
                 }
             }
         }
         Ok(())
     }
 
+    /// The file system that it lies on.
+    pub(super) const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
     /// The file of a blob that is kept.
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs(digest.algorithm()).join(digest.encoded())
+    }
+
+    /// Whether such a blob is kept; no, when that cannot be seen.
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        self.disk.len(&self.blob(digest)).is_ok_and(|len| len.is_some())
     }
 
     /// The directory of the blobs named in `algorithm`.
@@ -155,7 +185,7 @@ impl Layout {
     /// The generations of all journals that are there.
     pub(super) fn journals(&self) -> io::Result<Vec<u64>> {
         let mut generations = Vec::new();
-        for entry in fs::read_dir(self.dir.join("wharf"))? {
+        for entry in self.disk.list(&self.dir.join("wharf"))? {
             let name = entry?.file_name();
             let generation = name.to_str().and_then(|name| name.strip_prefix("journal-"));
             generations.extend(generation.and_then(|generation| generation.parse::<u64>().ok()));
@@ -190,9 +220,9 @@ pub(super) fn other_owner(dir: &Path) -> Option<u32> {
     (owner != rustix::process::geteuid().as_raw()).then_some(owner)
 }
 
-fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
+fn lock_exclusively(lock: &DiskFile, dir: &Path) -> Result<(), Error> {
     use rustix::fs::{FlockOperation, flock};
-    match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+    match flock(lock.file(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { dir: dir.into() }),
         Err(errno) => Err(Error::Open {
@@ -201,10 +231,4 @@ fn lock_exclusively(lock: &File, dir: &Path) -> Result<(), Error> {
             source: io::Error::from(errno).into(),
         }),
     }
-}
-
-/// Makes a rename or a removal in the directory of `path` durable.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or_else(|| Path::new("."));
-    File::open(parent)?.sync_all()
 }

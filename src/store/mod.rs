@@ -4,7 +4,10 @@
 //! blob is [`Store::blob`]; a new one goes [`Store::begin`] → [`PartialBlob`] → [`VerifiedBlob`] → [`StoredBlob`].
 
 mod blobs;
+mod budget;
 mod catalog;
+mod check;
+mod disk;
 mod error;
 mod facts;
 mod failing;
@@ -15,13 +18,14 @@ mod links;
 mod partial;
 mod pulled;
 mod recorder;
+mod recovery;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs, io,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
@@ -33,6 +37,9 @@ use tokio::{
 };
 
 pub use blobs::{BlobFile, StoredBlob};
+pub use budget::{Freed, Held, Limits, Share, Usage};
+pub use check::Checked;
+pub use disk::{Disk, Touch, Watch};
 pub use error::Error;
 pub use facts::Fact;
 use failing::Write;
@@ -55,9 +62,25 @@ const HOT_BYTES: u64 = 8 * 1024 * 1024;
 pub struct Config {
     /// The cache directory; created if missing.
     pub dir: PathBuf,
+    /// How much may be kept.
+    pub limits: Limits,
+    /// Images that stay whatever room is needed.
+    pub pinned: Vec<(Repository, Tag)>,
+    /// The file system that the directory lies on.
+    pub disk: Disk,
 }
 
 impl Config {
+    /// The cache in `dir`, with nothing pinned by configuration, and the budget that holds when nobody says another.
+    pub fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.into(),
+            limits: Limits::default(),
+            pinned: Vec::new(),
+            disk: Disk::default(),
+        }
+    }
+
     /// Where the wharf that has the directory open is reached by commands.
     pub fn control_socket(&self) -> PathBuf {
         layout::control_socket(&self.dir)
@@ -108,7 +131,7 @@ impl Store {
     }
 
     fn open_folding(config: &Config, clock: &Clock, fold_bytes: u64) -> Result<Self, Error> {
-        let layout = Arc::new(Layout::open(&config.dir)?);
+        let layout = Arc::new(Layout::open(&config.dir, config.disk.clone())?);
         let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_BYTES)
@@ -131,8 +154,8 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
-        let path = self.layout.blob(digest);
-        spawn_blocking(move || StoredBlob::open(&path))
+        let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
+        spawn_blocking(move || StoredBlob::open(layout.disk(), &path))
             .await
             .map_err(Error::join)?
             .map_err(Error::read)
@@ -146,8 +169,8 @@ impl Store {
         if let Some(bytes) = self.hot.get(digest) {
             return Ok(Some(bytes));
         }
-        let (path, expected) = (self.layout.blob(digest), *digest);
-        let reading = spawn_blocking(move || read_manifest(&path, &expected));
+        let (layout, expected) = (Arc::clone(&self.layout), *digest);
+        let reading = spawn_blocking(move || read_manifest(&layout, &expected));
         let read = reading.await.map_err(Error::join)?.map_err(Error::read)?;
         if let Some(bytes) = &read {
             self.hot.insert(*digest, bytes.clone());
@@ -284,11 +307,7 @@ impl Store {
     /// When the disk fails.
     pub async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<Option<u64>>, Error> {
         let layout = Arc::clone(&self.layout);
-        let size = move |digest: &Digest| match fs::metadata(layout.blob(digest)) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
+        let size = move |digest: &Digest| layout.disk().len(&layout.blob(digest));
         let looking = spawn_blocking(move || digests.iter().map(size).collect::<io::Result<_>>());
         looking.await.map_err(Error::join)?.map_err(Error::read)
     }
@@ -315,9 +334,9 @@ impl Store {
 
     /// How many bytes are on disk of a blob that is not all there.
     pub async fn begun(&self, digest: &Digest) -> u64 {
-        let path = self.layout.partial(digest);
-        let looking = spawn_blocking(move || fs::metadata(path).map_or(0, |partial| partial.len()));
-        looking.await.unwrap_or(0)
+        let (layout, path) = (Arc::clone(&self.layout), self.layout.partial(digest));
+        let looking = spawn_blocking(move || layout.disk().len(&path));
+        looking.await.ok().and_then(Result::ok).flatten().unwrap_or(0)
     }
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
@@ -349,7 +368,7 @@ impl Store {
         let counting = spawn_blocking(move || {
             let mut holdings = Holdings { images: index.tag_count(), ..Holdings::default() };
             for algorithm in Algorithm::ALL {
-                for entry in fs::read_dir(layout.blobs(algorithm))? {
+                for entry in layout.disk().list(&layout.blobs(algorithm))? {
                     holdings.bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
                     holdings.blobs += 1;
                 }
@@ -397,14 +416,11 @@ impl Store {
     }
 }
 
-fn read_manifest(path: &std::path::Path, expected: &Digest) -> io::Result<Option<Bytes>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+fn read_manifest(layout: &Layout, expected: &Digest) -> io::Result<Option<Bytes>> {
+    let most = MANIFEST_MAX_BYTES as u64 + 1;
+    let Some(bytes) = layout.disk().read_up_to(&layout.blob(expected), most)? else {
+        return Ok(None);
     };
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, MANIFEST_MAX_BYTES as u64 + 1), &mut bytes)?;
     if bytes.len() > MANIFEST_MAX_BYTES || Digest::of(expected.algorithm(), &bytes) != *expected {
         tracing::error!(digest = %expected, "a kept document is damaged; it counts as missing");
         return Ok(None);

@@ -1,11 +1,6 @@
 //! Writing: a blob on its way in. Incomplete and complete are different types, and a rename lies between them.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +9,8 @@ use tokio::task::spawn_blocking;
 use super::{
     Error,
     blobs::{BlobFile, StoredBlob},
-    layout::{Layout, sync_parent},
+    disk::{Disk, DiskFile},
+    layout::Layout,
 };
 use crate::oci::{Digest, Hasher, Repository};
 
@@ -26,7 +22,7 @@ use crate::oci::{Digest, Hasher, Repository};
 pub struct PartialBlob {
     digest: Digest,
     layout: Arc<Layout>,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     hasher: Hasher,
     written: u64,
 }
@@ -49,8 +45,8 @@ struct Origin {
 }
 
 /// Whether what the partial file with this origin holds was only to be passed on.
-pub(super) fn is_passing(origin: &Path) -> bool {
-    let origin = fs::read(origin).ok();
+pub(super) fn is_passing(disk: &Disk, origin: &Path) -> bool {
+    let origin = disk.read(origin).ok();
     origin
         .and_then(|json| serde_json::from_slice(&json).ok())
         .is_some_and(|Origin { passing, .. }| passing)
@@ -67,13 +63,11 @@ impl PartialBlob {
         now: u64,
     ) -> io::Result<Self> {
         let path = layout.partial(&digest);
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let file = layout.disk().open(&path)?;
         let mut hasher = Hasher::new(digest.algorithm());
-        let mut written = hash(&mut file, &mut hasher)?;
+        let mut written = hash(&file, &mut hasher)?;
         if size.is_some_and(|size| written > size) {
             file.set_len(0)?;
-            io::Seek::rewind(&mut file)?;
             (hasher, written) = (Hasher::new(digest.algorithm()), 0);
         }
         if written == 0 || keep {
@@ -82,11 +76,15 @@ impl PartialBlob {
             let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
             // Not synced: the request to the registry waits for this, and after a power cut it is needed no more than
             // the bytes beside it, which are not synced either.
-            if let Err(error) = fs::write(layout.partial_origin(&digest), json) {
+            let written_down = layout
+                .disk()
+                .create(&layout.partial_origin(&digest))
+                .and_then(|origin| origin.write_all_at(&json, 0));
+            if let Err(error) = written_down {
                 if written == 0 {
                     // Nobody would come back for a file without a byte.
-                    let _ = fs::remove_file(layout.partial_origin(&digest));
-                    let _ = fs::remove_file(path);
+                    let _ = layout.disk().remove(&layout.partial_origin(&digest));
+                    let _ = layout.disk().remove(&path);
                 }
                 return Err(error);
             }
@@ -124,7 +122,7 @@ impl PartialBlob {
     fn append_chunk(&mut self, chunk: &[u8]) -> io::Result<()> {
         let mut rest = chunk;
         while !rest.is_empty() {
-            let taken = match (&*self.file).write(rest) {
+            let taken = match self.file.write_at(rest, self.written) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => taken,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -143,7 +141,7 @@ impl PartialBlob {
     /// When the disk does not do it; the value is as before.
     pub async fn restart(mut self) -> (Self, Result<(), Error>) {
         let restarting = spawn_blocking(move || {
-            let emptied = self.file.set_len(0).and_then(|()| io::Seek::rewind(&mut &*self.file));
+            let emptied = self.file.set_len(0);
             if emptied.is_ok() {
                 (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
             }
@@ -168,7 +166,7 @@ impl PartialBlob {
         drop(self);
         let discarding = spawn_blocking(move || {
             for path in [layout.partial(&digest), layout.partial_origin(&digest)] {
-                if let Err(error) = fs::remove_file(path) {
+                if let Err(error) = layout.disk().remove(&path) {
                     tracing::warn!(%digest, %error, "a partial download could not be deleted");
                 }
             }
@@ -204,16 +202,17 @@ impl VerifiedBlob {
 
 fn commit(partial: &PartialBlob) -> io::Result<()> {
     let (layout, digest) = (&partial.layout, &partial.digest);
-    partial.file.sync_data()?;
-    fs::rename(layout.partial(digest), layout.blob(digest))?;
-    sync_parent(&layout.blob(digest))?;
-    if let Err(error) = fs::remove_file(layout.partial_origin(digest)) {
+    let disk = layout.disk();
+    partial.file.sync()?;
+    disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+    disk.sync_parent(&layout.blob(digest))?;
+    if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");
     }
     Ok(())
 }
 
-fn hash(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
+fn hash(file: &DiskFile, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; 256 * 1024];
     let mut total = 0;
     loop {

@@ -23,8 +23,9 @@ use super::{
     facts::{Fact, Facts},
     index::{Index, Position},
     journal::Journal,
-    layout::{Layout, sync_parent},
+    layout::Layout,
     links::Link,
+    recovery,
 };
 use crate::oci::{Digest, Repository};
 
@@ -37,6 +38,13 @@ pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 
 /// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
 const REMAKE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Records of look-up tables that are read before the first answer, to see whether any is lost: a moment's work. Of
+/// larger tables that is found out behind it.
+const CHECKED_AT_ONCE: usize = 10_000;
+
+/// Records of look-up tables that are made anew at one time: what they take in memory meanwhile.
+const REBUILD_RECORDS: usize = 2000;
 
 /// Facts to write down together, and what follows from them.
 pub(super) struct Entry {
@@ -70,7 +78,7 @@ pub(super) fn start(
     fold_bytes: u64,
 ) -> Result<(Index, mpsc::Sender<Entry>, thread::JoinHandle<()>), Error> {
     let mut recorder = Recorder::open(Arc::clone(layout), fold_bytes)?;
-    if recorder.is_due() || !layout.index_json().exists() {
+    if recorder.is_due() || recorder.index_json_len() == 0 {
         recorder.fold_or_say_why_not();
     }
     let index = recorder.index.clone();
@@ -84,24 +92,34 @@ pub(super) fn start(
 
 impl Recorder {
     fn open(layout: Arc<Layout>, fold_bytes: u64) -> Result<Self, Error> {
-        let (index, position) = Index::open(&layout.sled())?;
-        let spare = layout.spare_sled();
+        let (main, spare) = (layout.sled(), layout.spare_sled());
+        if spare.exists() && !main.exists() {
+            fs::rename(&spare, &main).map_err(Error::write)?;
+        }
+        let (index, position) = Index::open(&main, CHECKED_AT_ONCE)?;
         if spare.exists() {
             fs::remove_dir_all(&spare).map_err(Error::write)?;
         }
-        let (mut facts, generation) = catalog::read(&layout).map_err(Error::write)?;
+        let named = catalog::read(&layout).map_err(Error::write)?;
+        let is_lost = named.is_none();
         let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
-        let generation = generation.map_or_else(newest, Ok).map_err(Error::write)?;
+        let (mut facts, generation) = match named {
+            Some(named) => named,
+            None => (Facts::default(), newest().map_err(Error::write)?),
+        };
         remove_other_journals(&layout, generation).map_err(Error::write)?;
         let path = layout.journal(generation);
-        let in_journal = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let in_journal = layout.disk().len(&path).map_err(Error::write)?.unwrap_or(0);
         let caught_up = position
             .filter(|position| position.generation == generation && position.offset <= in_journal);
         let from = caught_up.map_or(0, |position| position.offset);
-        let (journal, newer) = Journal::open(&path, from).map_err(Error::write)?;
+        let (journal, newer) = Journal::open(layout.disk(), &path, from).map_err(Error::write)?;
         let now = Position { generation, offset: journal.len() };
         if caught_up.is_some() {
             index.apply(&newer, &links(&layout, &newer), Some(now))?;
+            if is_lost {
+                recover(&layout, &index, generation).map_err(Error::write)?;
+            }
         } else {
             newer.into_iter().for_each(|fact| facts.apply(fact));
             rebuild(&layout, &index, facts, now)?;
@@ -119,6 +137,7 @@ impl Recorder {
     }
 
     fn run(mut self, mut receiver: mpsc::Receiver<Entry>) {
+        self.check();
         let mut entries = Vec::new();
         while receiver.blocking_recv_many(&mut entries, QUEUE) > 0 {
             let facts: Vec<Fact> = entries.iter().flat_map(|entry| entry.facts.clone()).collect();
@@ -141,9 +160,23 @@ impl Recorder {
         }
     }
 
+    /// Looks whether the tables have lost records that sled itself does not miss; if so they are made anew.
+    fn check(&mut self) {
+        if !self.index.is_whole() {
+            tracing::warn!("the look-up tables lack records; they are remade from the files");
+            if let Err(error) = self.remake() {
+                tracing::error!(%error, "the look-up tables could not be made anew");
+            }
+        }
+    }
+
     fn is_due(&self) -> bool {
-        let index = fs::metadata(self.layout.index_json()).map_or(0, |metadata| metadata.len());
+        let index = self.index_json_len();
         self.journal.len() - self.carried > self.fold_bytes.max(index / 2)
+    }
+
+    fn index_json_len(&self) -> u64 {
+        self.layout.disk().len(&self.layout.index_json()).ok().flatten().unwrap_or(0)
     }
 
     fn record(&mut self, facts: &[Fact], links: &[Link]) -> Result<(), Error> {
@@ -171,13 +204,19 @@ impl Recorder {
         self.index.replace(&fresh);
         let first = self.layout.sled();
         self.spare = if self.spare == first { self.layout.spare_sled() } else { first };
+        // At the next start the one that is there is the one that is right.
+        if let Err(error) = fs::remove_dir_all(&self.spare) {
+            tracing::warn!(%error, "look-up tables that failed could not be deleted");
+        }
         Ok(())
     }
 
     /// All that the files say.
     fn facts(&self) -> io::Result<Facts> {
-        let (mut facts, _) = catalog::read(&self.layout)?;
-        let (_, newer) = Journal::open(&self.layout.journal(self.generation), 0)?;
+        let named = catalog::read(&self.layout)?.map(|(facts, _)| facts);
+        let mut facts = named.unwrap_or_else(|| recovery::facts(&self.layout, &self.index));
+        let (_, newer) =
+            Journal::open(self.layout.disk(), &self.layout.journal(self.generation), 0)?;
         newer.into_iter().for_each(|fact| facts.apply(fact));
         Ok(facts)
     }
@@ -201,19 +240,20 @@ impl Recorder {
         let old = self.layout.journal(self.generation);
         let next = self.generation + 1;
         let path = self.layout.journal(next);
-        if path.exists() {
-            fs::remove_file(&path)?;
+        let disk = self.layout.disk();
+        if disk.len(&path)?.is_some() {
+            disk.remove(&path)?;
         }
-        let (mut journal, _) = Journal::open(&path, 0)?;
+        let (mut journal, _) = Journal::open(disk, &path, 0)?;
         let blobs = facts.blobs.iter().map(|((repository, _), blob)| Fact::Blob {
             repository: repository.clone(),
             blob: blob.clone(),
         });
         journal.append(&blobs.collect::<Vec<_>>())?;
-        sync_parent(&path)?;
+        self.layout.disk().sync_parent(&path)?;
         if let Err(error) = catalog::write(&self.layout, &facts, next) {
             // It may have failed behind the rename: the journal that goes on is the one that is named.
-            if !matches!(catalog::read(&self.layout), Ok((_, Some(named))) if named == next) {
+            if !matches!(catalog::read(&self.layout), Ok(Some((_, named))) if named == next) {
                 return Err(error);
             }
         }
@@ -222,8 +262,21 @@ impl Recorder {
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
             tracing::warn!(%error, "the look-up tables will be remade at the next start");
         }
-        fs::remove_file(old)
+        self.layout.disk().remove(&old)
     }
+}
+
+/// Writes `index.json` anew from the tables, if they hold anything.
+fn recover(layout: &Layout, index: &Index, generation: u64) -> io::Result<()> {
+    let facts = recovery::facts(layout, index);
+    if facts == Facts::default() {
+        return Ok(());
+    }
+    tracing::warn!(
+        tags = facts.tags.len(),
+        "index.json is missing; it is written anew from the look-up tables"
+    );
+    catalog::write(layout, &facts, generation)
 }
 
 /// What repositories may show because of `facts`, from the manifests that are kept.
@@ -263,12 +316,20 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         at: *at,
     });
     let pulled: Vec<Fact> = pulled.collect();
-    // In this order, a manifest's own word on its type wins over what lists say of it.
+    // A manifest's own word on its type wins over what lists say of it, whichever comes first.
     let manifests = kept
         .into_iter()
         .map(|((repository, _), (manifest, _))| Fact::Manifest { repository, manifest });
-    let manifests: Vec<Fact> = manifests.collect();
-    index.apply(&manifests, &links(layout, &manifests), None)?;
+    let (mut some, mut some_links) = (Vec::new(), Vec::new());
+    for manifest in manifests {
+        some_links.extend(links(layout, std::slice::from_ref(&manifest)));
+        some.push(manifest);
+        if some.len() + some_links.len() >= REBUILD_RECORDS {
+            index.apply(&some, &some_links, None)?;
+            (some, some_links) = (Vec::new(), Vec::new());
+        }
+    }
+    index.apply(&some, &some_links, None)?;
     let tags = facts.tags.into_iter().map(|((repository, tag), (manifest, at))| Fact::Tag {
         repository,
         tag,
@@ -281,14 +342,17 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         .map(|((repository, subject), index)| Fact::Referrers { repository, subject, index });
     let blobs =
         facts.blobs.into_iter().map(|((repository, _), blob)| Fact::Blob { repository, blob });
-    let others = tags.chain(referrers).chain(blobs).chain(pulled);
-    index.apply(&others.collect::<Vec<_>>(), &[], Some(now))
+    let others: Vec<Fact> = tags.chain(referrers).chain(blobs).chain(pulled).collect();
+    for some in others.chunks(REBUILD_RECORDS) {
+        index.apply(some, &[], None)?;
+    }
+    index.apply(&[], &[], Some(now))
 }
 
 /// A journal that `index.json` does not name was folded, or was never begun.
 fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
     for other in layout.journals()?.into_iter().filter(|other| *other != generation) {
-        fs::remove_file(layout.journal(other))?;
+        layout.disk().remove(&layout.journal(other))?;
     }
     Ok(())
 }
@@ -297,11 +361,12 @@ fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::oci::{Descriptor, RegistryName, media_type};
+    use crate::store::disk::Disk;
 
     #[test]
     fn tables_that_failed_are_made_anew_as_often_as_it_takes() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let layout = Arc::new(Layout::open(dir.path()).expect("a new directory"));
+        let layout = Arc::new(Layout::open(dir.path(), Disk::default()).expect("a new directory"));
         let mut recorder = Recorder::open(layout, FOLD_BYTES).expect("a new store");
         let index = recorder.index.clone();
         let repository = Repository::new(RegistryName::docker_hub(), "alpine").expect("a name");
@@ -319,5 +384,36 @@ mod tests {
                 assert_eq!(index.link(&repository, &blob(n).digest), Some(blob(n)));
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_tables_lost_unnoticed_is_found_missing_behind_the_start() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let layout = Arc::new(Layout::open(dir.path(), Disk::default()).expect("a new directory"));
+        let mut recorder = Recorder::open(layout, FOLD_BYTES).expect("a new store");
+        let index = recorder.index.clone();
+        let repository = Repository::new(RegistryName::docker_hub(), "alpine").expect("a name");
+        let blob = Descriptor {
+            media_type: media_type::OCTET_STREAM.parse().expect("a media type"),
+            digest: Digest::sha256(b"blob"),
+            size: 1,
+        };
+        let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
+        recorder.record(&[fact], &[]).expect("recorded");
+        recorder.check();
+        assert!(dir.path().join("wharf/index.sled").exists(), "whole tables stay where they are");
+        index.lose_links();
+        assert_eq!(index.link(&repository, &blob.digest), None);
+        recorder.check();
+        assert_eq!(index.link(&repository, &blob.digest), Some(blob.clone()));
+        // What was found wrong is gone, and the next start takes what was made in its stead.
+        drop((recorder, index));
+        let layout = Arc::new(Layout::open(dir.path(), Disk::default()).expect("the directory"));
+        let (index, position) = Index::open(&layout.spare_sled(), 0).expect("opened");
+        assert!(position.is_some());
+        drop(index);
+        let recorder = Recorder::open(Arc::clone(&layout), FOLD_BYTES).expect("the store");
+        assert!(layout.sled().exists() && !layout.spare_sled().exists());
+        assert_eq!(recorder.index.link(&repository, &blob.digest), Some(blob));
     }
 }

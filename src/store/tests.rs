@@ -24,7 +24,7 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
 }
 
 fn open(dir: &Path, fold_bytes: u64) -> Store {
-    let config = Config { dir: dir.to_owned() };
+    let config = Config::at(dir);
     Store::open_folding(&config, &Clock::system(), fold_bytes).expect("the store opens")
 }
 
@@ -151,7 +151,7 @@ async fn a_damaged_manifest_counts_as_missing() {
 #[tokio::test]
 async fn one_wharf_a_directory_and_none_for_another_form() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = Config { dir: dir.path().to_owned() };
+    let config = Config::at(dir.path());
     let store = open(dir.path(), u64::MAX);
     assert!(matches!(Store::open(&config, &Clock::system()), Err(Error::InUse { .. })));
     store.close().await;
@@ -283,5 +283,22 @@ async fn what_a_kill_between_two_steps_leaves_in_partial_is_swept_and_the_rest_s
         let partial = partial.join(digest.to_string().replace(':', "-"));
         assert_eq!((partial.exists(), partial.with_extension("json").exists()), (kept, kept));
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_well_again_is_noticed_without_a_pull() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = open(dir.path(), 1 << 20);
+    let partial = dir.path().join("wharf/partial");
+    fs::remove_dir(&partial).expect("nothing is in it");
+    let begun = store.begin(&Digest::sha256(b"blob"), &repository("alpine"), Some(4), true).await;
+    store.blob_failed(&begun.expect_err("there is no directory for it"));
+    store.try_again().await;
+    assert!(store.failing().is_some(), "still");
+    fs::create_dir(&partial).expect("made");
+    store.try_again().await;
+    assert_eq!(store.failing(), None);
+    assert_eq!(fs::read_dir(partial).expect("readable").count(), 0, "nothing is left of the trial");
     store.close().await;
 }

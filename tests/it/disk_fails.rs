@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use futures_util::future::join_all;
 use wharf::oci::Digest;
 
 use crate::support::{
@@ -99,6 +100,48 @@ async fn pulls_go_on_as_relays_until_the_directory_is_well_again() {
 }
 
 #[tokio::test]
+async fn those_who_pull_at_the_same_time_share_one_stream_past_the_disk() {
+    let hub = FakeHub::start().await;
+    let (_, layer, [manifest, path]) = push(&hub, "latest", 4 * MIB);
+    let wharf = Wharf::start(&hub).await;
+    wharf.get(&manifest).await;
+    break_disk(&wharf);
+    let gate = Gate::after(100_000);
+    hub.fault_next(1, On::Blobs, Fault::Gate(gate.clone()));
+    let mut readers = Vec::new();
+    for _ in 0..10 {
+        let mut reader = wharf.open(&path, &[]).await;
+        let begin = reader.read(50_000).await;
+        assert!(layer.bytes.starts_with(&begin), "no later than the others");
+        readers.push((reader, begin.len()));
+    }
+    let mut part = wharf.open(&path, &[("range", "bytes=200000-299999")]).await;
+    gate.open();
+    let part = part.read(100_000);
+    let whole = readers.into_iter().map(async |(reader, from)| {
+        assert!(reader.rest().await.bytes() == &layer.bytes[from..]);
+    });
+    let (_, part) = tokio::join!(join_all(whole), part);
+    assert!(part == layer.bytes[200_000..300_000]);
+    wharf.quiet().await;
+    let sent = hub.blob_bytes_sent(&layer.digest);
+    assert!(sent <= 5 * MIB as u64, "sent {sent} bytes for eleven readers of {}", 4 * MIB);
+
+    // A byte that is wrong is found for all of them.
+    hub.fault(On::Blob(layer.digest), Fault::FlipByte(3 * MIB as u64));
+    let gate = Gate::after(100_000);
+    hub.fault_next(1, On::Blobs, Fault::Gate(gate.clone()));
+    let opened = [wharf.open(&path, &[]).await, wharf.open(&path, &[]).await];
+    gate.open();
+    for answer in join_all(opened.map(async |reader| reader.rest().await)).await {
+        assert!(answer.cut().len() < 4 * MIB);
+    }
+    wharf.quiet().await;
+    mend_disk(&wharf);
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn what_is_kept_is_served_by_a_cache_that_cannot_write() {
     let mut hub = FakeHub::start().await;
     let (image, layer, paths) = push(&hub, "latest", 200_000);
@@ -176,18 +219,27 @@ async fn readers_go_on_past_a_disk_that_fills_under_a_download() {
     gate.halted(1).await;
     wharf.limit_files(Some(room as u64));
     gate.open();
-    for (reader, range) in readers {
+    let reading = readers.into_iter().map(async |(reader, range)| {
         assert_eq!(reader.status, 206);
         reader.expect(&blob.slice(range)).await;
-    }
+    });
+    join_all(reading).await;
     wharf.until_zero(DOWNLOADS).await;
     assert!(wharf.metric(STORE_FAILURES).await >= 1.0);
     assert_degraded(&wharf.admin("/readyz").await);
     let gets = hub.blob_gets(&digest);
-    assert_eq!(gets.len(), 1 + 5, "one for each reader that wanted more than there was room for");
     let behind = format!("bytes={room}-");
     let went_on = |seen: &&Seen| seen.range.as_ref() == Some(&behind);
-    assert_eq!(gets.iter().filter(went_on).count(), 3, "from where the disk was full");
+    assert_eq!(
+        gets.iter().filter(went_on).count(),
+        1,
+        "for all three from where the disk was full"
+    );
+    assert_eq!(
+        gets.len(),
+        1 + 1 + 2,
+        "and one for each of the two who want only what is far ahead"
+    );
 
     // The next download begins well on the same disk, which proves nothing.
     let gate = Gate::after(MIB as u64);

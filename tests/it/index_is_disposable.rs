@@ -189,7 +189,7 @@ fn hit_tables(dir: &Path, part: usize) {
 #[tokio::test]
 async fn no_page_of_large_look_up_tables_is_trusted() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let config = store::Config { dir: dir.path().join("cache") };
+    let config = store::Config::at(&dir.path().join("cache"));
     let open = || Store::open(&config, &Clock::system()).expect("the store opens");
     let store = open();
     let tags: Vec<Tag> = (0..20).map(|n| format!("{n:0>128}").parse().expect("a tag")).collect();
@@ -324,6 +324,55 @@ async fn a_blob_appears_whole_or_not_at_all() {
     wharf.quiet().await;
     assert_eq!(fs::read(&file).expect("it is there now"), layer.bytes);
     assert_eq!(wharf.partials(), [""; 0]);
+    wharf.stop().await;
+}
+
+#[tokio::test]
+async fn index_json_that_is_lost_is_written_anew_from_the_look_up_tables() {
+    let (mut wharf, kept) = Kept::new().await;
+    type Loss = fn(&Path);
+    let losses: [(&str, Loss); 4] = [
+        ("deleted", |path| fs::remove_file(path).expect("deleted")),
+        ("emptied", |path| fs::write(path, b"").expect("written")),
+        ("cut off", |path| {
+            let bytes = fs::read(path).expect("readable");
+            fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
+        }),
+        ("another program's", |path| {
+            fs::write(path, br#"{"schemaVersion":2,"manifests":[]}"#).expect("written");
+        }),
+    ];
+    for (name, lose) in losses {
+        // What it says before is what it says when it was lost and is written anew.
+        let before = {
+            let mut before = None;
+            wharf = wharf.restart_after(|dir| before = Some(read_layout(dir))).await;
+            wharf.quiet().await;
+            before.expect("it was read")
+        };
+        wharf = wharf.restart_after(|dir| lose(&dir.join("index.json"))).await;
+        kept.assert_serves_all(&wharf, name).await;
+        wharf.quiet().await;
+        // Now it is the only one that knows.
+        wharf = wharf
+            .restart_after(|dir| {
+                assert_eq!(read_layout(dir), before, "{name}");
+                fs::remove_dir_all(sled(dir)).expect("deleted");
+            })
+            .await;
+        kept.assert_serves_all(&wharf, name).await;
+        wharf.quiet().await;
+    }
+    wharf.stop().await;
+}
+
+#[tokio::test]
+async fn index_json_that_is_lost_while_wharf_runs_is_written_anew_at_its_stop() {
+    let (wharf, kept) = Kept::new().await;
+    fs::remove_file(wharf.cache().join("index.json")).expect("deleted");
+    let wharf = wharf.restart_after(|dir| fs::remove_dir_all(sled(dir)).expect("deleted")).await;
+    kept.assert_serves_all(&wharf, "from the index.json that the stop wrote").await;
+    wharf.quiet().await;
     wharf.stop().await;
 }
 

@@ -96,9 +96,11 @@ impl From<Error> for Refusal {
             Error::BlobUnknown
             | Error::ManifestUnknown
             | Error::NameUnknown
+            | Error::NotKept(_)
             | Error::NoPlatform { .. }
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Error::Pinned(_) => StatusCode::CONFLICT,
             Error::Denied | Error::PlatformNotKept(_) | Error::PlatformRefused(_) => {
                 StatusCode::FORBIDDEN
             }

@@ -13,7 +13,10 @@ use tokio::sync::mpsc;
 use crate::{
     admin::Images,
     oci::{ImageName, Platform, media_type},
-    pull::{Asker, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, PullEvent},
+    pull::{
+        Asker, CacheStatus, Collected, Error, Explanation, Inspection, KeptImage, KnownClient,
+        Mismatch, PullEvent, RemovedImage, Status, Verify, VerifyEvent,
+    },
 };
 
 pub(super) const DIGEST: &str =
@@ -64,6 +67,7 @@ impl Images for Script {
             size: 3_400_000,
             since: 1000,
             pulled: None,
+            pinned: false,
             platforms: Vec::new(),
         }]))
         .boxed()
@@ -140,5 +144,47 @@ impl Images for Script {
             fate(image).await
         }
         .boxed()
+    }
+
+    fn pin<'a>(&'a self, image: &'a ImageName, pinned: bool) -> BoxFuture<'a, Result<bool, Error>> {
+        async move { fate(image).await.map(|()| pinned) }.boxed()
+    }
+
+    fn remove<'a>(&'a self, image: &'a ImageName) -> BoxFuture<'a, Result<RemovedImage, Error>> {
+        async move {
+            fate(image).await?;
+            Ok(RemovedImage { name: image.to_string(), freed: 3_400_000, blobs: 4 })
+        }
+        .boxed()
+    }
+
+    fn collect(&self) -> BoxFuture<'_, Result<Collected, Error>> {
+        future::ready(Ok(Collected { bytes: 7, limit: 100, ..Collected::default() })).boxed()
+    }
+
+    fn verify<'a>(
+        &'a self,
+        how: Verify,
+        events: &'a mpsc::Sender<VerifyEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let repaired = u64::from(how.repair);
+        let done = VerifyEvent::Done { blobs: 4, bytes: 3_400_000, bad: 1, repaired, lost: 0 };
+        async move {
+            let _ = events.send(done).await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> BoxFuture<'_, Status> {
+        let status = Status {
+            version: "1.2.3".into(),
+            degraded: None,
+            cache: CacheStatus { bytes: 7, limit: 100, ..CacheStatus::default() },
+            scrub: None,
+            upstreams: Vec::new(),
+            downloads: 0,
+        };
+        future::ready(status).boxed()
     }
 }

@@ -93,7 +93,7 @@ async fn how_an_index_lists_a_manifest_is_known_whatever_becomes_of_the_tables()
 async fn of_several_indexes_the_last_says_how_a_manifest_is_listed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (alpine, child) = (repository("alpine"), image(1).child.0);
-    let (clock, config) = (Clock::system(), Config { dir: dir.path().to_owned() });
+    let (clock, config) = (Clock::system(), Config::at(dir.path()));
     let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/386"];
     let store = Store::open(&config, &clock).expect("the store opens");
     let mut last = None;
@@ -118,7 +118,7 @@ async fn of_several_indexes_the_last_says_how_a_manifest_is_listed() {
 async fn when_an_image_was_last_pulled_is_known_at_once_and_after_a_start() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (alpine, kept) = (repository("alpine"), image(1));
-    let (clock, config) = (Clock::system(), Config { dir: dir.path().to_owned() });
+    let (clock, config) = (Clock::system(), Config::at(dir.path()));
     let store = Store::open(&config, &clock).expect("the store opens");
     keep(&store, &alpine, &kept, &[tag("latest")]).await;
     let index = kept.index.0.digest;

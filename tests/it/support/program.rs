@@ -30,7 +30,16 @@ impl Program {
 
     /// A directory with a `config.toml` for wharf in front of `hub` as Docker Hub, and `more` at the file's end.
     pub(crate) fn site(hub: &FakeHub, more: &str) -> Arc<TempDir> {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self::site_in(tempfile::tempdir().expect("a temporary directory"), hub, more)
+    }
+
+    /// The same, beside what cargo builds, which is not in memory.
+    pub(crate) fn site_on_disk(hub: &FakeHub, more: &str) -> Arc<TempDir> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        Self::site_in(dir.expect("a temporary directory"), hub, more)
+    }
+
+    fn site_in(dir: TempDir, hub: &FakeHub, more: &str) -> Arc<TempDir> {
         let endpoint = hub.url(Host::Registry);
         let config = format!(
             "[prefetch]\non_pull = false\n[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -101,6 +110,14 @@ impl Program {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("Linux tells");
         kib.parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Bytes that it has caused to be written to disks so far, as the kernel counts pages that become dirty.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.child.id()));
+        let text = text.expect("a running process has one");
+        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+        line.and_then(|line| line.trim().parse().ok()).expect("Linux tells")
     }
 
     /// Ends a test: no download is left, the program ends well when asked to, and nothing half lies about.

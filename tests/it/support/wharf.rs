@@ -12,6 +12,7 @@ use wharf::{
     metrics::Metrics,
     oci::RegistryName,
     pull::Pull,
+    store,
     upstream::{self, Patience},
 };
 
@@ -70,6 +71,11 @@ impl Wharf {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let mut config = Config { listen: vec![any], admin: Some(any), ..Config::default() };
         config.store.dir = dir.path().join("cache");
+        // However full the disk is that the tests run on.
+        config.store.limits = store::Limits {
+            max_size: store::Share::Percent(100),
+            min_free: store::Share::Bytes(0),
+        };
         config.server.drain = Duration::from_secs(5);
         config.pull.revalidate_timeout = Duration::from_millis(500);
         config.upstreams = vec![docker_hub(hub)];

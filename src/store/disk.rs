@@ -1,0 +1,252 @@
+//! Every touch of the file system, in one place: so that a test can have any of them fail, tear, or be lost.
+//!
+//! The look-up tables are not among them: sled has files of its own, which may be lost at any time.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What is about to be done to the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch<'a> {
+    /// A directory is made, and what is missing above it.
+    MakeDir(&'a Path),
+    /// A file is opened for writing, and made if it is not there.
+    Open(&'a Path),
+    /// Bytes are written into a file.
+    Write {
+        /// The file, by the name it was opened under.
+        path: &'a Path,
+        /// Where in it.
+        at: u64,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// A file is cut off, or filled up with zeros.
+    SetLen {
+        /// The file, by the name it was opened under.
+        path: &'a Path,
+        /// To this length in bytes.
+        len: u64,
+    },
+    /// A file's bytes and length are made durable.
+    Sync(&'a Path),
+    /// A directory's entries are made durable.
+    SyncDir(&'a Path),
+    /// A file gets another name; what had it is gone.
+    Rename {
+        /// From this one.
+        from: &'a Path,
+        /// To this one.
+        to: &'a Path,
+    },
+    /// A file is deleted.
+    Remove(&'a Path),
+    /// A file is read, or its length.
+    Read(&'a Path),
+    /// A directory's entries are read.
+    List(&'a Path),
+}
+
+/// Sees what is about to be done, and may have it fail.
+pub trait Watch: Send + Sync + std::fmt::Debug {
+    /// Called before each touch. Of a [`Touch::Write`], at most as many bytes are written as this allows.
+    ///
+    /// # Errors
+    /// What the touch then fails with, undone.
+    fn before(&self, touch: Touch<'_>) -> io::Result<usize>;
+}
+
+/// The file system, watched or not. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Disk(Option<Arc<dyn Watch>>);
+
+/// A file that is open, and the name that it was opened under.
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    file: File,
+    path: PathBuf,
+    disk: Disk,
+}
+
+impl Disk {
+    /// The file system under a watch.
+    pub fn watched(watch: Arc<dyn Watch>) -> Self {
+        Self(Some(watch))
+    }
+
+    /// Makes a directory, and what is missing above it.
+    pub(super) fn make_dir(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.before(Touch::MakeDir(path))?;
+        fs::create_dir_all(path)
+    }
+
+    /// Opens a file for reading and writing, and makes it if it is not there.
+    pub(super) fn open(&self, path: &Path) -> io::Result<DiskFile> {
+        self.before(Touch::Open(path))?;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
+        Ok(self.file(file, path))
+    }
+
+    /// Makes an empty file of that name, whatever had it, for all to read.
+    pub(super) fn create(&self, path: &Path) -> io::Result<DiskFile> {
+        self.before(Touch::Open(path))?;
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        Ok(self.file(file, path))
+    }
+
+    /// Opens a file for reading.
+    pub(super) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
+        self.before(Touch::Read(path))?;
+        Ok(self.file(File::open(path)?, path))
+    }
+
+    /// All of a file.
+    pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.before(Touch::Read(path))?;
+        fs::read(path)
+    }
+
+    /// Up to `most` bytes of a file; `None` when there is none.
+    pub(super) fn read_up_to(&self, path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open_read(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        io::Read::take(&file.file, most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The length of a file in bytes; `None` when there is none.
+    pub(super) fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.before(Touch::Read(path))?;
+        match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The entries of a directory.
+    pub(super) fn list(&self, path: &Path) -> io::Result<fs::ReadDir> {
+        self.before(Touch::List(path))?;
+        fs::read_dir(path)
+    }
+
+    /// Gives a file another name; what had it is gone.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.before(Touch::Rename { from, to })?;
+        fs::rename(from, to)
+    }
+
+    /// Deletes a file.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.before(Touch::Remove(path))?;
+        fs::remove_file(path)
+    }
+
+    /// Makes a rename or a removal in the directory of `path` durable.
+    pub(super) fn sync_parent(&self, path: &Path) -> io::Result<()> {
+        let parent = path.parent().unwrap_or_else(|| Path::new("."));
+        self.before(Touch::SyncDir(parent))?;
+        File::open(parent)?.sync_all()
+    }
+
+    fn file(&self, file: File, path: &Path) -> DiskFile {
+        DiskFile { file, path: path.to_owned(), disk: self.clone() }
+    }
+
+    fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
+        self.0.as_ref().map_or(Ok(usize::MAX), |watch| watch.before(touch))
+    }
+}
+
+impl DiskFile {
+    /// The file itself, for questions that touch nothing.
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The length in bytes.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Reads the next bytes, as many as there are and have room.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.before(Touch::Read(&self.path))?;
+        (&self.file).read(buffer)
+    }
+
+    /// Reads all bytes up to the end.
+    pub(super) fn read_to_end(&self) -> io::Result<Vec<u8>> {
+        self.disk.before(Touch::Read(&self.path))?;
+        let mut bytes = Vec::new();
+        (&self.file).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads bytes from `offset` on, as many as there are and have room.
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.before(Touch::Read(&self.path))?;
+        self.file.read_at(buffer, offset)
+    }
+
+    /// [`DiskFile::read_at`] by way of `read`, which reads from the file itself.
+    pub(super) fn read_by<T>(&self, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        self.disk.before(Touch::Read(&self.path))?;
+        read(&self.file)
+    }
+
+    /// Writes some of `bytes` at `at`: how many.
+    pub(super) fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let most = self.disk.before(Touch::Write { path: &self.path, at, bytes })?;
+        self.file.write_at(&bytes[..bytes.len().min(most)], at)
+    }
+
+    /// Writes all of `bytes` at `at`.
+    ///
+    /// # Errors
+    /// Some of it may be written then.
+    pub(super) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let (mut rest, mut at) = (bytes, at);
+        while !rest.is_empty() {
+            match self.write_at(rest, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => (rest, at) = (&rest[taken..], at + taken as u64),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the file off, or fills it up with zeros.
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.before(Touch::SetLen { path: &self.path, len })?;
+        self.file.set_len(len)
+    }
+
+    /// The next byte to read is this one.
+    pub(super) fn seek(&self, to: u64) -> io::Result<()> {
+        (&self.file).seek(SeekFrom::Start(to)).map(drop)
+    }
+
+    /// Makes bytes and length durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.before(Touch::Sync(&self.path))?;
+        self.file.sync_data()
+    }
+}
