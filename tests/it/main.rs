@@ -26,3 +26,4 @@ mod shared;
 mod stale;
 mod support;
 mod tls;
+mod wear;
