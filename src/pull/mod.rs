@@ -26,6 +26,7 @@ mod platform;
 mod prefetch;
 mod relay;
 mod report;
+mod scrub;
 mod served;
 mod shared;
 mod skipped;

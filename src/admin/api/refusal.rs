@@ -100,7 +100,7 @@ impl From<Error> for Refusal {
             | Error::NoPlatform { .. }
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Pinned(_) => StatusCode::CONFLICT,
+            Error::Pinned(_) | Error::PinnedByConfiguration(_) => StatusCode::CONFLICT,
             Error::Denied | Error::PlatformNotKept(_) | Error::PlatformRefused(_) => {
                 StatusCode::FORBIDDEN
             }
