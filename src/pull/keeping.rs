@@ -57,7 +57,7 @@ impl Pull {
             degraded: self.failing(),
             cache: CacheStatus::default(),
             scrub: None,
-            upstreams: Vec::new(),
+            upstreams: self.0.registries(),
             downloads: self.0.downloads.open() as u64,
         }
     }

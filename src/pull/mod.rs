@@ -24,6 +24,7 @@ mod pace;
 mod passing;
 mod platform;
 mod prefetch;
+mod registries;
 mod relay;
 mod report;
 mod scrub;
@@ -51,8 +52,8 @@ pub use self::{
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
-        KeptPlatform, KnownClient, Mismatch, PullEvent, RemovedImage, ScrubStatus, Status,
-        UpstreamStatus, VerifyEvent,
+        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
+        Status, UpstreamStatus, VerifyEvent,
     },
     verify::Verify,
 };
