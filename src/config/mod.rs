@@ -4,6 +4,7 @@
 //! meant; what comes out is one checked configuration per layer of the program. Every default and every
 //! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
 
+mod changes;
 mod compose;
 mod env;
 mod error;
@@ -27,6 +28,7 @@ use std::{
 
 use toml::Spanned;
 
+pub use changes::Changes;
 pub use env::Environment;
 pub use error::ConfigError;
 pub use values::{LogFormat, parse_address, parse_rate};

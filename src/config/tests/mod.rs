@@ -1,5 +1,6 @@
 //! What a configuration is refused for, and that what is shown is what is in force.
 
+mod changes;
 mod compose;
 mod platforms;
 mod prefetch;
