@@ -16,6 +16,7 @@ mod journal;
 mod layout;
 mod links;
 mod partial;
+mod pins;
 mod pulled;
 mod recorder;
 mod recovery;
@@ -106,6 +107,8 @@ pub struct Store {
     hot: moka::sync::Cache<Digest, Bytes>,
     /// When images were last pulled, until [`Store::flush_pulled`].
     pulled: pulled::Pulled,
+    /// Images that stay because the configuration says so.
+    pinned: Mutex<Vec<(Repository, Tag)>>,
     /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
     failing: Mutex<Option<(Write, String)>>,
 }
@@ -145,6 +148,7 @@ impl Store {
             thread: Mutex::new(Some(thread)),
             hot,
             pulled: pulled::Pulled::default(),
+            pinned: Mutex::new(config.pinned.clone()),
             failing: Mutex::default(),
         })
     }
