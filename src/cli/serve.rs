@@ -265,6 +265,8 @@ impl Log {
 pub(super) fn start_log(log: &LogConfig) -> Log {
     let filter = EnvFilter::new(&log.level);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log on a full disk takes no line, and none about that: to insist is a panic.
+    let builder = builder.log_internal_errors(false);
     // A subscriber that is already there (a test's) stays.
     match log.format {
         LogFormat::Text => {

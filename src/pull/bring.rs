@@ -215,7 +215,7 @@ impl Inner {
         for blob in blobs {
             let Descriptor { digest, size, .. } = blob.content;
             let hit = self.kept_blob(&digest, Some(size)).await.is_some();
-            let here = if hit { size } else { self.store.begun(&digest).await.min(size) };
+            let here = if hit { size } else { self.begun(&digest).await.min(size) };
             telling.tell(blob.event(here, hit));
             if hit {
                 sum.add(Ok((size, 0)));
@@ -228,6 +228,15 @@ impl Inner {
             .buffer_unordered(self.prefetch.config.concurrency);
         while let Some(brought) = brought.next().await {
             sum.add(brought);
+        }
+    }
+
+    /// How many bytes are here of a blob that is not all here, and need not be fetched again.
+    async fn begun(&self, digest: &Digest) -> u64 {
+        if self.downloads.has(digest) {
+            self.store.begun(digest).await
+        } else {
+            self.store.vouched(digest).await
         }
     }
 

@@ -156,6 +156,11 @@ impl InFlight {
         self.wanted.subscribe()
     }
 
+    /// Whether that download runs or waits.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
+    }
+
     /// How many downloads run or wait.
     pub(super) fn open(&self) -> usize {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).len()

@@ -140,6 +140,7 @@ impl Filler {
     /// Puts a piece into the window as soon as there is room. Whether anybody reads. `expected` tells how many readers may
     /// still come.
     pub(super) async fn push(&self, piece: Bytes, expected: impl Fn() -> usize) -> bool {
+        let mut unread = FIRST_READER;
         loop {
             let moved = self.0.moved.notified();
             let expected = expected();
@@ -148,17 +149,15 @@ impl Filler {
                     self.0.grown.send_modify(|count| *count += 1);
                     return true;
                 }
-                Room::Nobody { came: true } => return false,
-                Room::Nobody { came: false } => FIRST_READER,
+                Room::Nobody { came } if came || expected == 0 || unread.is_zero() => return false,
+                Room::Nobody { .. } => LATE_LOOK,
                 Room::Full { patience } => patience,
                 Room::Late => LATE_LOOK,
             };
             let begun = Instant::now();
-            let waited = timeout(wait, moved).await;
-            let read = self.0.lock().waited(begun.elapsed(), expected > 0);
-            if !read && waited.is_err() && expected == 0 {
-                return false;
-            }
+            let _ = timeout(wait, moved).await;
+            unread = unread.saturating_sub(begun.elapsed());
+            self.0.lock().waited(begun.elapsed(), expected > 0);
             self.0.grown.send_modify(|count| *count += 1);
         }
     }
@@ -237,8 +236,8 @@ impl State {
     }
 
     /// The stream waited so long for whoever has not read the first piece: those whose patience is over are left behind,
-    /// unless they are the only ones. Whether there is a reader.
-    fn waited(&mut self, long: Duration, late: bool) -> bool {
+    /// unless they are the only ones.
+    fn waited(&mut self, long: Duration, late: bool) {
         if late {
             self.late = self.late.saturating_sub(long);
         }
@@ -256,7 +255,6 @@ impl State {
                 _ => {}
             }
         }
-        there > 0
     }
 }
 
@@ -383,13 +381,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_nobody_reads_ends() {
         let (shared, filler) = begin();
+        assert!(filler.push(piece(0), || 0).await, "there is room");
         let begun = Instant::now();
-        let mut pushed = 0;
-        while filler.push(piece(0), || 0).await {
+        let mut pushed = 1;
+        while filler.push(piece(0), || 1).await {
             pushed += 1;
         }
         assert_eq!(pushed, WINDOW_BYTES as usize / PIECE, "bytes in memory have a bound");
         assert!(begun.elapsed() >= FIRST_READER && begun.elapsed() < 2 * FIRST_READER);
+        let begun = Instant::now();
+        assert!(!filler.push(piece(0), || 0).await, "nobody is about to come");
+        assert!(begun.elapsed().is_zero());
         let mut late = shared.follow(0).expect("the beginning is there still");
         drop(filler);
         for _ in 0..pushed {

@@ -184,12 +184,6 @@ impl DiskFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Reads the next bytes, as many as there are and have room.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.disk.before(Touch::Read(&self.path))?;
-        (&self.file).read(buffer)
-    }
-
     /// Reads all bytes up to the end.
     pub(super) fn read_to_end(&self) -> io::Result<Vec<u8>> {
         self.disk.before(Touch::Read(&self.path))?;

@@ -23,8 +23,8 @@ use std::{
 
 use super::{
     Error,
+    checkpoints::is_passing,
     disk::{Disk, DiskFile},
-    partial::is_passing,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -102,6 +102,19 @@ impl Layout {
             let _ = self.disk.remove(&temporary);
         }
         replaced
+    }
+
+    /// Puts `bytes` under `path` so that a reader, also after this process was killed, sees the old file or the new one. After a
+    /// power cut it may be neither.
+    pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let written = self.disk.create(&temporary).and_then(|file| file.write_all_at(bytes, 0));
+        let placed = written.and_then(|()| self.disk.rename(&temporary, path));
+        if placed.is_err() {
+            let _ = self.disk.remove(&temporary);
+        }
+        placed
     }
 
     fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod blobs;
 mod budget;
 mod catalog;
 mod check;
+mod checkpoints;
 mod disk;
 mod error;
 mod facts;
@@ -341,6 +342,13 @@ impl Store {
         let (layout, path) = (Arc::clone(&self.layout), self.layout.partial(digest));
         let looking = spawn_blocking(move || layout.disk().len(&path));
         looking.await.ok().and_then(Result::ok).flatten().unwrap_or(0)
+    }
+
+    /// How many of these the next download need not fetch again, if they are still what they were.
+    pub async fn vouched(&self, digest: &Digest) -> u64 {
+        let (layout, digest) = (Arc::clone(&self.layout), *digest);
+        let looking = spawn_blocking(move || checkpoints::vouched(&layout, &digest));
+        looking.await.unwrap_or(0)
     }
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].

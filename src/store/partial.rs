@@ -1,15 +1,15 @@
 //! Writing: a blob on its way in. Incomplete and complete are different types, and a rename lies between them.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::{
     Error,
     blobs::{BlobFile, StoredBlob},
-    disk::{Disk, DiskFile},
+    checkpoints::{Checkpoints, Origin},
+    disk::DiskFile,
     layout::Layout,
 };
 use crate::oci::{Digest, Hasher, Repository};
@@ -25,35 +25,16 @@ pub struct PartialBlob {
     file: Arc<DiskFile>,
     hasher: Hasher,
     written: u64,
+    checkpoints: Checkpoints,
 }
 
 /// A blob whose bytes on disk are all there and match its digest, not yet renamed.
 #[derive(Debug)]
 pub struct VerifiedBlob(PartialBlob);
 
-/// Where a partial blob comes from, written beside it when it is begun.
-#[derive(Debug, Serialize, Deserialize)]
-struct Origin {
-    repository: Repository,
-    /// Length of the whole blob in bytes, as the manifest says; absent when no manifest did.
-    size: Option<u64>,
-    /// Seconds since 1970.
-    begun: u64,
-    /// It is only passed on: nobody is to find these bytes again.
-    #[serde(default)]
-    passing: bool,
-}
-
-/// Whether what the partial file with this origin holds was only to be passed on.
-pub(super) fn is_passing(disk: &Disk, origin: &Path) -> bool {
-    let origin = disk.read(origin).ok();
-    origin
-        .and_then(|json| serde_json::from_slice(&json).ok())
-        .is_some_and(|Origin { passing, .. }| passing)
-}
-
 impl PartialBlob {
-    /// Takes up the partial file of `digest` where it ends, or begins one. Blocks: what is there is hashed again.
+    /// Takes up the partial file of `digest` where a checkpoint vouches for it, or begins one. Blocks: what is there is
+    /// hashed again.
     pub(super) fn begin(
         layout: Arc<Layout>,
         digest: Digest,
@@ -64,32 +45,27 @@ impl PartialBlob {
     ) -> io::Result<Self> {
         let path = layout.partial(&digest);
         let file = layout.disk().open(&path)?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut written = hash(&file, &mut hasher)?;
-        if size.is_some_and(|size| written > size) {
-            file.set_len(0)?;
-            (hasher, written) = (Hasher::new(digest.algorithm()), 0);
-        }
-        if written == 0 || keep {
-            let origin =
-                Origin { repository: repository.clone(), size, begun: now, passing: !keep };
-            let json = serde_json::to_vec(&origin).expect("strings and numbers serialise");
-            // Not synced: the request to the registry waits for this, and after a power cut it is needed no more than
-            // the bytes beside it, which are not synced either.
-            let written_down = layout
-                .disk()
-                .create(&layout.partial_origin(&digest))
-                .and_then(|origin| origin.write_all_at(&json, 0));
-            if let Err(error) = written_down {
-                if written == 0 {
+        let origin = Origin { repository: repository.clone(), size, begun: now, passing: !keep };
+        let opened = Checkpoints::open(&layout, &digest, &file, &origin);
+        let opened = opened.and_then(|(checkpoints, hasher, written)| {
+            if file.len()? > written {
+                file.set_len(written)?;
+            }
+            Ok((checkpoints, hasher, written))
+        });
+        match opened {
+            Ok((checkpoints, hasher, written)) => {
+                Ok(Self { digest, layout, file: Arc::new(file), hasher, written, checkpoints })
+            }
+            Err(error) => {
+                if file.len().is_ok_and(|len| len == 0) {
                     // Nobody would come back for a file without a byte.
                     let _ = layout.disk().remove(&layout.partial_origin(&digest));
                     let _ = layout.disk().remove(&path);
                 }
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(Self { digest, layout, file: Arc::new(file), hasher, written })
     }
 
     /// How many bytes are on disk.
@@ -131,8 +107,18 @@ impl PartialBlob {
             self.hasher.update(&rest[..taken]);
             self.written += taken as u64;
             rest = &rest[taken..];
+            if self.checkpoints.are_due(self.written) {
+                self.vouch();
+            }
         }
         Ok(())
+    }
+
+    /// A disk that does not take a checkpoint has its say when it is given the next bytes.
+    fn vouch(&mut self) {
+        if let Err(error) = self.checkpoints.vouch(self.written, &self.hasher) {
+            tracing::debug!(digest = %self.digest, %error, "a checkpoint was not written");
+        }
     }
 
     /// Forgets the bytes on disk: the next ones are the blob's first.
@@ -144,6 +130,7 @@ impl PartialBlob {
             let emptied = self.file.set_len(0);
             if emptied.is_ok() {
                 (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
+                self.checkpoints.clear();
             }
             (self, emptied.map_err(Error::write))
         });
@@ -160,8 +147,20 @@ impl PartialBlob {
         None
     }
 
+    /// Leaves the bytes on disk for a later download, which goes on behind the last of them.
+    pub async fn leave(self) {
+        let _ = spawn_blocking(move || drop(self)).await;
+    }
+
+    /// Ends as when the process is killed: with what was written, and no more.
+    #[cfg(test)]
+    pub(super) fn kill(mut self) {
+        self.checkpoints.close();
+    }
+
     /// Deletes the file; whoever has it open can still read it.
-    pub async fn discard(self) {
+    pub async fn discard(mut self) {
+        self.checkpoints.close();
         let (layout, digest) = (Arc::clone(&self.layout), self.digest);
         drop(self);
         let discarding = spawn_blocking(move || {
@@ -172,6 +171,14 @@ impl PartialBlob {
             }
         });
         let _ = discarding.await;
+    }
+}
+
+impl Drop for PartialBlob {
+    /// A download that is left, or cut off by a stop, loses nothing. Does one small write into memory, if
+    /// [`PartialBlob::leave`] did not.
+    fn drop(&mut self) {
+        self.vouch();
     }
 }
 
@@ -186,8 +193,9 @@ impl VerifiedBlob {
     /// # Errors
     /// When the disk does not take it; the partial file is deleted.
     pub async fn commit(self) -> Result<StoredBlob, Error> {
-        let Self(partial) = self;
+        let Self(mut partial) = self;
         let committing = spawn_blocking(move || {
+            partial.checkpoints.close();
             let committed = commit(&partial);
             (partial, committed)
         });
@@ -210,18 +218,4 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");
     }
     Ok(())
-}
-
-fn hash(file: &DiskFile, hasher: &mut Hasher) -> io::Result<u64> {
-    let mut buffer = vec![0; 256 * 1024];
-    let mut total = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(total),
-            read => {
-                hasher.update(&buffer[..read]);
-                total += read as u64;
-            }
-        }
-    }
 }

@@ -321,7 +321,9 @@ impl Inner {
         progress: &mut watch::Receiver<Progress>,
     ) -> Result<bool, Error> {
         let changed = timeout(STALL_DEADLINE, progress.changed()).await;
-        Ok(changed.map_err(|_| Error::Busy)?.is_ok())
+        let changed = changed.map_err(|_| Error::Busy)?.is_ok();
+        // What goes on past the disk does so for those who read it.
+        Ok(changed && !matches!(progress.borrow().phase, Phase::Detached { .. }))
     }
 
     async fn turn_ahead(self: Arc<Self>) -> Result<OwnedSemaphorePermit, Error> {
