@@ -170,8 +170,8 @@ impl App {
         if let Some(control) = control {
             parts.spawn(answers.run_control(control, shutdown.clone()));
         }
-        let (store, metrics) = (Arc::clone(&cache.store), cache.metrics.clone());
-        parts.spawn(upkeep(cache.pull.clone(), store, metrics, shutdown.clone()));
+        let store = Arc::clone(&cache.store);
+        parts.spawn(upkeep(cache.pull.clone(), store, shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
         let listeners = listeners.into_iter().zip(addrs).collect();
         server.run(listeners, shutdown).await;
@@ -237,8 +237,8 @@ async fn attend(pull: Pull, shutdown: CancellationToken) {
     }
 }
 
-/// Writes access times down, and what was learned, and keeps the metrics of the cache right.
-async fn upkeep(pull: Pull, store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken) {
+/// Writes access times down, and what was learned, and keeps the cache to its budget and its metrics right.
+async fn upkeep(pull: Pull, store: Arc<Store>, shutdown: CancellationToken) {
     let mut rounds = 0;
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -248,12 +248,10 @@ async fn upkeep(pull: Pull, store: Arc<Store>, metrics: Metrics, shutdown: Cance
         }
         store.try_again().await;
         pull.write_down().await;
-        if rounds % RECOUNT_ROUNDS == 0 {
-            match store.holdings().await {
-                Ok(held) => metrics.cache_holds(held.bytes, held.blobs, held.images),
-                Err(error) => tracing::warn!(%error, "the cache could not be counted"),
-            }
-        }
         rounds += 1;
+        if rounds % RECOUNT_ROUNDS == 0 {
+            pull.recount().await;
+        }
+        pull.keep_to_budget().await;
     }
 }

@@ -78,6 +78,7 @@ impl Pull {
             }
         };
         let digest = answer.descriptor.digest;
+        let _held = pull.store.hold(&digest);
         let mut sum = Sum::default();
         sum.add(pull.came(&answer));
         let (manifests, told, blobs) = if answer.descriptor.media_type.is_index() {

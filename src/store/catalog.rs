@@ -95,8 +95,7 @@ pub(super) fn write(layout: &Layout, facts: &Facts, journal: u64) -> io::Result<
         let name = format!("{repository}@{digest}");
         let numbers = [(PULLED, *at), (PINNED, stays)];
         let listed = stays > 0 || !covered.contains(key);
-        listed
-            .then(|| entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &numbers))
+        listed.then(|| entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &numbers))
     });
     let referrers = facts.referrers.iter().map(|((repository, subject), descriptor)| {
         entry(descriptor, &[(REFERRERS_OF, &format!("{repository}@{subject}"))], &[])

@@ -10,7 +10,9 @@ use super::{
     Error,
     blobs::{BlobFile, StoredBlob},
     disk::{Disk, DiskFile},
+    holds::Held,
     layout::Layout,
+    ledger::Promise,
 };
 use crate::oci::{Digest, Hasher, Repository};
 
@@ -25,6 +27,16 @@ pub struct PartialBlob {
     file: Arc<DiskFile>,
     hasher: Hasher,
     written: u64,
+    room: Room,
+}
+
+/// What a download may write, and that it is not swept away under its hands.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) promise: Promise,
+    pub(super) _held: Held,
+    /// Whether images may be evicted for it.
+    pub(super) keep: bool,
 }
 
 /// A blob whose bytes on disk are all there and match its digest, not yet renamed.
@@ -59,15 +71,17 @@ impl PartialBlob {
         digest: Digest,
         repository: &Repository,
         size: Option<u64>,
-        keep: bool,
+        room: Room,
         now: u64,
     ) -> io::Result<Self> {
+        let keep = room.keep;
         let path = layout.partial(&digest);
         let file = layout.disk().open(&path)?;
         let mut hasher = Hasher::new(digest.algorithm());
         let mut written = hash(&file, &mut hasher)?;
         if size.is_some_and(|size| written > size) {
             file.set_len(0)?;
+            room.promise.ledger().partial_shrank(written);
             (hasher, written) = (Hasher::new(digest.algorithm()), 0);
         }
         if written == 0 || keep {
@@ -89,12 +103,16 @@ impl PartialBlob {
                 return Err(error);
             }
         }
-        Ok(Self { digest, layout, file: Arc::new(file), hasher, written })
+        Ok(Self { digest, layout, file: Arc::new(file), hasher, written, room })
     }
 
     /// How many bytes are on disk.
     pub const fn written(&self) -> u64 {
         self.written
+    }
+
+    pub(super) const fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     /// The file, for those who read what was written so far.
@@ -130,6 +148,8 @@ impl PartialBlob {
             };
             self.hasher.update(&rest[..taken]);
             self.written += taken as u64;
+            self.room.promise.ledger().partial_grew(taken as u64);
+            self.room.promise.spend(taken as u64);
             rest = &rest[taken..];
         }
         Ok(())
@@ -143,6 +163,7 @@ impl PartialBlob {
         let restarting = spawn_blocking(move || {
             let emptied = self.file.set_len(0);
             if emptied.is_ok() {
+                self.room.promise.ledger().partial_shrank(self.written);
                 (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
             }
             (self, emptied.map_err(Error::write))
@@ -162,12 +183,16 @@ impl PartialBlob {
 
     /// Deletes the file; whoever has it open can still read it.
     pub async fn discard(self) {
-        let (layout, digest) = (Arc::clone(&self.layout), self.digest);
-        drop(self);
         let discarding = spawn_blocking(move || {
-            for path in [layout.partial(&digest), layout.partial_origin(&digest)] {
-                if let Err(error) = layout.disk().remove(&path) {
-                    tracing::warn!(%digest, %error, "a partial download could not be deleted");
+            let Self { digest, layout, written, room, .. } = self;
+            for (path, bytes) in
+                [(layout.partial(&digest), written), (layout.partial_origin(&digest), 0)]
+            {
+                match layout.disk().remove(&path) {
+                    Ok(()) => room.promise.ledger().partial_shrank(bytes),
+                    Err(error) => {
+                        tracing::warn!(%digest, %error, "a partial download could not be deleted");
+                    }
                 }
             }
         });
@@ -204,7 +229,12 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
     let (layout, digest) = (&partial.layout, &partial.digest);
     let disk = layout.disk();
     partial.file.sync()?;
-    disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+    let ledger = partial.room.promise.ledger();
+    ledger.comes(layout, digest, partial.written, || {
+        disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+        ledger.partial_shrank(partial.written);
+        Ok(())
+    })?;
     disk.sync_parent(&layout.blob(digest))?;
     if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");

@@ -423,10 +423,11 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         .map(|((repository, subject), index)| Fact::Referrers { repository, subject, index });
     let blobs =
         facts.blobs.into_iter().map(|((repository, _), blob)| Fact::Blob { repository, blob });
-    let pinned = facts
-        .pinned
-        .into_iter()
-        .map(|(repository, reference)| Fact::Pinned { repository, reference, pinned: true });
+    let pinned = facts.pinned.into_iter().map(|(repository, reference)| Fact::Pinned {
+        repository,
+        reference,
+        pinned: true,
+    });
     let others: Vec<Fact> =
         tags.chain(referrers).chain(blobs).chain(pinned).chain(pulled).collect();
     for some in others.chunks(REBUILD_RECORDS) {

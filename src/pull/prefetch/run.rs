@@ -159,10 +159,12 @@ impl Inner {
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
         let _attempt = self.prefetch.attempts.acquire().await.map_err(|_| Error::Busy)?;
         let repository = &job.repository;
+        let _held = self.store.hold(&job.manifest.digest);
         if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
             return Ok(Outcome::Skipped);
         }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
+            image @ Manifest::Image { .. } if self.is_oversized(&image) => Ok(Outcome::Skipped),
             Manifest::Image { blobs } => {
                 self.attestations_ahead(job).await?;
                 self.image_ahead(job, blobs).await
