@@ -388,3 +388,23 @@ fn seconds(file: &std::fs::Metadata) -> u64 {
     let modified = file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     modified.map_or(0, |at| at.as_secs())
 }
+
+#[cfg(test)]
+impl World {
+    /// Blobs of these sizes, and units that lead to some of them by number.
+    pub(super) fn of(sizes: &[u64], units: &[(Vec<usize>, u64, bool)]) -> Self {
+        let digest = |n: usize| Digest::sha256(&n.to_be_bytes());
+        let files = sizes.iter().enumerate().map(|(n, size)| (digest(n), (*size, 0)));
+        let mut world = Self { files: files.collect(), ..Self::default() };
+        for (n, (reach, used, stays)) in units.iter().enumerate() {
+            let what = What::Blob(digest(1000 + n));
+            let reach: Vec<Digest> = reach.iter().map(|n| digest(*n)).collect();
+            for digest in &reach {
+                *world.leads.entry(*digest).or_default() += 1;
+            }
+            let root = digest(1000 + n);
+            world.units.push(Unit { what, root, reach, used: *used, stays: *stays });
+        }
+        world
+    }
+}
