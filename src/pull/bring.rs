@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use self::telling::Telling;
 use super::{
     Error, Inner, ManifestAnswer, Outcome, Pull, PullEvent, Want,
-    in_flight::{Phase, Purpose},
+    in_flight::{Phase, Progress, Purpose},
     platform::{Policy, read_index},
 };
 use crate::oci::{
@@ -254,7 +254,11 @@ impl Inner {
             let (mut told, mut at) = (begun, Instant::now());
             let mut progress = flight.progress;
             while self.went_on(&mut progress).await? {
-                let here = progress.borrow_and_update().published;
+                let Progress { published: here, phase } = progress.borrow_and_update().clone();
+                if matches!(phase, Phase::Detached { .. }) {
+                    // Whoever waits here reads nothing, and would be waited for.
+                    return Err(self.not_taken());
+                }
                 // It goes back if what was on disk was wrong.
                 let far = here.abs_diff(told) >= STEP_BYTES;
                 if here > 0 && (far || (here != told && at.elapsed() >= STEP_TIME)) {

@@ -185,11 +185,6 @@ impl Inner {
                 Err(error) => error,
                 Ok((told, body)) => {
                     total = told;
-                    let rest = total.map_or(0, |total| total - partial.written());
-                    if let Err(error) = self.store.more_room(&mut partial, rest).await {
-                        self.disk_failed(&error);
-                        return Filled::Stopped { partial, total };
-                    }
                     if !lead.has_published() {
                         let file = partial.file();
                         lead.publish(held_back(before, total), Phase::Streaming { total, file });

@@ -86,8 +86,12 @@ pub struct Evicted {
     pub refused: u64,
 }
 
-/// Bytes that are reserved at one time for a blob of which nobody says how long it is.
-pub(super) const STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// Most bytes that are reserved at one time for a blob of which no manifest says how long it is: nobody's word but a
+/// manifest's has images evicted before there are bytes that need their room.
+const STEP_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Steps that a budget has at least.
+const STEPS: u64 = 64;
 
 /// Blobs that are counted before the first answer. More are counted behind it.
 const COUNTED_AT_ONCE: usize = 1000;
@@ -180,9 +184,18 @@ impl Store {
         if bytes <= left {
             return Ok(());
         }
-        let more = self.promise(bytes - left, keep).await?;
+        let needed = bytes - left;
+        let more = match self.promise(needed.max(self.step()), keep).await {
+            Err(Error::NoRoom { wanted }) if wanted > needed => self.promise(needed, keep).await?,
+            promised => promised?,
+        };
         partial.room().promise.join(more);
         Ok(())
+    }
+
+    /// Bytes to reserve for a blob of which nobody says how long it is.
+    pub(super) fn step(&self) -> u64 {
+        STEP_BYTES.min(self.usage().limit / STEPS)
     }
 
     /// Whether the image stays whatever room is needed.

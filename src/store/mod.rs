@@ -368,7 +368,7 @@ impl Store {
         // Before there is room: so that an image is not evicted for its own parts.
         let held = self.holds.hold(digest);
         let begun = self.begun(digest).await;
-        let wanted = size.map_or(budget::STEP_BYTES, |size| size.saturating_sub(begun));
+        let wanted = size.map_or_else(|| self.step(), |size| size.saturating_sub(begun));
         let promise = self.promise(wanted, keep).await?;
         let room = partial::Room { promise, _held: held, keep };
         let (layout, digest, repository) = (Arc::clone(&self.layout), *digest, repository.clone());

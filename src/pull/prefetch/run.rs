@@ -298,10 +298,14 @@ impl Inner {
                 tokio::select! {
                     () = flight.interest.wanted(), if turn.is_some() => turn = None,
                     went_on = self.went_on(&mut progress) => {
-                        if !went_on? {
+                        let goes_on = went_on?;
+                        if matches!(progress.borrow_and_update().phase, Phase::Detached { .. }) {
+                            // Whoever waits here reads nothing, and would be waited for.
+                            return Err(self.not_taken());
+                        }
+                        if !goes_on {
                             break;
                         }
-                        progress.borrow_and_update();
                     }
                 }
             }

@@ -153,8 +153,7 @@ impl Watch for Crash {
 }
 
 async fn put(store: &Store, bytes: &[u8]) {
-    let (digest, alpine, size) =
-        (Digest::sha256(bytes), repository("alpine"), bytes.len() as u64);
+    let (digest, alpine, size) = (Digest::sha256(bytes), repository("alpine"), bytes.len() as u64);
     let begun = store.begin(&digest, &alpine, Some(size), true).await.expect("begun");
     let (partial, appended) = begun.append(vec![Bytes::copy_from_slice(bytes)]).await;
     appended.expect("appended");

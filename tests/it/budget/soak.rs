@@ -100,7 +100,9 @@ fn push_all(hub: &FakeHub, scale: &Scale) -> (Vec<Image>, usize) {
             entries.push(entry);
             hub.put_manifest(&repo, None, media_type::OCI_MANIFEST, manifest.clone());
             let blobs: Vec<Bytes> = [config].into_iter().chain(layers).collect();
-            blobs.iter().for_each(|blob| drop(hub.put_blob(&repo, blob.clone())));
+            for blob in &blobs {
+                hub.put_blob(&repo, blob.clone());
+            }
             children.push(Child { manifest, blobs });
         }
         let index =
