@@ -5,7 +5,10 @@ mod telling;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use self::telling::Telling;
 use super::{
@@ -23,6 +26,9 @@ const STEP_TIME: Duration = Duration::from_secs(1);
 
 /// Downloads of one blob that may end without the blob being kept.
 const ENDS: u32 = 3;
+
+/// How long another's download that goes past the disk is given to end.
+const DETACHED_PAUSE: Duration = Duration::from_millis(200);
 
 /// A manifest or blob to fetch, and the platform that it was first wanted for.
 struct Wanted {
@@ -242,9 +248,11 @@ impl Inner {
     ) -> Result<(u64, u64), Error> {
         let (digest, size) = (&blob.content.digest, blob.content.size);
         let repository = &self.home(repository, digest);
+        let mut detached = false;
         for _ in 0..ENDS {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
+            let led = lead.is_some();
             if let Some(lead) = lead {
                 let download =
                     Arc::clone(self).download(lead, repository.clone(), Some(size), None);
@@ -257,7 +265,7 @@ impl Inner {
                 let Progress { published: here, phase } = progress.borrow_and_update().clone();
                 if matches!(phase, Phase::Detached { .. }) {
                     // Whoever waits here reads nothing, and would be waited for.
-                    return Err(self.not_taken());
+                    break;
                 }
                 // It goes back if what was on disk was wrong.
                 let far = here.abs_diff(told) >= STEP_BYTES;
@@ -275,11 +283,17 @@ impl Inner {
                 // Too many are before it: it waits on.
                 Phase::Failed(Error::Busy) => {}
                 Phase::Failed(error) if !foreign => return Err(error),
-                Phase::Detached { .. } => return Err(self.not_taken()),
+                Phase::Detached { .. } if led => return Err(self.not_taken()),
+                // The disk may have been full when that began.
+                Phase::Detached { .. } => {
+                    drop(progress);
+                    detached = true;
+                    sleep(DETACHED_PAUSE).await;
+                }
                 _ => {}
             }
         }
-        Err(Error::Busy)
+        Err(if detached { self.not_taken() } else { Error::Busy })
     }
 }
 

@@ -345,3 +345,33 @@ async fn a_smaller_budget_is_met_and_gc_sweeps_what_nobody_needs() {
     assert_eq!((status.limit, status.reserved, status.partial), (220 * KIB as u64, 0, 0));
     wharf.end().await;
 }
+
+#[tokio::test]
+async fn who_asks_for_an_image_that_has_no_room_is_told_so_at_once() {
+    let hub = FakeHub::start().await;
+    let (pinned, image) = (push(&hub, "pinned", &[100 * KIB]), push(&hub, "a", &[4 << 20]));
+    let huge = push(&hub, "huge", &[3 << 20, 4 << 20]);
+    let wharf = start(&hub, (4 << 20) + 50 * KIB).await;
+    all(&wharf, "pinned", &pinned, "miss").await;
+    assert!(wharf.pull.pin(&name("pinned"), true).await.expect("pinned"));
+    for tag in ["a", "huge", "a"] {
+        let (events, mut told) = tokio::sync::mpsc::channel(100);
+        let (pull, image) = (wharf.pull.clone(), name(tag));
+        let bringing = tokio::spawn(async move { pull.bring(&image, &[], &events).await });
+        let brought = deadline("the end of a pull", bringing).await.expect("no panic");
+        let error = brought.expect_err("there is no room");
+        assert!(error.to_string().contains("there is no room for it"), "{error}");
+        told.close();
+        wharf.quiet().await;
+        assert_eq!(account(&wharf)[1..], [0, 0]);
+    }
+    assert_eq!(readiness(&wharf).await, "ok\n");
+    drop((image, huge));
+    assert!(wharf.pull.pin(&name("pinned"), false).await.expect("unpinned"));
+    let (events, _told) = tokio::sync::mpsc::channel(100);
+    let pull = wharf.pull.clone();
+    let bringing = tokio::spawn(async move { pull.bring(&name("a"), &[], &events).await });
+    deadline("the end of a pull", bringing).await.expect("no panic").expect("brought");
+    assert_eq!(kept(&wharf).await, ["a"]);
+    wharf.end().await;
+}
