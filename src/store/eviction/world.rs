@@ -1,7 +1,7 @@
 //! What there is to evict: the images, what each leads to, and the files that nothing leads to.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     fmt, io,
     path::PathBuf,
     sync::Arc,
@@ -96,13 +96,12 @@ impl World {
         for (repository, key, _) in index.records(b'm') {
             let Some(digest) = Digest::from_bytes(&key) else { continue };
             let repository = share(repository);
-            if !world.names.contains_key(&digest) {
-                let manifest = index.link(&repository, &digest);
-                let named = match manifest {
+            if let Entry::Vacant(names) = world.names.entry(digest) {
+                let named = match index.link(&repository, &digest) {
                     Some(manifest) => named(layout, &manifest)?,
                     None => Vec::new(),
                 };
-                world.names.insert(digest, named.into());
+                names.insert(named.into());
             }
             world.records.entry(digest).or_default().push(Arc::clone(&repository));
             world.of.entry(repository).or_default().insert(digest);
@@ -348,10 +347,11 @@ impl World {
             self.add(What::Manifest(repository, root), root, self.came(&root));
         }
         // What refers to a manifest that is not kept is kept for nobody else.
-        for subject in self.lists.keys().copied().collect::<Vec<_>>() {
-            if !self.leads.contains_key(&subject) {
-                self.add(What::Blob(subject), subject, 0);
-            }
+        let lists = self.lists.keys().filter(|subject| !self.leads.contains_key(*subject));
+        let mut alone: Vec<Digest> = lists.copied().collect();
+        alone.sort_unstable();
+        for subject in alone {
+            self.add(What::Blob(subject), subject, 0);
         }
     }
 

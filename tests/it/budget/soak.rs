@@ -133,6 +133,10 @@ async fn pull(wharf: &Wharf, n: usize, image: &Image, child: &Child) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+#[expect(
+    clippy::print_stderr,
+    reason = "who sees it fail wants the seed, and who runs it, the figures"
+)]
 async fn what_is_called_whole_is_whole_however_much_goes_through_a_small_cache() {
     let is_full = env::var("WHARF_SOAK").is_ok_and(|value| value == "full");
     let scale = if is_full { FULL } else { SMALL };
