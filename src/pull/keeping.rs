@@ -12,10 +12,13 @@ impl Pull {
     /// Has a kept image stay whatever room is needed, or no longer; whether that is new.
     ///
     /// # Errors
-    /// When it is not kept, or the disk does not take it.
+    /// When it is not kept, stays because the configuration says so, or the disk does not take it.
     pub async fn pin(&self, image: &ImageName, pinned: bool) -> Result<bool, Error> {
         let store = &self.0.store;
         let ImageName { repository, reference, .. } = image;
+        if !pinned && store.is_pinned_by_configuration(repository, reference) {
+            return Err(Error::PinnedByConfiguration(image.to_string()));
+        }
         match store.pin(repository, reference, pinned).await? {
             Some(new) => Ok(new),
             None => Err(Error::NotKept(image.to_string())),
@@ -29,6 +32,9 @@ impl Pull {
     pub async fn remove(&self, image: &ImageName) -> Result<RemovedImage, Error> {
         let store = &self.0.store;
         let ImageName { repository, reference, .. } = image;
+        if store.is_pinned_by_configuration(repository, reference) {
+            return Err(Error::PinnedByConfiguration(image.to_string()));
+        }
         if store.is_pinned(repository, reference) {
             return Err(Error::Pinned(image.to_string()));
         }
@@ -82,7 +88,7 @@ impl Pull {
             degraded: self.failing(),
             cache: self.0.cache_status().await,
             scrub: None,
-            upstreams: Vec::new(),
+            upstreams: self.0.registries(),
             downloads: self.0.downloads.open() as u64,
         }
     }

@@ -24,8 +24,10 @@ mod pace;
 mod passing;
 mod platform;
 mod prefetch;
+mod registries;
 mod relay;
 mod report;
+mod scrub;
 mod served;
 mod shared;
 mod skipped;
@@ -50,8 +52,8 @@ pub use self::{
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
-        KeptPlatform, KnownClient, Mismatch, PullEvent, RemovedImage, ScrubStatus, Status,
-        UpstreamStatus, VerifyEvent,
+        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
+        Status, UpstreamStatus, VerifyEvent,
     },
     verify::Verify,
 };

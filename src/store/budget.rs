@@ -13,7 +13,7 @@ use super::{
     layout::Layout,
     ledger::{Ledger, Promise},
 };
-use crate::oci::{Digest, Reference, Repository, Tag};
+use crate::oci::{Digest, Reference, Repository};
 
 /// A number of bytes, or a part of the whole file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,11 +200,7 @@ impl Store {
 
     /// Whether the image stays whatever room is needed.
     pub fn is_pinned(&self, repository: &Repository, reference: &Reference) -> bool {
-        let by_configuration = |tag: &Tag| {
-            let pinned = |(of, name): &(Repository, Tag)| of == repository && name == tag;
-            self.pinned.iter().any(pinned)
-        };
-        matches!(reference, Reference::Tag(tag) if by_configuration(tag))
+        self.is_pinned_by_configuration(repository, reference)
             || self.index.is_pinned(repository, reference)
     }
 

@@ -19,6 +19,7 @@ mod layout;
 mod ledger;
 mod links;
 mod partial;
+mod pins;
 mod pulled;
 mod recorder;
 mod recovery;
@@ -27,7 +28,6 @@ mod state;
 mod tests;
 
 use std::{
-    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -113,6 +113,8 @@ pub struct Store {
     hot: moka::sync::Cache<Digest, Bytes>,
     /// When images were last pulled, until [`Store::flush_pulled`].
     pulled: pulled::Pulled,
+    /// Images that stay because the configuration says so.
+    pinned: Mutex<Vec<(Repository, Tag)>>,
     /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
     failing: Mutex<Option<(Write, String)>>,
     ledger: Arc<Ledger>,
@@ -123,8 +125,6 @@ pub struct Store {
     changes: RwLock<()>,
     /// Held by the one eviction that runs.
     evicting: AsyncMutex<()>,
-    /// Pinned by configuration.
-    pinned: HashSet<(Repository, Tag)>,
     evicted: Mutex<Evicted>,
 }
 
@@ -154,13 +154,13 @@ impl Store {
             thread: Mutex::new(Some(thread)),
             hot,
             pulled: pulled::Pulled::default(),
+            pinned: Mutex::new(config.pinned.clone()),
             failing: Mutex::default(),
             ledger,
             counter: Mutex::new(counter),
             holds: Holds::default(),
             changes: RwLock::default(),
             evicting: AsyncMutex::default(),
-            pinned: config.pinned.iter().cloned().collect(),
             evicted: Mutex::default(),
         })
     }

@@ -185,7 +185,7 @@ impl Store {
         };
         let (layout, index) = (Arc::clone(&self.layout), self.index.clone());
         let pulled = self.pulled.facts();
-        let (held, pinned) = (self.holds.held(), self.pinned.clone());
+        let (held, pinned) = (self.holds.held(), self.pinned_by_configuration());
         let looking = spawn_blocking(move || {
             World::survey(&layout, &index, &Said { pinned: &pinned, held, pulled: &pulled })
         });

@@ -76,7 +76,7 @@ impl fmt::Display for What {
 
 /// What says that something stays, and when things were pulled, beside the tables.
 pub(super) struct Said<'a> {
-    pub(super) pinned: &'a HashSet<(Repository, Tag)>,
+    pub(super) pinned: &'a [(Repository, Tag)],
     pub(super) held: HashSet<Digest>,
     /// Pulls that are not written down.
     pub(super) pulled: &'a [Fact],

@@ -4,8 +4,10 @@
 
 mod bars;
 mod failing;
+mod keeping;
 mod looking;
 mod pulling;
+mod reloading;
 mod stopping;
 
 use std::{
