@@ -1,7 +1,7 @@
 //! How much may be kept: the budget, and what is promised to downloads that run.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     thread,
 };
 
@@ -228,6 +228,7 @@ impl Store {
         }
         let (repository, reference) = (repository.clone(), reference.clone());
         self.record(vec![Fact::Pinned { repository, reference, pinned }], Vec::new()).await?;
+        self.pins.fetch_add(1, Ordering::Relaxed);
         Ok(Some(true))
     }
 
@@ -254,6 +255,7 @@ impl Store {
             self.recount().await?;
         }
         self.look_at_space().await;
+        self.forget_seen().await;
         if self.ledger.excess() == 0 {
             return Ok(Freed::default());
         }

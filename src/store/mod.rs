@@ -30,7 +30,7 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread,
 };
 
@@ -123,8 +123,12 @@ pub struct Store {
     holds: Holds,
     /// Read while something comes to be kept or named, written while something goes: see [`eviction`].
     changes: RwLock<()>,
-    /// Held by the one eviction that runs.
-    evicting: AsyncMutex<()>,
+    /// Held by the one eviction that runs; what it saw.
+    evicting: AsyncMutex<Option<eviction::Eviction>>,
+    /// What kept documents named when there last was one.
+    names: Mutex<Arc<eviction::Names>>,
+    /// How often pins were changed.
+    pins: AtomicU64,
     evicted: Mutex<Evicted>,
 }
 
@@ -161,6 +165,8 @@ impl Store {
             holds: Holds::default(),
             changes: RwLock::default(),
             evicting: AsyncMutex::default(),
+            names: Mutex::default(),
+            pins: AtomicU64::default(),
             evicted: Mutex::default(),
         })
     }

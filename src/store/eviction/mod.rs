@@ -28,12 +28,16 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 
+pub(super) use self::world::Names;
 use self::world::{Said, What, World};
 use super::{
     Error, Freed, Store,
@@ -53,9 +57,22 @@ const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds after which nobody is expected to come back for an unfinished download: it goes before images do.
 const STALE: u64 = 10 * 60;
 
-/// One eviction: what there was when it began.
-struct Eviction {
+/// For how long what was seen serves further evictions: a look at 100,000 blobs takes a second. What happened since is
+/// remembered as during one eviction, so that what goes first stays the same: who was pulled since is skipped.
+const SURVEY_TTL: Duration = Duration::from_secs(60);
+
+/// A look that showed that nothing can go is not repeated for so many times as long as it took.
+const FUTILE_REST: u32 = 10;
+
+/// What there was when somebody looked, for as long as what is touched since is remembered.
+#[derive(Debug)]
+pub(super) struct Eviction {
     world: World,
+    /// When that was, and how long it took.
+    at: Instant,
+    took: Duration,
+    /// How often pins had changed.
+    pins: u64,
     _watching: Watching,
 }
 
@@ -80,10 +97,13 @@ impl Store {
             return Ok(promise);
         }
         if may_evict && wanted <= self.ledger.usage().limit {
-            let _evicting = self.evicting.lock().await;
+            let mut seen = self.evicting.lock().await;
             for _ in 0..ROUNDS {
-                let Err(missing) = self.ledger.promise(wanted) else { break };
-                let freed = self.evict(missing).await?;
+                let missing = match self.ledger.promise(wanted) {
+                    Ok(promise) => return Ok(promise),
+                    Err(missing) => missing,
+                };
+                let freed = self.evict(&mut seen, missing).await?;
                 if let Ok(promise) = self.ledger.promise(wanted) {
                     return Ok(promise);
                 }
@@ -98,10 +118,10 @@ impl Store {
 
     /// Evicts to the budget, as far as that can be met.
     pub(super) async fn evict_excess(&self, sweep_all: bool) -> Result<Freed, Error> {
-        let _evicting = self.evicting.lock().await;
+        let mut seen = self.evicting.lock().await;
         let mut freed = Freed::default();
         if sweep_all {
-            let mut eviction = self.survey().await?;
+            let mut eviction = self.survey(&mut seen).await?;
             self.sweep(&mut eviction.world, None, &mut freed).await?;
         }
         for _ in 0..ROUNDS {
@@ -110,11 +130,11 @@ impl Store {
             if excess == 0 {
                 break;
             }
-            let more = self.evict(excess).await?;
+            let more = self.evict(&mut seen, excess).await?;
             let over = self.ledger.over();
             if more == Freed::default() && over > 0 {
                 // It cannot be met: what may go goes all the same.
-                let mut eviction = self.survey().await?;
+                let mut eviction = self.survey(&mut seen).await?;
                 for n in eviction.world.candidates() {
                     self.evict_one(&mut eviction.world, n, Why::Room, &mut freed).await?;
                 }
@@ -134,8 +154,8 @@ impl Store {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Freed>, Error> {
-        let _evicting = self.evicting.lock().await;
-        let mut eviction = self.survey().await?;
+        let mut seen = self.evicting.lock().await;
+        let mut eviction = self.survey(&mut seen).await?;
         let world = &mut eviction.world;
         let named = |what: &What, root: &Digest| match (what, reference) {
             (What::Tag(of, tag), Reference::Tag(name)) => **of == *repository && tag == name,
@@ -153,29 +173,67 @@ impl Store {
         Ok((!found.is_empty()).then_some(freed))
     }
 
-    /// Has `need` bytes go, or none of an image if that cannot be.
-    async fn evict(&self, need: u64) -> Result<Freed, Error> {
-        let mut eviction = self.survey().await?;
-        let (world, mut freed) = (&mut eviction.world, Freed::default());
-        self.sweep(world, Some(need), &mut freed).await?;
-        let left = need.saturating_sub(freed.swept_bytes);
-        if left == 0 {
-            return Ok(freed);
-        }
-        let Some(plan) = world.plan(left) else {
-            tracing::debug!(need = left, "all that may be evicted does not make room enough");
-            return Ok(freed);
-        };
-        for n in plan {
-            if freed.bytes >= left {
-                break;
+    /// Has `need` bytes go, or none of an image if that cannot be; by what was `seen` before, where that does.
+    async fn evict(&self, seen: &mut Option<Eviction>, need: u64) -> Result<Freed, Error> {
+        let mut freed = Freed::default();
+        if let Some(mut eviction) = seen.take().filter(|seen| self.is_fresh(seen)) {
+            self.evict_from(&mut eviction.world, need, &mut freed).await?;
+            if freed.bytes >= need {
+                *seen = Some(eviction);
+                return Ok(freed);
             }
-            self.evict_one(world, n, Why::Room, &mut freed).await?;
+            let rests = eviction.at + eviction.took.saturating_mul(FUTILE_REST);
+            if freed == Freed::default() && self.clock.now() < rests {
+                *seen = Some(eviction);
+                return Ok(freed);
+            }
         }
+        let mut eviction = self.survey(seen).await?;
+        self.sweep(&mut eviction.world, Some(need), &mut freed).await?;
+        let left = need.saturating_sub(freed.swept_bytes).saturating_sub(freed.bytes);
+        if left > 0 {
+            self.evict_from(&mut eviction.world, left, &mut freed).await?;
+        }
+        *seen = Some(eviction);
         Ok(freed)
     }
 
-    async fn survey(&self) -> Result<Eviction, Error> {
+    async fn evict_from(
+        &self,
+        world: &mut World,
+        need: u64,
+        freed: &mut Freed,
+    ) -> Result<(), Error> {
+        let Some(plan) = world.plan(need) else {
+            tracing::debug!(need, "all that may be evicted does not make room enough");
+            return Ok(());
+        };
+        let enough = freed.bytes.saturating_add(need);
+        for n in plan {
+            if freed.bytes >= enough {
+                break;
+            }
+            self.evict_one(world, n, Why::Room, freed).await?;
+        }
+        Ok(())
+    }
+
+    fn is_fresh(&self, seen: &Eviction) -> bool {
+        let pins = self.pins.load(Ordering::Relaxed);
+        seen.pins == pins && self.clock.now().duration_since(seen.at) < SURVEY_TTL
+    }
+
+    /// Forgets what was seen, if that is of no use any more.
+    pub(super) async fn forget_seen(&self) {
+        let mut seen = self.evicting.lock().await;
+        *seen = seen.take().filter(|seen| self.is_fresh(seen));
+    }
+
+    /// Looks at everything; what was seen before is forgotten.
+    async fn survey(&self, seen: &mut Option<Eviction>) -> Result<Eviction, Error> {
+        // First: when it goes, so does what was touched.
+        *seen = None;
+        let (at, pins) = (self.clock.now(), self.pins.load(Ordering::Relaxed));
         let watching = {
             let _changes = self.changes.write().await;
             let watching = self.holds.watch();
@@ -186,11 +244,15 @@ impl Store {
         let (layout, index) = (Arc::clone(&self.layout), self.index.clone());
         let pulled = self.pulled.facts();
         let (held, pinned) = (self.holds.held(), self.pinned_by_configuration());
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let looking = spawn_blocking(move || {
-            World::survey(&layout, &index, &Said { pinned: &pinned, held, pulled: &pulled })
+            let said = Said { pinned: &pinned, held, pulled: &pulled };
+            World::survey(&layout, &index, &names, &said)
         });
         let world = looking.await.map_err(Error::join)?.map_err(Error::read)?;
-        Ok(Eviction { world, _watching: watching })
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(world.sure());
+        let took = self.clock.now().duration_since(at);
+        Ok(Eviction { world, at, took, pins, _watching: watching })
     }
 
     /// Evicts one image, unless it came to be wanted.
@@ -202,7 +264,7 @@ impl Store {
         freed: &mut Freed,
     ) -> Result<(), Error> {
         let _changes = self.changes.write().await;
-        if why == Why::Room && self.is_wanted(world, n) {
+        if self.means_another(world, n) || (why == Why::Room && self.is_wanted(world, n)) {
             world.units[n].stays = true;
             return Ok(());
         }
@@ -214,7 +276,8 @@ impl Store {
                 gone.remove(&below);
             }
         }
-        let facts = world.facts(n, &gone, self.clock.unix_seconds());
+        let touched = |digest: &Digest| self.holds.is_touched(digest);
+        let facts = world.facts(n, &gone, touched, self.clock.unix_seconds());
         self.record(facts, Vec::new()).await?;
         gone.iter().for_each(|digest| self.hot.invalidate(digest));
         let (bytes, blobs) = self.unlink(gone.iter().copied().collect()).await?;
@@ -236,6 +299,13 @@ impl Store {
         freed.bytes = freed.bytes.saturating_add(bytes);
         freed.blobs += blobs;
         Ok(())
+    }
+
+    /// Whether its name means something else by now, or nothing.
+    fn means_another(&self, world: &World, n: usize) -> bool {
+        let unit = &world.units[n];
+        let What::Tag(repository, tag) = &unit.what else { return false };
+        self.index.tag(repository, tag).is_none_or(|(meant, _)| meant.digest != unit.root)
     }
 
     /// Whether something happened to the image since the survey that keeps it from going.

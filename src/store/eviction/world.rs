@@ -16,6 +16,9 @@ use crate::{
 /// How many indexes lead to an image, one in the other: none that is known has more than two.
 const DEPTH_MAX: usize = 8;
 
+/// What kept documents name. They do not change: each is read once.
+pub(in crate::store) type Names = HashMap<Digest, Arc<[Digest]>>;
+
 /// All that the cache holds, at one moment.
 #[derive(Debug, Default)]
 pub(super) struct World {
@@ -27,7 +30,9 @@ pub(super) struct World {
     /// The manifests of a repository.
     of: HashMap<Arc<Repository>, HashSet<Digest>>,
     /// What kept documents name.
-    names: HashMap<Digest, Arc<[Digest]>>,
+    names: Names,
+    /// Documents that are not here, or damaged: what they name is not known.
+    unsure: HashSet<Digest>,
     /// Lists of referrers: of which subject in which repository.
     lists: HashMap<Digest, Vec<(Arc<Repository>, Digest)>>,
     /// Blobs that nothing but a link leads to.
@@ -86,7 +91,13 @@ impl World {
     /// Looks at everything; blocks.
     ///
     /// The files first: what is named while this looks is not among them, or is in the tables, or was touched.
-    pub(super) fn survey(layout: &Layout, index: &Index, said: &Said<'_>) -> io::Result<Self> {
+    /// `known` names are not read again.
+    pub(super) fn survey(
+        layout: &Layout,
+        index: &Index,
+        known: &Names,
+        said: &Said<'_>,
+    ) -> io::Result<Self> {
         let mut world = Self::default();
         world.look_at_files(layout)?;
         let mut shared: HashMap<Repository, Arc<Repository>> = HashMap::new();
@@ -97,11 +108,16 @@ impl World {
             let Some(digest) = Digest::from_bytes(&key) else { continue };
             let repository = share(repository);
             if let Entry::Vacant(names) = world.names.entry(digest) {
-                let named = match index.link(&repository, &digest) {
-                    Some(manifest) => named(layout, &manifest)?,
-                    None => Vec::new(),
+                let is_here = world.files.contains_key(&digest);
+                let named = match (known.get(&digest), index.link(&repository, &digest)) {
+                    (Some(known), _) if is_here => Some(Arc::clone(known)),
+                    (_, Some(manifest)) if is_here => named(layout, &manifest)?,
+                    _ => None,
                 };
-                names.insert(named.into());
+                if named.is_none() {
+                    world.unsure.insert(digest);
+                }
+                names.insert(named.unwrap_or_default());
             }
             world.records.entry(digest).or_default().push(Arc::clone(&repository));
             world.of.entry(repository).or_default().insert(digest);
@@ -167,6 +183,12 @@ impl World {
                 .any(|digest| said.held.contains(digest) || pinned_digests.contains(digest));
         }
         Ok(world)
+    }
+
+    /// What is sure of what documents name.
+    pub(super) fn sure(&self) -> Names {
+        let sure = self.names.iter().filter(|(digest, _)| !self.unsure.contains(*digest));
+        sure.map(|(digest, names)| (*digest, Arc::clone(names))).collect()
     }
 
     /// The units that may go, the first to go first.
@@ -241,8 +263,14 @@ impl World {
     }
 
     /// What is to be written down when the unit goes, and of what it alone leads to what `gone` has: whatever the
-    /// repositories showed because of it alone is known no more.
-    pub(super) fn facts(&self, n: usize, gone: &HashSet<Digest>, at: u64) -> Vec<Fact> {
+    /// repositories showed because of it alone is known no more, but for what was `touched` since.
+    pub(super) fn facts(
+        &self,
+        n: usize,
+        gone: &HashSet<Digest>,
+        touched: impl Fn(&Digest) -> bool,
+        at: u64,
+    ) -> Vec<Fact> {
         let mut removed: BTreeMap<Arc<Repository>, (Vec<Tag>, HashSet<Digest>)> = BTreeMap::new();
         if let What::Tag(repository, tag) = &self.units[n].what {
             removed.entry(Arc::clone(repository)).or_default().0.push(tag.clone());
@@ -268,7 +296,8 @@ impl World {
                     }
                 }
             }
-            let mut digests: Vec<Digest> = digests.into_iter().collect();
+            let mut digests: Vec<Digest> =
+                digests.into_iter().filter(|digest| !touched(digest)).collect();
             digests.sort_unstable();
             Fact::Removed { repository: (*repository).clone(), tags, digests, at }
         };
@@ -373,15 +402,19 @@ impl World {
     }
 }
 
-/// What a kept document names. One that cannot be read may name anything: nothing is evicted then.
-fn named(layout: &Layout, manifest: &Descriptor) -> io::Result<Vec<Digest>> {
+/// What a kept document names; `None` when it is not what it was: what it named is then held by its links alone, until
+/// it is repaired. One that cannot be read may name anything: nothing is evicted then.
+fn named(layout: &Layout, manifest: &Descriptor) -> io::Result<Option<Arc<[Digest]>>> {
     let bytes = match layout.disk().read(&layout.blob(&manifest.digest)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    if Digest::of(manifest.digest.algorithm(), &bytes) != manifest.digest {
+        return Ok(None);
+    }
     let document = Manifest::parse(&manifest.media_type, &bytes).unwrap_or(Manifest::Opaque);
-    Ok(document.references().into_iter().map(|named| named.digest).collect())
+    Ok(Some(document.references().into_iter().map(|named| named.digest).collect()))
 }
 
 fn seconds(file: &std::fs::Metadata) -> u64 {

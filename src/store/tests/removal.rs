@@ -260,3 +260,49 @@ async fn how_a_manifest_is_listed_is_told_by_an_index_that_stays() {
     assert_eq!(records(&store), BTreeMap::new());
     store.close().await;
 }
+
+/// A cache of four images with a layer each, pulled in this order, in which little more has room.
+async fn full(dir: &Path, clock: &Clock) -> Store {
+    let config = Config {
+        limits: Limits { max_size: Share::Bytes(1 << 20), min_free: Share::Bytes(0) },
+        ..Config::at(dir)
+    };
+    let store = Store::open(&config, clock).expect("the store opens");
+    for n in 1..=4_u32 {
+        keep(&store, &repository("alpine"), &image(n), &[name(n as u8)]).await;
+        put(&store, &n.to_be_bytes()).await;
+        store.pulled(&repository("alpine"), &image(n).index.0.digest);
+        clock.advance(std::time::Duration::from_secs(1));
+    }
+    let usage = store.usage();
+    let limits = Limits { max_size: Share::Bytes(usage.bytes + 10), ..config.limits };
+    store.set_limits(limits);
+    store
+}
+
+#[tokio::test]
+async fn what_happens_behind_a_look_at_everything_keeps_from_going_what_it_concerns() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (clock, alpine) = (Clock::system(), repository("alpine"));
+    let store = full(dir.path(), &clock).await;
+    let limit = store.usage().limit;
+    // The first goes, and what was seen serves what follows.
+    drop(store.promise(200, true).await.expect("room"));
+    let left = || store.tags(&alpine).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(left(), ["v2", "v3", "v4"]);
+    // Then: a name for the second, a pull of the third.
+    store.keep_tag(&alpine, &tag("more"), &image(2).index.0).await.expect("named");
+    store.pulled(&alpine, &image(3).index.0.digest);
+    let free = limit - store.usage().bytes;
+    drop(store.promise(free + 1, true).await.expect("room"));
+    assert_eq!(left(), ["more", "v2", "v3"], "the fourth was pulled longer ago than the third");
+    assert_keeps(&store, &alpine, &image(2), &name(2)).await;
+    // A name that means something else by now is not taken for what it meant.
+    let free = limit - store.usage().bytes;
+    keep(&store, &alpine, &image(5), &[name(3)]).await;
+    drop(store.promise(free, true).await.expect("room"));
+    assert_eq!(store.tag(&alpine, &name(3)).map(|(meant, _)| meant), Some(image(5).index.0));
+    assert_keeps(&store, &alpine, &image(5), &name(3)).await;
+    assert_eq!(store.usage().reserved, 0);
+    store.close().await;
+}
