@@ -270,7 +270,7 @@ async fn attend(pull: Pull, shutdown: CancellationToken) {
 
 /// Writes access times down, and what was learned, keeps to the budget, and keeps the metrics of the cache right.
 async fn upkeep(cache: Cache, shutdown: CancellationToken) {
-    let Cache { pull, store, metrics, limits_changed, .. } = cache;
+    let Cache { pull, store, limits_changed, .. } = cache;
     let (mut rounds, mut is_short) = (0, false);
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -284,18 +284,13 @@ async fn upkeep(cache: Cache, shutdown: CancellationToken) {
                 }
                 store.try_again().await;
                 pull.write_down().await;
-                if rounds % RECOUNT_ROUNDS == 0 {
-                    match store.holdings().await {
-                        Ok(held) => metrics.cache_holds(held.bytes, held.blobs, held.images),
-                        Err(error) => tracing::warn!(%error, "the cache could not be counted"),
-                    }
-                }
                 rounds += 1;
+                if rounds % RECOUNT_ROUNDS == 0 {
+                    pull.recount().await;
+                }
             }
         }
-        if let Err(error) = store.keep_to_budget().await {
-            tracing::warn!(%error, "what is over the budget could not be removed");
-        }
+        pull.keep_to_budget().await;
         is_short = warn_of_shortage(&pull, is_short).await;
     }
 }

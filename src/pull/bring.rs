@@ -5,12 +5,15 @@ mod telling;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use self::telling::Telling;
 use super::{
     Error, Inner, ManifestAnswer, Outcome, Pull, PullEvent, Want,
-    in_flight::{Phase, Purpose},
+    in_flight::{Phase, Progress, Purpose},
     platform::{Policy, read_index},
 };
 use crate::oci::{
@@ -23,6 +26,9 @@ const STEP_TIME: Duration = Duration::from_secs(1);
 
 /// Downloads of one blob that may end without the blob being kept.
 const ENDS: u32 = 3;
+
+/// How long another's download that goes past the disk is given to end.
+const DETACHED_PAUSE: Duration = Duration::from_millis(200);
 
 /// A manifest or blob to fetch, and the platform that it was first wanted for.
 struct Wanted {
@@ -78,6 +84,7 @@ impl Pull {
             }
         };
         let digest = answer.descriptor.digest;
+        let _held = pull.store.hold(&digest);
         let mut sum = Sum::default();
         sum.add(pull.came(&answer));
         let (manifests, told, blobs) = if answer.descriptor.media_type.is_index() {
@@ -250,9 +257,11 @@ impl Inner {
     ) -> Result<(u64, u64), Error> {
         let (digest, size) = (&blob.content.digest, blob.content.size);
         let repository = &self.home(repository, digest);
+        let mut detached = false;
         for _ in 0..ENDS {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
+            let led = lead.is_some();
             if let Some(lead) = lead {
                 let download =
                     Arc::clone(self).download(lead, repository.clone(), Some(size), None);
@@ -262,7 +271,11 @@ impl Inner {
             let (mut told, mut at) = (begun, Instant::now());
             let mut progress = flight.progress;
             while self.went_on(&mut progress).await? {
-                let here = progress.borrow_and_update().published;
+                let Progress { published: here, phase } = progress.borrow_and_update().clone();
+                if matches!(phase, Phase::Detached { .. }) {
+                    // Whoever waits here reads nothing, and would be waited for.
+                    break;
+                }
                 // It goes back if what was on disk was wrong.
                 let far = here.abs_diff(told) >= STEP_BYTES;
                 if here > 0 && (far || (here != told && at.elapsed() >= STEP_TIME)) {
@@ -279,11 +292,17 @@ impl Inner {
                 // Too many are before it: it waits on.
                 Phase::Failed(Error::Busy) => {}
                 Phase::Failed(error) if !foreign => return Err(error),
-                Phase::Detached { .. } => return Err(self.not_taken()),
+                Phase::Detached { .. } if led => return Err(self.not_taken()),
+                // The disk may have been full when that began.
+                Phase::Detached { .. } => {
+                    drop(progress);
+                    detached = true;
+                    sleep(DETACHED_PAUSE).await;
+                }
                 _ => {}
             }
         }
-        Err(Error::Busy)
+        Err(if detached { self.not_taken() } else { Error::Busy })
     }
 }
 

@@ -71,6 +71,7 @@ impl Inner {
     ) {
         self.metrics.download_started();
         let _ended = Ended(&self);
+        let _told = Told(&self);
         if let Err(error) = self.try_download(&lead, &repository, size, ahead).await {
             let published = lead.has_published();
             tracing::warn!(digest = %lead.digest(), %repository, %error, published, "a download failed");
@@ -257,6 +258,9 @@ impl Inner {
                 let reason = "it sent more than the blob's length".to_owned();
                 return (partial, Pumped::Broken(upstream::Error::Protocol { reason }));
             }
+            if let Err(error) = self.store.more_room(&mut partial, arrived.bytes).await {
+                return (partial, Pumped::Disk(error));
+            }
             arrived.bytes = 0;
             let at = partial.written();
             let mut appending = pin!(partial.append(std::mem::take(&mut arrived.chunks)));
@@ -309,7 +313,6 @@ impl Inner {
         }
         self.prefetch.came(digest, size, lead.interest());
         self.store.blob_kept();
-        self.metrics.cache_grew(size);
         if self.store.link(repository, digest).is_none() {
             self.keep_link(repository, digest, size).await;
         }
@@ -357,7 +360,9 @@ impl Inner {
     }
 
     fn disk_failed(&self, error: &store::Error) {
-        self.store.blob_failed(error);
+        if !matches!(error, store::Error::NoRoom { .. }) {
+            self.store.blob_failed(error);
+        }
         self.not_kept(error);
     }
 
@@ -431,6 +436,15 @@ pub(super) fn pauses() -> ExponentialBackoff {
 /// the length is unknown, any byte may be the last.
 fn held_back(written: u64, total: Option<u64>) -> u64 {
     written.min(total.unwrap_or(written).saturating_sub(1))
+}
+
+/// Tells how much is kept, when a download has given back what it had reserved.
+struct Told<'a>(&'a Inner);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.tell_usage();
+    }
 }
 
 /// Counts a download's end, also when its task is dropped.

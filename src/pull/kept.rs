@@ -32,7 +32,8 @@ impl Inner {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.
             let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
-            if self.policy(repository, digest).await != Policy::Keep {
+            if self.policy(repository, digest).await != Policy::Keep || self.is_oversized(&document)
+            {
                 self.passing.named(repository, &document);
                 return Some((descriptor, bytes));
             }

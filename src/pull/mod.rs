@@ -228,12 +228,16 @@ impl Inner {
     /// That something was fetched to be kept, and could not be.
     fn not_taken(&self) -> Error {
         let why = self.store.failing();
-        Error::NotTaken(why.unwrap_or_else(|| "the cache directory did not take it".to_owned()))
+        Error::NotTaken(why.unwrap_or_else(|| {
+            "there is no room for it ([cache] max_size and min_free)".to_owned()
+        }))
     }
 
-    /// Counts a write that the store refused; the answer goes on as a relay.
+    /// Counts a write that the store refused; the answer goes on as a relay. That there is no room is no failure.
     fn not_kept(&self, error: &store::Error) {
-        self.metrics.store_failed();
+        if !matches!(error, store::Error::NoRoom { .. } | store::Error::Gone) {
+            self.metrics.store_failed();
+        }
         tracing::debug!(%error, "relayed without keeping");
     }
 }

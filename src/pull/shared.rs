@@ -22,9 +22,6 @@ const WINDOW_BYTES: u64 = 512 * 1024;
 /// For how long, all together, a reader may hold up others before it goes on alone.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// For how long the stream waits for its first reader.
-const FIRST_READER: Duration = Duration::from_secs(5);
-
 /// For how long, all together, it waits for readers who are not here yet: who reads on disk what the disk has taken.
 const LATE_READERS: Duration = Duration::from_secs(2);
 
@@ -140,7 +137,6 @@ impl Filler {
     /// Puts a piece into the window as soon as there is room. Whether anybody reads. `expected` tells how many readers may
     /// still come.
     pub(super) async fn push(&self, piece: Bytes, expected: impl Fn() -> usize) -> bool {
-        let mut unread = FIRST_READER;
         loop {
             let moved = self.0.moved.notified();
             let expected = expected();
@@ -149,14 +145,12 @@ impl Filler {
                     self.0.grown.send_modify(|count| *count += 1);
                     return true;
                 }
-                Room::Nobody { came } if came || expected == 0 || unread.is_zero() => return false,
-                Room::Nobody { .. } => LATE_LOOK,
+                Room::Nobody => return false,
                 Room::Full { patience } => patience,
                 Room::Late => LATE_LOOK,
             };
             let begun = Instant::now();
             let _ = timeout(wait, moved).await;
-            unread = unread.saturating_sub(begun.elapsed());
             self.0.lock().waited(begun.elapsed(), expected > 0);
             self.0.grown.send_modify(|count| *count += 1);
         }
@@ -180,10 +174,8 @@ impl Drop for Filler {
 /// Whether a piece found room.
 enum Room {
     Taken,
-    /// There is no reader, or none any more.
-    Nobody {
-        came: bool,
-    },
+    /// There is no reader, and none is expected any more.
+    Nobody,
     /// A reader has not read the first piece; for so long it may be waited for.
     Full {
         patience: Duration,
@@ -195,8 +187,9 @@ enum Room {
 impl State {
     fn take(&mut self, piece: &Bytes, expected: usize) -> Room {
         let late = expected > 0 && !self.late.is_zero();
-        if self.came > 0 && self.there() == 0 && !late {
-            return Room::Nobody { came: true };
+        // Who was expected has come, or has gone: nobody is told of the stream before it is expected.
+        if self.there() == 0 && !late && (self.came > 0 || expected == 0) {
+            return Room::Nobody;
         }
         while self.end - self.start + piece.len() as u64 > WINDOW_BYTES {
             let Some(first) = self.pieces.front() else { break };
@@ -205,7 +198,7 @@ impl State {
                 return Room::Late;
             }
             if self.came == 0 {
-                return Room::Nobody { came: false };
+                return Room::Late;
             }
             if let Some(patience) = self.patience_for(behind) {
                 return Room::Full { patience };
@@ -381,17 +374,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_nobody_reads_ends() {
         let (shared, filler) = begin();
-        assert!(filler.push(piece(0), || 0).await, "there is room");
         let begun = Instant::now();
-        let mut pushed = 1;
-        while filler.push(piece(0), || 1).await {
+        let minute = Duration::from_secs(60);
+        let mut pushed = 0;
+        while filler.push(piece(0), || usize::from(begun.elapsed() < minute)).await {
             pushed += 1;
         }
         assert_eq!(pushed, WINDOW_BYTES as usize / PIECE, "bytes in memory have a bound");
-        assert!(begun.elapsed() >= FIRST_READER && begun.elapsed() < 2 * FIRST_READER);
-        let begun = Instant::now();
-        assert!(!filler.push(piece(0), || 0).await, "nobody is about to come");
-        assert!(begun.elapsed().is_zero());
+        assert!(begun.elapsed() >= minute && begun.elapsed() < minute + 2 * LATE_LOOK);
         let mut late = shared.follow(0).expect("the beginning is there still");
         drop(filler);
         for _ in 0..pushed {
@@ -399,6 +389,8 @@ mod tests {
         }
         assert!(late.next().await.is_err());
         assert!(shared.follow(0).is_none());
+        let (_, filler) = begin();
+        assert!(!filler.push(piece(0), || 0).await, "nobody will ever come");
     }
 
     #[tokio::test(start_paused = true)]

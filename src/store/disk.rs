@@ -59,6 +59,20 @@ pub trait Watch: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What the touch then fails with, undone.
     fn before(&self, touch: Touch<'_>) -> io::Result<usize>;
+
+    /// What the file system is said to be like, instead of what it is.
+    fn space(&self) -> Option<Space> {
+        None
+    }
+}
+
+/// How large a file system is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub size: u64,
+    /// What of it anybody may still write to.
+    pub free: u64,
 }
 
 /// The file system, watched or not. Clones are the same one.
@@ -77,6 +91,16 @@ impl Disk {
     /// The file system under a watch.
     pub fn watched(watch: Arc<dyn Watch>) -> Self {
         Self(Some(watch))
+    }
+
+    /// How large the file system is that `path` lies on.
+    pub(super) fn space(&self, path: &Path) -> io::Result<Space> {
+        if let Some(said) = self.0.as_ref().and_then(|watch| watch.space()) {
+            return Ok(said);
+        }
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { size: bytes(found.f_blocks), free: bytes(found.f_bavail) })
     }
 
     /// Makes a directory, and what is missing above it.

@@ -19,6 +19,9 @@ pub enum Error {
     /// The look-up tables failed.
     #[error("the look-up tables failed: {0}")]
     Index(String),
+    /// What was to be taken into use was removed a moment ago.
+    #[error("it was removed from the cache a moment ago")]
+    Gone,
     /// There is no room, whatever is evicted.
     #[error("{wanted} bytes have no room in the cache ([cache] max_size and min_free)")]
     NoRoom {

@@ -15,6 +15,7 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -24,7 +25,7 @@ use std::{
 use super::{
     Error,
     checkpoints::is_passing,
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, Space},
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -94,10 +95,36 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
     /// a temporary file of the same file system, synced, renamed, and the directory synced.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.put(path, bytes, |from, to| self.disk.rename(from, to))
+    }
+
+    /// [`Layout::replace`] for the document `digest`, with `rename` to give the temporary file its name.
+    pub(super) fn put_document(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.put(&self.blob(digest), bytes, rename)
+    }
+
+    fn put(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         // Alone in this directory, thanks to the lock; what an earlier process left was swept.
         let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
-        let replaced = self.write_and_rename(&temporary, path, bytes);
+        let written = || {
+            let file = self.disk.create(&temporary)?;
+            file.write_all_at(bytes, 0)?;
+            file.sync()?;
+            rename(&temporary, path)?;
+            self.disk.sync_parent(path)
+        };
+        let replaced = written();
         if replaced.is_err() {
             let _ = self.disk.remove(&temporary);
         }
@@ -115,14 +142,6 @@ impl Layout {
             let _ = self.disk.remove(&temporary);
         }
         placed
-    }
-
-    fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let file = self.disk.create(temporary)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        self.disk.rename(temporary, path)?;
-        self.disk.sync_parent(path)
     }
 
     /// Writes `bytes` to the disk and deletes them.
@@ -173,6 +192,26 @@ impl Layout {
     /// The directory of the blobs named in `algorithm`.
     pub(super) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
         self.dir.join("blobs").join(algorithm.as_str())
+    }
+
+    /// The digest that a file in the directory of blobs is named after.
+    pub(super) fn named(&self, algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
+        format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok()
+    }
+
+    /// The digest that a file in the directory of downloads holds the first bytes of.
+    pub(super) fn begun(&self, name: &OsStr) -> Option<Digest> {
+        name.to_str()?.replacen('-', ":", 1).parse().ok()
+    }
+
+    /// How large the file system is.
+    pub(super) fn space(&self) -> io::Result<Space> {
+        self.disk.space(&self.dir)
+    }
+
+    /// The directory of blobs that were put aside; there is none before the first.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.dir.join("wharf/quarantine")
     }
 
     /// The bytes of a blob that is still being downloaded.

@@ -10,7 +10,9 @@ use super::{
     blobs::{BlobFile, StoredBlob},
     checkpoints::{Checkpoints, Origin},
     disk::DiskFile,
+    holds::Held,
     layout::Layout,
+    ledger::Promise,
 };
 use crate::oci::{Digest, Hasher, Repository};
 
@@ -26,6 +28,16 @@ pub struct PartialBlob {
     hasher: Hasher,
     written: u64,
     checkpoints: Checkpoints,
+    room: Room,
+}
+
+/// What a download may write, and that it is not swept away under its hands.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) promise: Promise,
+    pub(super) _held: Held,
+    /// Whether images may be evicted for it.
+    pub(super) keep: bool,
 }
 
 /// A blob whose bytes on disk are all there and match its digest, not yet renamed.
@@ -40,22 +52,26 @@ impl PartialBlob {
         digest: Digest,
         repository: &Repository,
         size: Option<u64>,
-        keep: bool,
+        room: Room,
         now: u64,
     ) -> io::Result<Self> {
+        let keep = room.keep;
         let path = layout.partial(&digest);
         let file = layout.disk().open(&path)?;
+        let before = file.len()?;
         let origin = Origin { repository: repository.clone(), size, begun: now, passing: !keep };
         let opened = Checkpoints::open(&layout, &digest, &file, &origin);
         let opened = opened.and_then(|(checkpoints, hasher, written)| {
-            if file.len()? > written {
+            if before > written {
                 file.set_len(written)?;
+                room.promise.ledger().partial_shrank(before - written);
             }
             Ok((checkpoints, hasher, written))
         });
         match opened {
             Ok((checkpoints, hasher, written)) => {
-                Ok(Self { digest, layout, file: Arc::new(file), hasher, written, checkpoints })
+                let file = Arc::new(file);
+                Ok(Self { digest, layout, file, hasher, written, checkpoints, room })
             }
             Err(error) => {
                 if file.len().is_ok_and(|len| len == 0) {
@@ -71,6 +87,10 @@ impl PartialBlob {
     /// How many bytes are on disk.
     pub const fn written(&self) -> u64 {
         self.written
+    }
+
+    pub(super) const fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     /// The file, for those who read what was written so far.
@@ -106,6 +126,8 @@ impl PartialBlob {
             };
             self.hasher.update(&rest[..taken]);
             self.written += taken as u64;
+            self.room.promise.ledger().partial_grew(taken as u64);
+            self.room.promise.spend(taken as u64);
             rest = &rest[taken..];
             if self.checkpoints.are_due(self.written) {
                 self.vouch();
@@ -129,6 +151,7 @@ impl PartialBlob {
         let restarting = spawn_blocking(move || {
             let emptied = self.file.set_len(0);
             if emptied.is_ok() {
+                self.room.promise.ledger().partial_shrank(self.written);
                 (self.hasher, self.written) = (Hasher::new(self.digest.algorithm()), 0);
                 self.checkpoints.clear();
             }
@@ -161,12 +184,16 @@ impl PartialBlob {
     /// Deletes the file; whoever has it open can still read it.
     pub async fn discard(mut self) {
         self.checkpoints.close();
-        let (layout, digest) = (Arc::clone(&self.layout), self.digest);
-        drop(self);
         let discarding = spawn_blocking(move || {
-            for path in [layout.partial(&digest), layout.partial_origin(&digest)] {
-                if let Err(error) = layout.disk().remove(&path) {
-                    tracing::warn!(%digest, %error, "a partial download could not be deleted");
+            let Self { digest, layout, room, .. } = &self;
+            let paths =
+                [(layout.partial(digest), self.written), (layout.partial_origin(digest), 0)];
+            for (path, bytes) in paths {
+                match layout.disk().remove(&path) {
+                    Ok(()) => room.promise.ledger().partial_shrank(bytes),
+                    Err(error) => {
+                        tracing::warn!(%digest, %error, "a partial download could not be deleted");
+                    }
                 }
             }
         });
@@ -212,7 +239,12 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
     let (layout, digest) = (&partial.layout, &partial.digest);
     let disk = layout.disk();
     partial.file.sync()?;
-    disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+    let ledger = partial.room.promise.ledger();
+    ledger.comes(layout, digest, partial.written, || {
+        disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+        ledger.partial_shrank(partial.written);
+        Ok(())
+    })?;
     disk.sync_parent(&layout.blob(digest))?;
     if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");

@@ -1,6 +1,6 @@
 //! Which images stay because the configuration says so.
 
-use std::sync::PoisonError;
+use std::sync::{PoisonError, atomic::Ordering};
 
 use super::Store;
 use crate::oci::{Reference, Repository, Tag};
@@ -9,6 +9,12 @@ impl Store {
     /// Changes which images stay because the configuration says so, whether they are kept yet or not.
     pub fn set_pinned(&self, pinned: Vec<(Repository, Tag)>) {
         *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = pinned;
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of them.
+    pub(super) fn pinned_by_configuration(&self) -> Vec<(Repository, Tag)> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the configuration says that this image stays: what [`Store::pin`] cannot change.

@@ -1,6 +1,7 @@
 //! The store alone: what is written is found again, whichever files survive.
 
 mod checkpoints;
+mod removal;
 mod tables;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -217,7 +218,7 @@ proptest! {
     /// and only the right ones become a blob.
     #[test]
     fn a_partial_blob_is_the_bytes_that_were_appended(steps in steps(), whole in any::<bool>()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let store = open(dir.path(), u64::MAX);

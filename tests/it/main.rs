@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod broken_uplink;
+mod budget;
 mod commands;
 mod composed;
 mod disk_fails;

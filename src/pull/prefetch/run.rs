@@ -159,10 +159,12 @@ impl Inner {
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
         let _attempt = self.prefetch.attempts.acquire().await.map_err(|_| Error::Busy)?;
         let repository = &job.repository;
+        let _held = self.store.hold(&job.manifest.digest);
         if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
             return Ok(Outcome::Skipped);
         }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
+            image @ Manifest::Image { .. } if self.is_oversized(&image) => Ok(Outcome::Skipped),
             Manifest::Image { blobs } => {
                 self.attestations_ahead(job).await?;
                 self.image_ahead(job, blobs).await
@@ -296,10 +298,14 @@ impl Inner {
                 tokio::select! {
                     () = flight.interest.wanted(), if turn.is_some() => turn = None,
                     went_on = self.went_on(&mut progress) => {
-                        if !went_on? {
+                        let goes_on = went_on?;
+                        if matches!(progress.borrow_and_update().phase, Phase::Detached { .. }) {
+                            // Whoever waits here reads nothing, and would be waited for.
+                            return Err(self.not_taken());
+                        }
+                        if !goes_on {
                             break;
                         }
-                        progress.borrow_and_update();
                     }
                 }
             }
