@@ -33,7 +33,7 @@ Exit codes: 0 done, 1 some are not kept or pinned by the configuration, 2 wrong 
 const RM_EXAMPLES: &str = "\
 Examples:
   wharf rm alpine:3.20
-  wharf ls --json | jq -r '.[] | select(.pulled == null) | .name' | xargs wharf rm
+  wharf ls --json | jq -r '.[] | select(.pulled == null) | .name' | xargs -r wharf rm
 
 What other images need of it stays. It is fetched again when a device pulls it.
 Exit codes: 0 done, 1 some are not kept or are pinned, 2 wrong usage or configuration.";

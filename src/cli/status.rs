@@ -76,9 +76,10 @@ fn text(told: &Told, now: u64) -> String {
         scrub.as_ref().map_or_else(|| "off".to_owned(), |scrub| scrubbed(scrub, cache, now)),
     );
     row("Downloads:", under_way(*downloads, cache));
+    let widest = upstreams.iter().map(|upstream| upstream.registry.len()).max().unwrap_or(0);
     for (number, upstream) in upstreams.iter().enumerate() {
         let label = if number == 0 { "Registries:" } else { "" };
-        row(label, registry(upstream, now));
+        row(label, registry(upstream, widest, now));
     }
     words::table(&rows)
 }
@@ -102,7 +103,7 @@ fn disk(cache: &CacheStatus) -> String {
     let free = cache.free.map_or_else(|| "unknown how much is".to_owned(), words::size);
     match cache.min_free {
         0 => format!("{free} free"),
-        min => format!("{free} free, {} of it stay free", words::size(min)),
+        min => format!("{free} free, of which {} stay free", words::size(min)),
     }
 }
 
@@ -136,16 +137,17 @@ fn under_way(downloads: u64, cache: &CacheStatus) -> String {
     said
 }
 
-fn registry(upstream: &UpstreamStatus, now: u64) -> String {
+/// The name in as many columns as the widest one takes.
+fn registry(upstream: &UpstreamStatus, widest: usize, now: u64) -> String {
     let UpstreamStatus { registry, up, since, pulls_left } = upstream;
     let since = since.map(|since| format!(" for {}", words::age(since, now))).unwrap_or_default();
     let answers = match up {
         None => "not asked yet".to_owned(),
-        Some(true) => format!("answers{since}"),
-        Some(false) => format!("has not answered{since}"),
+        Some(true) => format!("up{since}"),
+        Some(false) => format!("down{since}"),
     };
     let left = pulls_left.map(|left| format!(", {} left", words::count(left, "pull")));
-    format!("{registry} {answers}{}", left.unwrap_or_default())
+    format!("{registry:widest$}  {answers}{}", left.unwrap_or_default())
 }
 
 /// At most 100, and only if it is all.
@@ -207,13 +209,13 @@ mod tests {
 Version:     1.2.3
 State:       running
 Cache:       5.00 GiB of 32.00 GiB (15 %), 12 images in 148 blobs
-Disk:        40.00 GiB free, 1.00 GiB of it stay free
+Disk:        40.00 GiB free, of which 1.00 GiB stay free
 Put aside:   1.00 MiB that the disk has damaged; never served
 Scrub:       25 % read since 3 days ago, all within 4 weeks, 1 found damaged; the last round ended 3 days ago
 Downloads:   2, 3.00 MiB unfinished on the disk, 2.00 MiB reserved for them
-Registries:  docker.io answers for 3 days, 98 pulls left
-             ghcr.io has not answered for 5 minutes
-             quay.io not asked yet"
+Registries:  docker.io  up for 3 days, 98 pulls left
+             ghcr.io    down for 5 minutes
+             quay.io    not asked yet"
         );
     }
 

@@ -114,7 +114,7 @@ impl Found {
             ),
         };
         let how = if repair {
-            "what cannot be fetched again now is when a device asks for it"
+            "what is missing is fetched again when a device asks for it"
         } else {
             "`wharf verify --repair` fetches it again"
         };
@@ -148,7 +148,7 @@ mod tests {
         found.take(&VerifyEvent::Repaired { digest: digest(b"a"), size: 1 });
         found.take(&VerifyEvent::Unrepaired { digest: digest(b"b"), why: "no route".into() });
         let said = found.verdict(true).expect("damaged");
-        assert!(said.starts_with("1 blob is damaged, and put aside: what cannot"), "{said}");
+        assert!(said.starts_with("1 blob is damaged, and put aside: what is missing"), "{said}");
         found.take(&VerifyEvent::Repaired { digest: digest(b"b"), size: 1 });
         found.take(&done(0));
         assert_eq!(found.verdict(true), None, "all is right again");

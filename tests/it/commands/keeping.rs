@@ -100,7 +100,7 @@ async fn status_tells_a_running_wharf_from_a_stopped_one_and_a_registry_that_is_
             let status = site.json(&["status"]).await;
             assert_eq!(status["upstreams"][0]["up"], false);
             let said = site.ok(&["status"]).await;
-            assert!(said.contains("Registries:  docker.io has not answered for "), "{said}");
+            assert!(said.contains("Registries:  docker.io  down for "), "{said}");
         }
         site.end().await;
     }
