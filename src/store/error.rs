@@ -43,7 +43,7 @@ pub enum Error {
     Read(#[source] Arc<io::Error>),
     /// Written by a later wharf.
     #[error(
-        "{dir:?} was written by another version of wharf (its form is {found:?}, this one knows \"1\"); use that version, or another --dir"
+        "{dir:?} was written by another version of wharf (its form is {found:?}, this one knows \"1\" and \"2\"); use that version, or another --dir"
     )]
     Version {
         /// The cache directory.

@@ -28,8 +28,12 @@ use super::{
 };
 use crate::oci::{Algorithm, Digest};
 
-/// The form of `wharf/` that this version writes and reads.
-const VERSION: &str = "1\n";
+/// The form of `wharf/` that this version writes. 2 came with removals and pins in the journal, checkpoints beside
+/// partial files, and the quarantine: what an older wharf would not heed.
+const VERSION: &str = "2\n";
+
+/// The forms that it reads, too, and makes its own by writing what it knows beyond them.
+const OLDER_VERSIONS: [&str; 1] = ["1\n"];
 
 /// How the names of temporary files begin.
 const TEMPORARY: &str = ".new-";
@@ -66,19 +70,20 @@ impl Layout {
         let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
         lock_exclusively(&lock, dir)?;
         let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
-        layout.sweep_temporaries().map_err(failed("be written"))?;
-        match layout.disk.read(&wharf.join("version")) {
-            Ok(version) if version == VERSION.as_bytes() => {}
-            Ok(version) => {
-                let found = String::from_utf8_lossy(&version).trim().to_owned();
+        let version = wharf.join("version");
+        let marked = || layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"));
+        match layout.disk.read(&version) {
+            Ok(found) if found == VERSION.as_bytes() => {}
+            // Before anything is written that only this form has.
+            Ok(found) if OLDER_VERSIONS.iter().any(|older| found == older.as_bytes()) => marked()?,
+            Ok(found) => {
+                let found = String::from_utf8_lossy(&found).trim().to_owned();
                 return Err(Error::Version { dir: dir.into(), found });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let version = wharf.join("version");
-                layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"))?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => marked()?,
             Err(error) => return Err(failed("be read")(error)),
         }
+        layout.sweep_temporaries().map_err(failed("be written"))?;
         let marker = dir.join("oci-layout");
         if !marker.exists() {
             layout.replace(&marker, OCI_LAYOUT.as_bytes()).map_err(failed("be written"))?;

@@ -156,9 +156,26 @@ async fn one_wharf_a_directory_and_none_for_another_form() {
     assert!(matches!(Store::open(&config, &Clock::system()), Err(Error::InUse { .. })));
     store.close().await;
     drop(store);
-    fs::write(dir.path().join("wharf/version"), "2\n").expect("writable");
+    fs::write(dir.path().join("wharf/version"), "3\n").expect("writable");
     let refused = Store::open(&config, &Clock::system()).expect_err("a later form");
-    assert!(matches!(&refused, Error::Version { found, .. } if found == "2"), "{refused}");
+    assert!(matches!(&refused, Error::Version { found, .. } if found == "3"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_an_older_wharf_kept_is_taken_over_and_marked() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (repository, kept) = (repository("alpine"), image(1));
+    let store = open(dir.path(), u64::MAX);
+    keep(&store, &repository, &kept, &[tag("3.20")]).await;
+    store.close().await;
+    drop(store);
+    fs::write(dir.path().join("wharf/version"), "1\n").expect("writable");
+    let store = open(dir.path(), u64::MAX);
+    let (meant, _) = store.tag(&repository, &tag("3.20")).expect("known");
+    assert_eq!(meant.digest, kept.index.0.digest);
+    let version = fs::read_to_string(dir.path().join("wharf/version")).expect("readable");
+    assert_eq!(version, "2\n", "an older one would not heed what is written from now on");
+    store.close().await;
 }
 
 #[tokio::test]
