@@ -52,3 +52,21 @@ async fn a_hangup_reads_the_configuration_again() {
     assert!(!daemon.log().contains("6GiB"), "{}", daemon.log());
     site.end().await;
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let hub = FakeHub::start().await;
+    hub.push_single(REPO, "1", PLATFORMS[1], &[1000]);
+    let site = Site::start_with(&hub, true, "").await;
+    let daemon = site.daemon.as_ref().expect("it runs");
+    daemon.limit_files(Some(0));
+    daemon.signal("HUP");
+    // Each is a line of the log, and time for the reload to be another.
+    for _ in 0..20 {
+        client::get(daemon.addr, &format!("/v2/{REPO}/manifests/1"), &[]).await;
+    }
+    daemon.limit_files(None);
+    daemon.signal("HUP");
+    daemon.until_logged("the configuration was read again: nothing has changed").await;
+    site.end().await;
+}
