@@ -1,17 +1,8 @@
 //! SIGHUP: what can change does, what cannot is named, and a file with a mistake in it changes nothing (bug class: a
 //! reload that ends the daemon, or takes half of a configuration).
 
-use std::fs;
-
 use super::{PLATFORMS, REPO, Site};
 use crate::support::{FakeHub, client};
-
-/// Changes the configuration's text.
-fn rewrite(site: &Site, change: impl FnOnce(String) -> String) {
-    let path = site.dir.path().join("config.toml");
-    let text = fs::read_to_string(&path).expect("written at the start");
-    fs::write(path, change(text)).expect("the directory can be written");
-}
 
 #[tokio::test]
 async fn a_hangup_reads_the_configuration_again() {
@@ -26,7 +17,7 @@ async fn a_hangup_reads_the_configuration_again() {
     // What is not said at this level is not logged, until it is.
     let debug = "DEBUG";
     assert!(!daemon.log().contains(debug), "{}", daemon.log());
-    rewrite(&site, |text| {
+    site.rewrite(|text| {
         text.replace("level = \"info\"", "level = \"debug\"")
             + "[cache]\nmax_size = \"5GiB\"\nscrub = \"off\"\ntag_ttl = \"7m\"\n"
     });
@@ -45,7 +36,7 @@ async fn a_hangup_reads_the_configuration_again() {
     daemon.until_logged(debug).await;
 
     // Two mistakes: the first is said with its line, and nothing of the file counts.
-    rewrite(&site, |text| text.replace("5GiB", "6GiB") + "serve_stale = \"perhaps\"\n");
+    site.rewrite(|text| text.replace("5GiB", "6GiB") + "serve_stale = \"perhaps\"\n");
     daemon.signal("HUP");
     daemon.until_logged("the configuration stays as it was: config.toml:").await;
     assert!(daemon.log().contains("cache.serve_stale: string \"perhaps\" will not do"));
