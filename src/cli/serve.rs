@@ -264,9 +264,12 @@ impl Log {
 /// Lets log lines out, to standard error.
 pub(super) fn start_log(log: &LogConfig) -> Log {
     let filter = EnvFilter::new(&log.level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    // A log on a full disk takes no line, and none about that: to insist is a panic.
-    let builder = builder.log_internal_errors(false);
+    // A line that cannot be written, to a full disk or a terminal that is gone, is lost: to complain of it on standard error
+    // would be a panic.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     // A subscriber that is already there (a test's) stays.
     match log.format {
         LogFormat::Text => {

@@ -16,6 +16,9 @@ use crate::{
     upstream,
 };
 
+/// An image that stays.
+type Pin = (Repository, Tag);
+
 /// How often a registry is asked for an image of which nothing else is said.
 const EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -24,7 +27,7 @@ pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::WarmImage>>,
     served: &[upstream::Config],
-) -> Result<(Vec<WarmImage>, Vec<(Repository, Tag)>), ConfigError> {
+) -> Result<(Vec<WarmImage>, Vec<Pin>), ConfigError> {
     let (mut images, mut all_pinned) = (Vec::<WarmImage>::new(), Vec::new());
     for raw in raw {
         let span = raw.span();
@@ -69,7 +72,7 @@ fn latest() -> Tag {
 }
 
 /// `[prefetch]` with every key that has a value.
-pub(super) fn shown(config: &Prefetch, pinned: &[(Repository, Tag)]) -> raw::Prefetch {
+pub(super) fn shown(config: &Prefetch, pinned: &[Pin]) -> raw::Prefetch {
     let Prefetch { on_pull, concurrency, rate, follow, quota_floor, retry_after: _, images } =
         config;
     let image = |image: &WarmImage| {

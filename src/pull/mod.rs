@@ -30,6 +30,7 @@ mod report;
 mod scrub;
 mod served;
 mod shared;
+mod shortage;
 mod skipped;
 mod tasks;
 mod upkeep;

@@ -1,17 +1,8 @@
 //! SIGHUP: what can change does, what cannot is named, and a file with a mistake in it changes nothing (bug class: a
 //! reload that ends the daemon, or takes half of a configuration).
 
-use std::fs;
-
 use super::{PLATFORMS, REPO, Site};
 use crate::support::{FakeHub, client};
-
-/// Changes the configuration's text.
-fn rewrite(site: &Site, change: impl FnOnce(String) -> String) {
-    let path = site.dir.path().join("config.toml");
-    let text = fs::read_to_string(&path).expect("written at the start");
-    fs::write(path, change(text)).expect("the directory can be written");
-}
 
 #[tokio::test]
 async fn a_hangup_reads_the_configuration_again() {
@@ -26,7 +17,7 @@ async fn a_hangup_reads_the_configuration_again() {
     // What is not said at this level is not logged, until it is.
     let debug = "DEBUG";
     assert!(!daemon.log().contains(debug), "{}", daemon.log());
-    rewrite(&site, |text| {
+    site.rewrite(|text| {
         text.replace("level = \"info\"", "level = \"debug\"")
             + "[cache]\nmax_size = \"5GiB\"\nscrub = \"off\"\ntag_ttl = \"7m\"\n"
     });
@@ -45,10 +36,28 @@ async fn a_hangup_reads_the_configuration_again() {
     daemon.until_logged(debug).await;
 
     // Two mistakes: the first is said with its line, and nothing of the file counts.
-    rewrite(&site, |text| text.replace("5GiB", "6GiB") + "serve_stale = \"perhaps\"\n");
+    site.rewrite(|text| text.replace("5GiB", "6GiB") + "serve_stale = \"perhaps\"\n");
     daemon.signal("HUP");
     daemon.until_logged("the configuration stays as it was: config.toml:").await;
     assert!(daemon.log().contains("cache.serve_stale: string \"perhaps\" will not do"));
     assert!(!daemon.log().contains("6GiB"), "{}", daemon.log());
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let hub = FakeHub::start().await;
+    hub.push_single(REPO, "1", PLATFORMS[1], &[1000]);
+    let site = Site::start_with(&hub, true, "").await;
+    let daemon = site.daemon.as_ref().expect("it runs");
+    daemon.limit_files(Some(0));
+    daemon.signal("HUP");
+    // Each is a line of the log, and time for the reload to be another.
+    for _ in 0..20 {
+        client::get(daemon.addr, &format!("/v2/{REPO}/manifests/1"), &[]).await;
+    }
+    daemon.limit_files(None);
+    daemon.signal("HUP");
+    daemon.until_logged("the configuration was read again: nothing has changed").await;
     site.end().await;
 }
