@@ -10,6 +10,7 @@
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
+//! <dir>/wharf/quarantine/     blobs that are not what their names say, and why each was put here
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
 //! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
 //! ```
@@ -25,6 +26,7 @@ use super::{
     Error,
     disk::{Disk, DiskFile},
     partial::is_passing,
+    quarantine::{self, Quarantine},
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -48,6 +50,7 @@ pub(super) struct Layout {
     disk: Disk,
     /// How many temporary files were begun.
     temporaries: AtomicU64,
+    pub(super) quarantine: Quarantine,
     /// Held open: the lock ends with it.
     _lock: DiskFile,
 }
@@ -62,14 +65,22 @@ impl Layout {
             move |source: io::Error| Error::Open { what, dir: dir.into(), source: source.into() }
         };
         let wharf = dir.join("wharf");
-        disk.make_dir(&wharf.join("partial")).map_err(failed("be created"))?;
+        for own in ["partial", "quarantine"] {
+            disk.make_dir(&wharf.join(own)).map_err(failed("be created"))?;
+        }
         for algorithm in Algorithm::ALL {
             let blobs = dir.join("blobs").join(algorithm.as_str());
             disk.make_dir(&blobs).map_err(failed("be created"))?;
         }
         let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
         lock_exclusively(&lock, dir)?;
-        let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
+        let layout = Self {
+            dir: dir.into(),
+            disk,
+            temporaries: AtomicU64::new(0),
+            quarantine: Quarantine::default(),
+            _lock: lock,
+        };
         let version = wharf.join("version");
         let marked = || layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"));
         match layout.disk.read(&version) {
@@ -84,6 +95,7 @@ impl Layout {
             Err(error) => return Err(failed("be read")(error)),
         }
         layout.sweep_temporaries().map_err(failed("be written"))?;
+        quarantine::sweep(&layout).map_err(failed("be written"))?;
         let marker = dir.join("oci-layout");
         if !marker.exists() {
             layout.replace(&marker, OCI_LAYOUT.as_bytes()).map_err(failed("be written"))?;
@@ -94,22 +106,39 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
     /// a temporary file of the same file system, synced, renamed, and the directory synced.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let rename = |temporary: &Path| self.disk.rename(temporary, path);
+        self.replace_by(rename, path, bytes)
+    }
+
+    /// Keeps `bytes`, which match `digest`, in the same way.
+    pub(super) fn replace_blob(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        let put = |temporary: &Path| quarantine::put_in_place(self, temporary, digest);
+        self.replace_by(put, &self.blob(digest), bytes)
+    }
+
+    fn replace_by(
+        &self,
+        rename: impl FnOnce(&Path) -> io::Result<()>,
+        path: &Path,
+        bytes: &[u8],
+    ) -> io::Result<()> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         // Alone in this directory, thanks to the lock; what an earlier process left was swept.
         let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
-        let replaced = self.write_and_rename(&temporary, path, bytes);
+        let replaced = self
+            .write_synced(&temporary, bytes)
+            .and_then(|()| rename(&temporary))
+            .and_then(|()| self.disk.sync_parent(path));
         if replaced.is_err() {
             let _ = self.disk.remove(&temporary);
         }
         replaced
     }
 
-    fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_synced(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
         let file = self.disk.create(temporary)?;
         file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        self.disk.rename(temporary, path)?;
-        self.disk.sync_parent(path)
+        file.sync()
     }
 
     /// Writes `bytes` to the disk and deletes them.
@@ -175,6 +204,21 @@ impl Layout {
     /// The directory of downloads in progress.
     pub(super) fn partials(&self) -> PathBuf {
         self.dir.join("wharf/partial")
+    }
+
+    /// A blob that was put aside.
+    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
+        self.quarantine().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+    }
+
+    /// Why it was.
+    pub(super) fn quarantine_note(&self, digest: &Digest) -> PathBuf {
+        self.quarantined(digest).with_extension("json")
+    }
+
+    /// The directory of blobs that were put aside.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.dir.join("wharf/quarantine")
     }
 
     /// `index.json`.

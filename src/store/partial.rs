@@ -11,6 +11,7 @@ use super::{
     blobs::{BlobFile, StoredBlob},
     disk::{Disk, DiskFile},
     layout::Layout,
+    quarantine,
 };
 use crate::oci::{Digest, Hasher, Repository};
 
@@ -204,7 +205,7 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
     let (layout, digest) = (&partial.layout, &partial.digest);
     let disk = layout.disk();
     partial.file.sync()?;
-    disk.rename(&layout.partial(digest), &layout.blob(digest))?;
+    quarantine::put_in_place(layout, &layout.partial(digest), digest)?;
     disk.sync_parent(&layout.blob(digest))?;
     if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");
