@@ -75,7 +75,7 @@ pub(super) struct DiskFile {
 
 /// Whether the system says that what lies on the disk is lost, rather than that it cannot be asked just now: an input or
 /// output error, a structure that needs cleaning, a checksum that does not fit, or fewer bytes than there were.
-pub(super) fn is_damage(error: &io::Error) -> bool {
+pub fn is_damage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let damaged = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO];
     let damaged = damaged.map(Errno::raw_os_error);

@@ -41,7 +41,7 @@ use tokio::{
 pub use blobs::{BlobFile, StoredBlob};
 pub use budget::{Freed, Held, Limits, Share, Usage};
 pub use check::Checked;
-pub use disk::{Disk, Touch, Watch};
+pub use disk::{Disk, Touch, Watch, is_damage};
 pub use error::Error;
 pub use facts::Fact;
 use failing::Write;
@@ -194,7 +194,7 @@ impl Store {
 
     /// What a blob is called that could not be read: damaged, and put aside, if that is why.
     async fn unreadable(&self, digest: &Digest, seen: Option<Seen>, error: io::Error) -> Error {
-        if disk::is_damage(&error) {
+        if is_damage(&error) {
             return self.damaged(digest, seen, check::unreadable(&error)).await;
         }
         Error::read(error)
