@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -217,21 +217,19 @@ pub(super) fn sweep(layout: &Layout) -> io::Result<()> {
         let orphan = path.extension().is_some_and(|extension| extension == "json")
             && !path.with_extension("").exists();
         let kept_again = digest_of(&path).is_some_and(|digest| layout.has_blob(&digest));
-        if orphan {
-            disk.remove(&path)?;
-        } else if kept_again {
-            disk.remove(&path)?;
-            let _ = disk.remove(&note_of(&path));
+        if orphan || kept_again {
+            // What cannot be deleted is in nobody's way: no start fails for it.
+            if let Err(error) = disk.remove(&path) {
+                tracing::warn!(?path, %error, "what was put aside could not be deleted");
+            } else if kept_again {
+                let _ = disk.remove(&path.with_extension("json"));
+            }
         } else if digest_of(&path).is_some() {
             bytes += len(disk, &path);
         }
     }
     layout.quarantine.replaced(0, bytes);
     Ok(())
-}
-
-fn note_of(path: &Path) -> PathBuf {
-    path.with_extension("json")
 }
 
 /// The digest that a file in the quarantine is named after; `None` of a note.
