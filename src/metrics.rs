@@ -164,7 +164,7 @@ impl Metrics {
             verify_failures: counters(
                 &registry,
                 "wharf_verify_failures_total",
-                "Contents thrown away because they did not match their digest or length, by stage.",
+                "Contents thrown away because they did not match their digest or length, or could not be read, by stage.",
                 &["stage"],
             ),
             store_failures: counter(
@@ -294,7 +294,8 @@ impl Metrics {
         self.0.download_resumes.inc();
     }
 
-    /// Content was thrown away as wrong; `stage` is `manifest`, `blob` or `relay`.
+    /// Content was thrown away as wrong; `stage` is `manifest`, `blob` or `relay` of what came from a registry,
+    /// `kept` of what was in the cache.
     pub fn verify_failed(&self, stage: &'static str) {
         self.0.verify_failures.with_label_values(&[stage]).inc();
     }

@@ -221,7 +221,7 @@ impl Inner {
         let mut missing = Vec::new();
         for blob in blobs {
             let Descriptor { digest, size, .. } = blob.content;
-            let hit = self.kept_blob(&digest, Some(size)).await.is_some();
+            let hit = self.kept_blob(repository, &digest, Some(size)).await.is_some();
             let here = if hit { size } else { self.begun(&digest).await.min(size) };
             telling.tell(blob.event(here, hit));
             if hit {
@@ -283,7 +283,7 @@ impl Inner {
                     telling.tell_step(digest, blob.event(here, false));
                 }
             }
-            if self.kept_blob(digest, Some(size)).await.is_some() {
+            if self.kept_blob(repository, digest, Some(size)).await.is_some() {
                 telling.tell_step(digest, blob.event(size, false));
                 return Ok((size, size - begun));
             }

@@ -87,7 +87,7 @@ impl Inner {
         ahead: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
-        if let Some(blob) = self.kept_blob(digest, size).await {
+        if let Some(blob) = self.kept_blob(repository, digest, size).await {
             // Kept by a download that ended between the request's look and its turn; if that was another
             // repository's, it says nothing of this one's permission.
             let passing = self.passing.size(repository, digest).is_some();

@@ -106,6 +106,17 @@ pub(super) struct Lead {
     interest: Arc<Interest>,
 }
 
+impl Progress {
+    /// The blob's length in bytes, as far as it is known.
+    pub(super) const fn total(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Asking | Phase::Failed(_) => None,
+            Phase::Streaming { total, .. } | Phase::Detached { total, .. } => *total,
+            Phase::Done { .. } => Some(self.published),
+        }
+    }
+}
+
 impl InFlight {
     /// Room for `running` downloads at once.
     pub(super) fn new(running: usize) -> Self {

@@ -8,6 +8,7 @@ mod coalesce;
 mod compose;
 mod config;
 mod content;
+mod damage;
 mod download;
 mod error;
 mod explain;
@@ -62,6 +63,7 @@ use self::{
     client::Clients,
     coalesce::Coalesced,
     compose::Composer,
+    damage::Disputes,
     freshness::Freshness,
     in_flight::InFlight,
     pace::Pace,
@@ -102,6 +104,7 @@ struct Inner {
     skipped: Skipped,
     mismatches: Mismatches,
     composer: Composer,
+    disputes: Disputes,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -159,6 +162,7 @@ impl Pull {
             skipped: Skipped::default(),
             mismatches: Mismatches::default(),
             composer: Composer::new(&config.compose),
+            disputes: Disputes::default(),
             downloads,
             config,
             store,

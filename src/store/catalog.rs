@@ -132,9 +132,12 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
     }
 }
 
-/// What a manifest that is kept says; `None` when it is not kept or is no manifest.
+/// What a manifest that is kept says; `None` when it is not kept, is no manifest, or no longer what it was.
 pub(super) fn document(layout: &Layout, manifest: &Descriptor) -> Option<Manifest> {
     let bytes = layout.disk().read(&layout.blob(&manifest.digest)).ok()?;
+    if Digest::of(manifest.digest.algorithm(), &bytes) != manifest.digest {
+        return None;
+    }
     Manifest::parse(&manifest.media_type, &bytes).ok()
 }
 

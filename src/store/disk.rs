@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -87,6 +87,16 @@ pub(super) struct DiskFile {
     disk: Disk,
 }
 
+/// Whether the system says that what lies on the disk is lost, rather than that it cannot be asked just now: an input or
+/// output error, a structure that needs cleaning, a checksum that does not fit, or fewer bytes than there were.
+pub fn is_damage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let damaged = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO];
+    let damaged = damaged.map(Errno::raw_os_error);
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || error.raw_os_error().is_some_and(|code| damaged.contains(&code))
+}
+
 impl Disk {
     /// The file system under a watch.
     pub fn watched(watch: Arc<dyn Watch>) -> Self {
@@ -163,6 +173,16 @@ impl Disk {
         }
     }
 
+    /// Which file it is, by device and inode; `None` when there is none.
+    pub(super) fn identity(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
+        self.before(Touch::Read(path))?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The entries of a directory.
     pub(super) fn list(&self, path: &Path) -> io::Result<fs::ReadDir> {
         self.before(Touch::List(path))?;
@@ -206,6 +226,20 @@ impl DiskFile {
     /// The length in bytes.
     pub(super) fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    /// Which file it is, by device and inode.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Reads the next bytes up to the end, at most `most` of them.
+    pub(super) fn read_up_to(&self, most: u64) -> io::Result<Vec<u8>> {
+        self.disk.before(Touch::Read(&self.path))?;
+        let mut bytes = Vec::new();
+        io::Read::take(&self.file, most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Reads all bytes up to the end.

@@ -2,12 +2,22 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use crate::oci::Digest;
+
 /// Why the store could not do its part.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The daemon is shutting down.
     #[error("the cache is being closed")]
     Closed,
+    /// A kept blob is not what its name says, or the disk does not give it; it is put aside, if the disk let it be.
+    #[error("the kept blob {digest} is damaged: {why}")]
+    Damaged {
+        /// Its name.
+        digest: Digest,
+        /// What is wrong with it, in a few words.
+        why: String,
+    },
     /// Another process holds the lock.
     #[error(
         "{dir:?} is in use by another wharf; stop it, or give this one a directory of its own with --dir"

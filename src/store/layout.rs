@@ -10,6 +10,7 @@
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
+//! <dir>/wharf/quarantine/     blobs that are not what their names say, and why each was put here
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
 //! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
 //! ```
@@ -26,6 +27,7 @@ use super::{
     Error,
     checkpoints::is_passing,
     disk::{Disk, DiskFile, Space},
+    quarantine,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -63,7 +65,9 @@ impl Layout {
             move |source: io::Error| Error::Open { what, dir: dir.into(), source: source.into() }
         };
         let wharf = dir.join("wharf");
-        disk.make_dir(&wharf.join("partial")).map_err(failed("be created"))?;
+        for own in ["partial", "quarantine"] {
+            disk.make_dir(&wharf.join(own)).map_err(failed("be created"))?;
+        }
         for algorithm in Algorithm::ALL {
             let blobs = dir.join("blobs").join(algorithm.as_str());
             disk.make_dir(&blobs).map_err(failed("be created"))?;
@@ -85,6 +89,7 @@ impl Layout {
             Err(error) => return Err(failed("be read")(error)),
         }
         layout.sweep_temporaries().map_err(failed("be written"))?;
+        quarantine::sweep(&layout).map_err(failed("be written"))?;
         let marker = dir.join("oci-layout");
         if !marker.exists() {
             layout.replace(&marker, OCI_LAYOUT.as_bytes()).map_err(failed("be written"))?;
@@ -95,36 +100,30 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
     /// a temporary file of the same file system, synced, renamed, and the directory synced.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.put(path, bytes, |from, to| self.disk.rename(from, to))
+        self.replace_by(|temporary| self.disk.rename(temporary, path), path, bytes)
     }
 
-    /// [`Layout::replace`] for the document `digest`, with `rename` to give the temporary file its name.
-    pub(super) fn put_document(
+    /// Keeps `bytes`, which match `digest`, in the same way; `put` gives the temporary file its name.
+    pub(super) fn replace_blob(
         &self,
         digest: &Digest,
         bytes: &[u8],
-        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
+        put: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.put(&self.blob(digest), bytes, rename)
+        self.replace_by(put, &self.blob(digest), bytes)
     }
 
-    fn put(
+    fn replace_by(
         &self,
+        rename: impl FnOnce(&Path) -> io::Result<()>,
         path: &Path,
         bytes: &[u8],
-        rename: impl FnOnce(&Path, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        // Alone in this directory, thanks to the lock; what an earlier process left was swept.
-        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
-        let written = || {
-            let file = self.disk.create(&temporary)?;
-            file.write_all_at(bytes, 0)?;
-            file.sync()?;
-            rename(&temporary, path)?;
-            self.disk.sync_parent(path)
-        };
-        let replaced = written();
+        let temporary = self.temporary();
+        let replaced = self
+            .write_synced(&temporary, bytes)
+            .and_then(|()| rename(&temporary))
+            .and_then(|()| self.disk.sync_parent(path));
         if replaced.is_err() {
             let _ = self.disk.remove(&temporary);
         }
@@ -134,8 +133,7 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after this process was killed, sees the old file or the new one. After a
     /// power cut it may be neither.
     pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let temporary = self.temporary();
         let written = self.disk.create(&temporary).and_then(|file| file.write_all_at(bytes, 0));
         let placed = written.and_then(|()| self.disk.rename(&temporary, path));
         if placed.is_err() {
@@ -144,10 +142,21 @@ impl Layout {
         placed
     }
 
+    fn write_synced(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.disk.create(temporary)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync()
+    }
+
+    /// A name that is alone in its directory, thanks to the lock; what an earlier process left was swept.
+    fn temporary(&self) -> PathBuf {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.partials().join(format!("{TEMPORARY}{number}"))
+    }
+
     /// Writes `bytes` to the disk and deletes them.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let temporary = self.temporary();
         let file = self.disk.create(&temporary)?;
         let written = file.write_all_at(bytes, 0).and_then(|()| file.sync());
         self.disk.remove(&temporary).and(written)
@@ -209,11 +218,6 @@ impl Layout {
         self.disk.space(&self.dir)
     }
 
-    /// The directory of blobs that were put aside; there is none before the first.
-    pub(super) fn quarantine(&self) -> PathBuf {
-        self.dir.join("wharf/quarantine")
-    }
-
     /// The bytes of a blob that is still being downloaded.
     pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
         self.partials().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
@@ -227,6 +231,21 @@ impl Layout {
     /// The directory of downloads in progress.
     pub(super) fn partials(&self) -> PathBuf {
         self.dir.join("wharf/partial")
+    }
+
+    /// A blob that was put aside.
+    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
+        self.quarantine().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+    }
+
+    /// Why it was.
+    pub(super) fn quarantine_note(&self, digest: &Digest) -> PathBuf {
+        self.quarantined(digest).with_extension("json")
+    }
+
+    /// The directory of blobs that were put aside.
+    pub(super) fn quarantine(&self) -> PathBuf {
+        self.dir.join("wharf/quarantine")
     }
 
     /// `index.json`.

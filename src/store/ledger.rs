@@ -69,11 +69,7 @@ impl Ledger {
             limits,
             space: layout.space().ok(),
             partial: lengths(&layout.partials()),
-            quarantined: if layout.quarantine().is_dir() {
-                lengths(&layout.quarantine())
-            } else {
-                0
-            },
+            quarantined: lengths(&layout.quarantine()),
             ..Account::default()
         };
         Arc::new(Self {
@@ -236,7 +232,6 @@ impl Ledger {
     }
 
     /// So many bytes were put aside.
-    #[expect(dead_code, reason = "nothing is put aside yet")]
     pub(super) fn aside_came(&self, bytes: u64) {
         let mut account = self.account();
         account.quarantined = account.quarantined.saturating_add(bytes);

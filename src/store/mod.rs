@@ -22,6 +22,7 @@ mod links;
 mod partial;
 mod pins;
 mod pulled;
+mod quarantine;
 mod recorder;
 mod recovery;
 mod state;
@@ -44,7 +45,7 @@ use tokio::{
 pub use blobs::{BlobFile, StoredBlob};
 pub use budget::{Evicted, Freed, Limits, Share, Usage};
 pub use check::Checked;
-pub use disk::{Disk, Space, Touch, Watch};
+pub use disk::{Disk, Space, Touch, Watch, is_damage};
 pub use error::Error;
 pub use facts::Fact;
 use failing::Write;
@@ -55,6 +56,7 @@ use ledger::Ledger;
 use links::Link;
 pub use links::Listed;
 pub use partial::{PartialBlob, VerifiedBlob};
+pub use quarantine::Seen;
 pub use state::STATE_MAX_BYTES;
 
 use crate::{
@@ -175,30 +177,53 @@ impl Store {
     /// The blob kept under `digest`, if it is.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails; [`Error::Damaged`] once if the blob cannot be opened: it is missing then.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
         let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
-        spawn_blocking(move || StoredBlob::open(layout.disk(), &path))
-            .await
-            .map_err(Error::join)?
-            .map_err(Error::read)
+        let opening = spawn_blocking(move || StoredBlob::open(layout.disk(), &path));
+        match opening.await.map_err(Error::join)? {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(self.unreadable(digest, None, error).await),
+        }
     }
 
-    /// The manifest or config kept under `digest`, verified; `None` when it is not kept, or no longer what it was.
+    /// The manifest or config kept under `digest`, verified; `None` when it is not kept, or too long for either.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails; [`Error::Damaged`] once if it is not what it was: it is missing then.
     pub async fn manifest(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
         if let Some(bytes) = self.hot.get(digest) {
             return Ok(Some(bytes));
         }
         let (layout, expected) = (Arc::clone(&self.layout), *digest);
         let reading = spawn_blocking(move || read_manifest(&layout, &expected));
-        let read = reading.await.map_err(Error::join)?.map_err(Error::read)?;
-        if let Some(bytes) = &read {
-            self.hot.insert(*digest, bytes.clone());
+        match reading.await.map_err(Error::join)? {
+            (_, Ok(Read::Right(bytes))) => {
+                self.hot.insert(*digest, bytes.clone());
+                Ok(Some(bytes))
+            }
+            (_, Ok(Read::Missing)) => Ok(None),
+            (seen, Ok(Read::Wrong)) => {
+                let why = "its bytes do not match its digest".to_owned();
+                Err(self.damaged(digest, seen, why).await)
+            }
+            (seen, Err(error)) => Err(self.unreadable(digest, seen, error).await),
         }
-        Ok(read)
+    }
+
+    /// What a blob is called that could not be read: damaged, and put aside, if that is why.
+    async fn unreadable(&self, digest: &Digest, seen: Option<Seen>, error: io::Error) -> Error {
+        if is_damage(&error) {
+            return self.damaged(digest, seen, check::unreadable(&error)).await;
+        }
+        Error::read(error)
+    }
+
+    async fn damaged(&self, digest: &Digest, seen: Option<Seen>, why: String) -> Error {
+        if let Err(error) = self.quarantine(digest, seen, &why).await {
+            tracing::error!(%digest, %error, "a damaged blob could not be put aside");
+        }
+        Error::Damaged { digest: *digest, why }
     }
 
     /// Keeps a manifest of `repository`, and the tags that mean it. Durable when this returns.
@@ -441,9 +466,9 @@ impl Store {
         let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
         let (digest, bytes) = (*digest, bytes.clone());
         let writing = spawn_blocking(move || {
-            layout.put_document(&digest, &bytes, |from, to| {
-                let size = bytes.len() as u64;
-                ledger.comes(&layout, &digest, size, || layout.disk().rename(from, to))
+            let size = bytes.len() as u64;
+            layout.replace_blob(&digest, &bytes, |temporary| {
+                quarantine::put_in_place(&layout, &ledger, temporary, &digest, size)
             })
         });
         let written = writing.await.map_err(Error::join)?.map_err(Error::write);
@@ -497,14 +522,29 @@ impl Drop for Store {
     }
 }
 
-fn read_manifest(layout: &Layout, expected: &Digest) -> io::Result<Option<Bytes>> {
-    let most = MANIFEST_MAX_BYTES as u64 + 1;
-    let Some(bytes) = layout.disk().read_up_to(&layout.blob(expected), most)? else {
-        return Ok(None);
+/// What lies under the digest of a document.
+enum Read {
+    /// Nothing, or what is too long for a document: whether that is damaged is not told here.
+    Missing,
+    Right(Bytes),
+    Wrong,
+}
+
+/// Reads a document, and tells which file it was.
+fn read_manifest(layout: &Layout, expected: &Digest) -> (Option<Seen>, io::Result<Read>) {
+    let file = match layout.disk().open_read(&layout.blob(expected)) {
+        Ok(file) => Arc::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, Ok(Read::Missing)),
+        Err(error) => return (None, Err(error)),
     };
-    if bytes.len() > MANIFEST_MAX_BYTES || Digest::of(expected.algorithm(), &bytes) != *expected {
-        tracing::error!(digest = %expected, "a kept document is damaged; it counts as missing");
-        return Ok(None);
-    }
-    Ok(Some(bytes.into()))
+    let read = file.read_up_to(MANIFEST_MAX_BYTES as u64 + 1).map(|bytes| {
+        if bytes.len() > MANIFEST_MAX_BYTES {
+            return Read::Missing;
+        }
+        match Digest::of(expected.algorithm(), &bytes) == *expected {
+            true => Read::Right(bytes.into()),
+            false => Read::Wrong,
+        }
+    });
+    (quarantine::seen(&file), read)
 }

@@ -13,6 +13,7 @@ use super::{
     holds::Held,
     layout::Layout,
     ledger::Promise,
+    quarantine,
 };
 use crate::oci::{Digest, Hasher, Repository};
 
@@ -240,11 +241,9 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
     let disk = layout.disk();
     partial.file.sync()?;
     let ledger = partial.room.promise.ledger();
-    ledger.comes(layout, digest, partial.written, || {
-        disk.rename(&layout.partial(digest), &layout.blob(digest))?;
-        ledger.partial_shrank(partial.written);
-        Ok(())
-    })?;
+    let from = layout.partial(digest);
+    quarantine::put_in_place(layout, ledger, &from, digest, partial.written)?;
+    ledger.partial_shrank(partial.written);
     disk.sync_parent(&layout.blob(digest))?;
     if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");

@@ -1,6 +1,7 @@
 //! The store alone: what is written is found again, whichever files survive.
 
 mod checkpoints;
+mod damage;
 mod removal;
 mod tables;
 
@@ -133,21 +134,6 @@ async fn index_json_names_every_tag_and_no_child_that_an_index_leads_to() {
         name.to_string_lossy().starts_with("journal-")
     });
     assert_eq!(journals.count(), 1, "a fold leaves one journal");
-}
-
-#[tokio::test]
-async fn a_damaged_manifest_counts_as_missing() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (alpine, image) = (repository("alpine"), image(1));
-    let store = open(dir.path(), u64::MAX);
-    keep(&store, &alpine, &image, &[]).await;
-    store.close().await;
-    drop(store);
-    let path = dir.path().join("blobs/sha256").join(image.index.0.digest.encoded());
-    fs::write(path, b"{}").expect("writable");
-    let store = open(dir.path(), u64::MAX);
-    assert_eq!(store.manifest(&image.index.0.digest).await.expect("readable"), None);
-    store.close().await;
 }
 
 #[tokio::test]

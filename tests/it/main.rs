@@ -23,6 +23,7 @@ mod platforms;
 mod prefetch;
 mod ranges;
 mod registries;
+mod rot;
 mod shared;
 mod stale;
 mod support;

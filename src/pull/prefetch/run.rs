@@ -278,7 +278,7 @@ impl Inner {
         let (digest, size) = (&blob.digest, Some(blob.size));
         let repository = &self.home(repository, digest);
         for _ in 0..FOREIGN_ENDS {
-            if self.kept_blob(digest, size).await.is_some() {
+            if self.kept_blob(repository, digest, size).await.is_some() {
                 return Ok(0);
             }
             let mut turn = match turn.take() {
@@ -309,7 +309,7 @@ impl Inner {
                     }
                 }
             }
-            if self.kept_blob(digest, size).await.is_some() {
+            if self.kept_blob(repository, digest, size).await.is_some() {
                 return Ok(blob.size);
             }
             match &progress.borrow().phase {

@@ -342,12 +342,13 @@ impl World {
                 self.partials.push((digest, metadata.len(), seconds(&metadata)));
             }
         }
-        let aside = layout.quarantine();
-        if aside.is_dir() {
-            for entry in layout.disk().list(&aside)? {
-                let entry = entry?;
-                self.aside.push((entry.path(), entry.metadata().map_or(0, |file| file.len())));
-            }
+        for entry in layout.disk().list(&layout.quarantine())? {
+            let entry = entry?;
+            let path = entry.path();
+            // The notes count for nothing.
+            let is_note = path.extension().is_some_and(|extension| extension == "json");
+            let len = if is_note { 0 } else { entry.metadata().map_or(0, |file| file.len()) };
+            self.aside.push((path, len));
         }
         Ok(())
     }
