@@ -264,7 +264,9 @@ impl Log {
 /// Lets log lines out, to standard error.
 pub(super) fn start_log(log: &LogConfig) -> Log {
     let filter = EnvFilter::new(&log.level);
+    // A log that takes no line, on a disk that is full as well, is no reason to end the request that it is about.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = builder.log_internal_errors(false);
     // A subscriber that is already there (a test's) stays.
     match log.format {
         LogFormat::Text => {
