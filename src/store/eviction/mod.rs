@@ -124,8 +124,9 @@ impl Store {
             let mut eviction = self.survey(&mut seen).await?;
             self.sweep(&mut eviction.world, None, &mut freed).await?;
         }
+        // Once: some file systems tell only after a while that something went.
+        self.look_at_space().await;
         for _ in 0..ROUNDS {
-            self.look_at_space().await;
             let excess = self.ledger.excess();
             if excess == 0 {
                 break;
@@ -177,13 +178,13 @@ impl Store {
     async fn evict(&self, seen: &mut Option<Eviction>, need: u64) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         if let Some(mut eviction) = seen.take().filter(|seen| self.is_fresh(seen)) {
-            self.evict_from(&mut eviction.world, need, &mut freed).await?;
+            let can_be = self.evict_from(&mut eviction.world, need, &mut freed).await?;
             if freed.bytes >= need {
                 *seen = Some(eviction);
                 return Ok(freed);
             }
             let rests = eviction.at + eviction.took.saturating_mul(FUTILE_REST);
-            if freed == Freed::default() && self.clock.now() < rests {
+            if !can_be && self.clock.now() < rests {
                 *seen = Some(eviction);
                 return Ok(freed);
             }
@@ -198,15 +199,16 @@ impl Store {
         Ok(freed)
     }
 
+    /// Whether enough could go when that was seen.
     async fn evict_from(
         &self,
         world: &mut World,
         need: u64,
         freed: &mut Freed,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Some(plan) = world.plan(need) else {
             tracing::debug!(need, "all that may be evicted does not make room enough");
-            return Ok(());
+            return Ok(false);
         };
         let enough = freed.bytes.saturating_add(need);
         for n in plan {
@@ -215,7 +217,7 @@ impl Store {
             }
             self.evict_one(world, n, Why::Room, freed).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn is_fresh(&self, seen: &Eviction) -> bool {

@@ -306,3 +306,56 @@ async fn what_happens_behind_a_look_at_everything_keeps_from_going_what_it_conce
     assert_eq!(store.usage().reserved, 0);
     store.close().await;
 }
+
+/// A file system of which so many bytes are free.
+#[derive(Debug)]
+struct Free(AtomicUsize);
+
+impl Watch for Free {
+    fn before(&self, _: Touch<'_>) -> io::Result<usize> {
+        Ok(usize::MAX)
+    }
+
+    fn space(&self) -> Option<Space> {
+        Some(Space { size: 1 << 30, free: self.0.load(Ordering::Relaxed) as u64 })
+    }
+}
+
+#[tokio::test]
+async fn so_much_is_left_free_as_is_to_be_and_nothing_goes_in_vain() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    full(dir.path(), &Clock::system()).await.close().await;
+    let free = Arc::new(Free(AtomicUsize::new(500 << 20)));
+    let limits = Limits { max_size: Share::Percent(50), min_free: Share::Bytes(400 << 20) };
+    let config = Config { limits, disk: Disk::watched(free.clone()), ..Config::at(dir.path()) };
+    let store = Store::open(&config, &Clock::system()).expect("the store opens");
+    let left = |store: &Store| store.tags(&repository("alpine")).len();
+    assert_eq!(store.usage().limit, 512 << 20);
+    let promise = store.promise(90 << 20, true).await.expect("room");
+    let refused = store.promise(20 << 20, true).await;
+    assert!(matches!(refused, Err(Error::NoRoom { .. })), "what is promised is not free");
+    assert!(matches!(store.promise(1 << 30, true).await, Err(Error::NoRoom { .. })));
+    drop(promise);
+    assert_eq!((left(&store), store.usage().reserved), (4, 0), "all together is not enough");
+    free.0.store((400 << 20) + 100, Ordering::Relaxed);
+    assert!(matches!(store.promise(200, false).await, Err(Error::NoRoom { .. })), "not for this");
+    drop(store.promise(200, true).await.expect("room"));
+    assert_eq!(left(&store), 3);
+    // Others filled the disk: that cannot be helped, and nothing goes for it.
+    free.0.store(0, Ordering::Relaxed);
+    store.keep_to_budget().await.expect("looked");
+    assert_eq!(left(&store), 3);
+    free.0.store((400 << 20) - 10, Ordering::Relaxed);
+    store.keep_to_budget().await.expect("evicted");
+    assert_eq!(left(&store), 2);
+    // A budget that nothing meets is met as far as it goes: what is pinned stays.
+    store.pin(&repository("alpine"), &name(3).into(), true).await.expect("pinned");
+    store.set_limits(Limits { max_size: Share::Bytes(1), min_free: Share::Bytes(0) });
+    let freed = store.keep_to_budget().await.expect("evicted");
+    assert_eq!(
+        (freed.images.as_slice(), left(&store)),
+        (&["docker.io/library/alpine:v4".to_owned()][..], 1)
+    );
+    assert_eq!(store.take_evicted().images, 3);
+    store.close().await;
+}
