@@ -219,6 +219,23 @@ impl Ledger {
         Ok(Some(size))
     }
 
+    /// Has the file of a whole blob put aside by `put`, which tells how many bytes it holds and how many of what was aside
+    /// before are gone; `None`, if it was not done.
+    pub(super) fn puts_aside(
+        &self,
+        digest: &Digest,
+        put: impl FnOnce() -> io::Result<Option<(u64, u64)>>,
+    ) -> io::Result<bool> {
+        let _files = self.files();
+        let Some((size, before)) = put()? else { return Ok(false) };
+        let mut account = self.account();
+        account.bytes = account.bytes.saturating_sub(size);
+        account.blobs = account.blobs.saturating_sub(1);
+        account.quarantined = account.quarantined.saturating_sub(before).saturating_add(size);
+        account.note(digest, None);
+        Ok(true)
+    }
+
     /// An unfinished download grew by so many bytes.
     pub(super) fn partial_grew(&self, bytes: u64) {
         let mut account = self.account();
@@ -229,12 +246,6 @@ impl Ledger {
     pub(super) fn partial_shrank(&self, bytes: u64) {
         let mut account = self.account();
         account.partial = account.partial.saturating_sub(bytes);
-    }
-
-    /// So many bytes were put aside.
-    pub(super) fn aside_came(&self, bytes: u64) {
-        let mut account = self.account();
-        account.quarantined = account.quarantined.saturating_add(bytes);
     }
 
     /// So many bytes that were put aside are gone.

@@ -1,13 +1,12 @@
 //! Blobs that are put aside because they are not what their names say: an operator may look at them, nobody is served
 //! of them, and they go when the blob is kept again.
-
 //!
 //! A blob is put aside by its name, after a look whether the file of that name is still the one that was found wrong.
 //! Between the look and the rename nobody may put a right file there: it would be put aside in its stead, though a
 //! client was told that it is kept. So both are done while the account of files is held, by which everybody goes who
-//! renames a file to the name of a blob, or away from it ([`Ledger::comes`], [`Ledger::goes`]). A right file then came before
-//! the look, and is not the one that was seen; or it comes after the rename, finds its name free, and deletes what was put
-//! aside.
+//! renames a file to the name of a blob, or away from it ([`Ledger::comes`], [`Ledger::goes`], [`Ledger::puts_aside`]). A
+//! right file then came before the look, and is not the one that was seen; or it comes after the rename, finds its name
+//! free, and deletes what was put aside.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -29,7 +28,7 @@ use crate::oci::Digest;
 #[derive(Clone, Debug)]
 pub struct Seen {
     identity: (u64, u64),
-    _open: Arc<DiskFile>,
+    open: Arc<DiskFile>,
 }
 
 impl PartialEq for Seen {
@@ -106,7 +105,7 @@ impl BlobFile {
 
 pub(super) fn seen(file: &Arc<DiskFile>) -> Option<Seen> {
     let identity = file.identity().ok()?;
-    Some(Seen { identity, _open: Arc::clone(file) })
+    Some(Seen { identity, open: Arc::clone(file) })
 }
 
 /// Moves the blob into the quarantine if it is the file that was seen, or, with `None`, cannot be opened. Blocks.
@@ -120,25 +119,22 @@ fn put_aside(
 ) -> io::Result<bool> {
     let (from, to) = (layout.blob(digest), layout.quarantined(digest));
     let disk = layout.disk();
-    let mut right = false;
-    let gone = ledger.goes(layout, digest, || {
-        right = !is_the_wrong_one(disk, &from, seen)?;
-        if right {
-            return Err(io::ErrorKind::AlreadyExists.into());
+    let moved = ledger.puts_aside(digest, || {
+        if !is_the_wrong_one(disk, &from, seen)? {
+            return Ok(None);
         }
         let before = len(disk, &to);
-        disk.rename(&from, &to)?;
-        ledger.aside_went(before);
-        ledger.aside_came(len(disk, &to));
-        Ok(())
-    });
-    match gone {
-        Ok(Some(_)) => {}
-        // Evicted since.
-        Ok(None) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(_) if right => return Ok(false),
-        Err(error) => return Err(error),
+        match disk.rename(&from, &to) {
+            Ok(()) => {}
+            // Evicted since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let size = seen.and_then(|seen| seen.open.len().ok()).unwrap_or_else(|| len(disk, &to));
+        Ok(Some((size, before)))
+    })?;
+    if !moved {
+        return Ok(false);
     }
     // Lost by a power cut, the rename is done again by whoever reads the blob next: nothing waits for it but order.
     disk.sync_parent(&to)?;
