@@ -257,7 +257,7 @@ impl Inner {
     ) -> Result<(u64, u64), Error> {
         let (digest, size) = (&blob.content.digest, blob.content.size);
         let repository = &self.home(repository, digest);
-        let mut detached = false;
+        let mut detached = None;
         for _ in 0..ENDS {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
@@ -292,17 +292,17 @@ impl Inner {
                 // Too many are before it: it waits on.
                 Phase::Failed(Error::Busy) => {}
                 Phase::Failed(error) if !foreign => return Err(error),
-                Phase::Detached { .. } if led => return Err(self.not_taken()),
+                Phase::Detached { why, .. } if led => return Err(Error::NotTaken(why.to_string())),
                 // The disk may have been full when that began.
-                Phase::Detached { .. } => {
+                Phase::Detached { why, .. } => {
                     drop(progress);
-                    detached = true;
+                    detached = Some(why);
                     sleep(DETACHED_PAUSE).await;
                 }
                 _ => {}
             }
         }
-        Err(if detached { self.not_taken() } else { Error::Busy })
+        Err(detached.map_or(Error::Busy, |why| Error::NotTaken(why.to_string())))
     }
 }
 

@@ -155,7 +155,7 @@ fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, 
         Phase::Streaming { file, .. } => (Some(file), Step::Wait),
         Phase::Done { file } => (Some(file), Step::End),
         Phase::Failed(error) => return Err(Cut(error.to_string())),
-        Phase::Detached { total, file, hasher, shared } => {
+        Phase::Detached { total, file, hasher, shared, .. } => {
             let follow = || shared.as_ref().and_then(|shared| shared.follow(range.start));
             if range.start < published {
                 (file.as_ref(), Step::Wait)

@@ -56,7 +56,7 @@ enum Filled {
     /// registry has nothing to put behind them.
     GivenUp { partial: PartialBlob, error: upstream::Error, wrong: bool },
     /// The disk did not take more; the blob's length as far as it is known.
-    Stopped { partial: PartialBlob, total: Option<u64> },
+    Stopped { partial: PartialBlob, total: Option<u64>, why: store::Error },
 }
 
 impl Inner {
@@ -112,7 +112,7 @@ impl Inner {
             Err(error) => {
                 self.disk_failed(&error);
                 let hasher = Hasher::new(digest.algorithm());
-                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher));
+                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher), &error);
                 tokio::select! {
                     () = passing => return Ok(()),
                     never = &mut in_turn => match never {},
@@ -140,12 +140,13 @@ impl Inner {
                 }
                 Err(Error::of_blob(error))
             }
-            Filled::Stopped { partial, total } => {
+            Filled::Stopped { partial, total, why } => {
                 let (published, file) = (partial.written(), Some(partial.file()));
                 let hasher = partial.hasher();
                 // Those who follow have it open; everybody else gets the space back.
                 partial.discard().await;
-                let passing = self.go_past_disk(lead, repository, total, file, (published, hasher));
+                let from = (published, hasher);
+                let passing = self.go_past_disk(lead, repository, total, file, from, &why);
                 tokio::select! {
                     () = passing => Ok(()),
                     never = &mut in_turn => match never {},
@@ -205,7 +206,7 @@ impl Inner {
                         Pumped::Broken(error) => error,
                         Pumped::Disk(error) => {
                             self.disk_failed(&error);
-                            return Filled::Stopped { partial, total };
+                            return Filled::Stopped { partial, total, why: error };
                         }
                     }
                 }
@@ -228,7 +229,7 @@ impl Inner {
                 (partial, restarted) = partial.restart().await;
                 if let Err(error) = restarted {
                     self.disk_failed(&error);
-                    return Filled::Stopped { partial, total };
+                    return Filled::Stopped { partial, total, why: error };
                 }
             }
             let pause = if brought < GENEROUS_BYTES { pauses.next() } else { Some(Duration::ZERO) };
@@ -328,15 +329,17 @@ impl Inner {
         total: Option<u64>,
         file: Option<BlobFile>,
         from: (u64, Hasher),
+        why: &store::Error,
     ) {
         let (published, hasher) = from;
+        let why = Arc::from(why.to_string());
         if !lead.interest().is_wanted() {
-            lead.publish(published, Phase::Detached { total, file, hasher, shared: None });
+            lead.publish(published, Phase::Detached { total, file, hasher, shared: None, why });
             return;
         }
         let (shared, filler) = Shared::begin(published, hasher.clone());
         let shared = Some(shared);
-        let detached = Phase::Detached { total, file, hasher: hasher.clone(), shared };
+        let detached = Phase::Detached { total, file, hasher: hasher.clone(), shared, why };
         lead.publish(published, detached);
         let alone = Alone {
             pull: Arc::clone(self),

@@ -92,6 +92,8 @@ pub(super) enum Phase {
         hasher: Hasher,
         /// The stream past the disk, for those who are there in time.
         shared: Option<Arc<Shared>>,
+        /// What the disk said.
+        why: Arc<str>,
     },
     /// It failed; whoever still reads is cut off.
     Failed(Error),

@@ -299,9 +299,9 @@ impl Inner {
                     () = flight.interest.wanted(), if turn.is_some() => turn = None,
                     went_on = self.went_on(&mut progress) => {
                         let goes_on = went_on?;
-                        if matches!(progress.borrow_and_update().phase, Phase::Detached { .. }) {
+                        if let Phase::Detached { why, .. } = &progress.borrow_and_update().phase {
                             // Whoever waits here reads nothing, and would be waited for.
-                            return Err(self.not_taken());
+                            return Err(Error::NotTaken(why.to_string()));
                         }
                         if !goes_on {
                             break;
@@ -314,7 +314,7 @@ impl Inner {
             }
             match &progress.borrow().phase {
                 Phase::Failed(error) if !foreign => return Err(error.clone()),
-                Phase::Detached { .. } => return Err(self.not_taken()),
+                Phase::Detached { why, .. } => return Err(Error::NotTaken(why.to_string())),
                 _ => {}
             }
         }

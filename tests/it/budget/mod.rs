@@ -360,7 +360,7 @@ async fn who_asks_for_an_image_that_has_no_room_is_told_so_at_once() {
         let bringing = tokio::spawn(async move { pull.bring(&image, &[], &events).await });
         let brought = deadline("the end of a pull", bringing).await.expect("no panic");
         let error = brought.expect_err("there is no room");
-        assert!(error.to_string().contains("there is no room for it"), "{error}");
+        assert!(error.to_string().contains("[cache] max_size and min_free"), "{error}");
         told.close();
         wharf.quiet().await;
         assert_eq!(account(&wharf)[1..], [0, 0]);
