@@ -50,6 +50,7 @@ pub(super) struct Layout {
     disk: Disk,
     /// How many temporary files were begun.
     temporaries: AtomicU64,
+    /// What was put aside, and the lock of the names of blobs.
     pub(super) quarantine: Quarantine,
     /// Held open: the lock ends with it.
     _lock: DiskFile,
@@ -208,7 +209,7 @@ impl Layout {
 
     /// A blob that was put aside.
     pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
-        self.quarantine().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+        self.quarantine_dir().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
     }
 
     /// Why it was.
@@ -217,7 +218,7 @@ impl Layout {
     }
 
     /// The directory of blobs that were put aside.
-    pub(super) fn quarantine(&self) -> PathBuf {
+    pub(super) fn quarantine_dir(&self) -> PathBuf {
         self.dir.join("wharf/quarantine")
     }
 

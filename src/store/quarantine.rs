@@ -52,8 +52,8 @@ struct Note<'a> {
 /// Between the look and the rename nobody may put a right file there: it would be put aside in its stead, though a
 /// client was told that it is kept. So everybody who renames a file to the name of a blob, or away from it, holds
 /// `names` meanwhile. A right file then came before the look, and is not the one that was seen; or it comes after the
-/// rename, finds its name free, and deletes what was put aside. `names` is taken in blocking code alone, for two or three
-/// calls that change directory entries; never while bytes are written or synced, and never across an await.
+/// rename, finds its name free, and deletes what was put aside. `names` is taken in blocking code alone, for a few calls
+/// that look at directory entries or change them; never while bytes are written or synced, and never across an await.
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     names: Mutex<()>,
@@ -93,7 +93,7 @@ impl Store {
         let layout = Arc::clone(&self.layout);
         let listing = spawn_blocking(move || {
             let mut found = Vec::new();
-            for entry in layout.disk().list(&layout.quarantine())? {
+            for entry in layout.disk().list(&layout.quarantine_dir())? {
                 found.extend(digest_of(&entry?.path()));
             }
             found.retain(|digest| !layout.has_blob(digest));
@@ -145,13 +145,18 @@ pub(super) fn put_aside(
         }
         layout.quarantine.replaced(before, len(disk, &to));
     }
-    // Lost by a power cut, the rename is done again by whoever reads the blob next: nothing waits for it but order.
+    // Should a power cut undo the rename, whoever reads the blob next does it again.
     disk.sync_parent(&to)?;
     disk.sync_parent(&from)?;
     let note = serde_json::to_vec(&Note { why, at: now }).expect("strings and numbers serialise");
     // It is for people; a full disk does not keep a damaged blob in its place.
     if let Err(error) = layout.replace(&layout.quarantine_note(digest), &note) {
         tracing::warn!(%digest, %error, "why a blob was put aside could not be written beside it");
+    }
+    let _names = layout.quarantine.lock();
+    if matches!(disk.len(&to), Ok(None)) {
+        // Kept again meanwhile, and the damaged one deleted.
+        let _ = disk.remove(&layout.quarantine_note(digest));
     }
     Ok(true)
 }
@@ -212,7 +217,7 @@ pub(super) fn put_in_place(layout: &Layout, file: &Path, digest: &Digest) -> io:
 pub(super) fn sweep(layout: &Layout) -> io::Result<()> {
     let disk = layout.disk();
     let mut bytes = 0;
-    for entry in disk.list(&layout.quarantine())? {
+    for entry in disk.list(&layout.quarantine_dir())? {
         let path = entry?.path();
         let orphan = path.extension().is_some_and(|extension| extension == "json")
             && !path.with_extension("").exists();
