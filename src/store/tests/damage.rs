@@ -217,7 +217,10 @@ async fn a_blob_that_was_replaced_since_the_look_stays() {
 /// Between the look at this file and its move, lets somebody else run, and waits until he is done; not for long, because
 /// whoever waits for the lock is not.
 #[derive(Debug)]
-struct Between(Mutex<Option<(PathBuf, oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>);
+struct Between(Mutex<Option<Turn>>);
+
+/// The file, whose turn it is, and when that is over.
+type Turn = (PathBuf, oneshot::Sender<()>, std::sync::mpsc::Receiver<()>);
 
 impl Watch for Between {
     fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
