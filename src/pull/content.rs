@@ -44,7 +44,7 @@ pub(super) enum Source {
     Relay(Box<Relay>),
 }
 
-/// What a reader needs to go on when the disk fails the download that it follows.
+/// What a reader needs to go on when the disk fails it, or the download that it follows.
 #[derive(Clone)]
 pub(super) struct Alone {
     pub(super) pull: Arc<Inner>,

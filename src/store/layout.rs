@@ -235,7 +235,7 @@ impl Layout {
 
     /// A blob that was put aside.
     pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
-        self.quarantine().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+        self.quarantine_dir().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
     }
 
     /// Why it was.
@@ -244,7 +244,7 @@ impl Layout {
     }
 
     /// The directory of blobs that were put aside.
-    pub(super) fn quarantine(&self) -> PathBuf {
+    pub(super) fn quarantine_dir(&self) -> PathBuf {
         self.dir.join("wharf/quarantine")
     }
 

@@ -69,7 +69,7 @@ impl Ledger {
             limits,
             space: layout.space().ok(),
             partial: lengths(&layout.partials()),
-            quarantined: lengths(&layout.quarantine()),
+            quarantined: lengths(&layout.quarantine_dir()),
             ..Account::default()
         };
         Arc::new(Self {
@@ -193,7 +193,8 @@ impl Ledger {
         come: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let _files = self.files();
-        let before = layout.disk().len(&layout.blob(digest))?;
+        // Of what cannot be looked at, the next count knows.
+        let before = layout.disk().len(&layout.blob(digest)).ok().flatten();
         come()?;
         let mut account = self.account();
         account.bytes = account.bytes.saturating_sub(before.unwrap_or(0)).saturating_add(size);

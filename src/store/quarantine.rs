@@ -80,7 +80,7 @@ impl Store {
         let layout = Arc::clone(&self.layout);
         let listing = spawn_blocking(move || {
             let mut found = Vec::new();
-            for entry in layout.disk().list(&layout.quarantine())? {
+            for entry in layout.disk().list(&layout.quarantine_dir())? {
                 found.extend(digest_of(&entry?.path()));
             }
             found.retain(|digest| !layout.has_blob(digest));
@@ -136,7 +136,7 @@ fn put_aside(
     if !moved {
         return Ok(false);
     }
-    // Lost by a power cut, the rename is done again by whoever reads the blob next: nothing waits for it but order.
+    // Should a power cut undo the rename, whoever reads the blob next does it again.
     disk.sync_parent(&to)?;
     disk.sync_parent(&from)?;
     let note = serde_json::to_vec(&Note { why, at: now }).expect("strings and numbers serialise");
@@ -144,6 +144,13 @@ fn put_aside(
     if let Err(error) = layout.replace(&layout.quarantine_note(digest), &note) {
         tracing::warn!(%digest, %error, "why a blob was put aside could not be written beside it");
     }
+    ledger.puts_aside(digest, || {
+        if matches!(disk.len(&to), Ok(None)) {
+            // Kept again meanwhile, and the damaged one deleted.
+            let _ = disk.remove(&layout.quarantine_note(digest));
+        }
+        Ok(None)
+    })?;
     Ok(true)
 }
 
@@ -196,7 +203,7 @@ pub(super) fn put_in_place(
 /// Deletes what was put aside of blobs that are kept again, and notes without a blob. Blocks.
 pub(super) fn sweep(layout: &Layout) -> io::Result<()> {
     let disk = layout.disk();
-    for entry in disk.list(&layout.quarantine())? {
+    for entry in disk.list(&layout.quarantine_dir())? {
         let path = entry?.path();
         let orphan = path.extension().is_some_and(|extension| extension == "json")
             && !path.with_extension("").exists();

@@ -342,7 +342,7 @@ impl World {
                 self.partials.push((digest, metadata.len(), seconds(&metadata)));
             }
         }
-        for entry in layout.disk().list(&layout.quarantine())? {
+        for entry in layout.disk().list(&layout.quarantine_dir())? {
             let entry = entry?;
             let path = entry.path();
             // The notes count for nothing.

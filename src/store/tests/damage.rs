@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use super::*;
@@ -96,6 +97,9 @@ async fn commit(store: &Store, digest: &Digest, bytes: &[u8]) {
     partial.verify().await.expect("right").commit().await.expect("committed");
 }
 
+/// Spoils the file of a blob.
+type Damage = fn(&Site, &Path);
+
 fn wrong(checked: Checked) -> (u64, String, Option<Seen>) {
     match checked {
         Checked::Wrong { size, why, seen } => (size, why, seen),
@@ -159,7 +163,7 @@ async fn a_check_can_be_a_task_of_its_own() {
 
 #[tokio::test]
 async fn each_kind_of_damage_is_found_and_put_aside() {
-    let kinds: [(&str, fn(&Site, &Path)); 4] = [
+    let kinds: [(&str, Damage); 4] = [
         ("its bytes do not match", |_, blob| {
             let mut bytes = fs::read(blob).expect("there");
             bytes[LONG - 1] ^= 1;
@@ -211,24 +215,63 @@ async fn a_blob_that_was_replaced_since_the_look_stays() {
     assert_eq!((site.quarantined().await, site.store.quarantine_holds()), (Vec::new(), 0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_right_blob_that_comes_at_the_same_moment_is_never_lost() {
-    let site = Site::new();
-    let bytes = Bytes::from_static(b"bytes");
-    let digest = site.keep(&bytes).await;
-    for _ in 0..200 {
-        fs::write(site.blob(&digest), "wrong").expect("written");
-        let (_, why, seen) = wrong(site.check(&digest).await);
-        let (moved, ()) = tokio::join!(
-            site.store.quarantine(&digest, seen, &why),
-            commit(&site.store, &digest, &bytes)
-        );
-        moved.expect("looked");
-        assert_eq!(site.check(&digest).await, Checked::Right(5));
-        assert_eq!(site.quarantined().await, []);
-        assert!(!site.aside(&digest).exists());
+/// Between the look at this file and its move, lets somebody else run, and waits until he is done; not for long, because
+/// whoever waits for the lock is not.
+#[derive(Debug)]
+struct Between(Mutex<Option<Turn>>);
+
+/// The file, whose turn it is, and when that is over.
+type Turn = (PathBuf, oneshot::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+impl Watch for Between {
+    fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
+        if let Touch::Rename { from, .. } = touch {
+            // Not locked for longer: the other renames, too.
+            let between = {
+                let mut between = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                between.take_if(|(path, ..)| path == from)
+            };
+            if let Some((_, go, done)) = between {
+                go.send(()).expect("somebody waits");
+                let _ = done.recv_timeout(Duration::from_millis(300));
+            }
+        }
+        Ok(usize::MAX)
     }
-    assert_eq!(site.store.quarantine_holds(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_blob_that_comes_at_the_same_moment_is_not_put_aside() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let watch = Arc::new(Between(Mutex::new(None)));
+    let config = Config { disk: Disk::watched(watch.clone()), ..Config::at(dir.path()) };
+    let store = Store::open(&config, &Clock::system()).expect("the store opens");
+    let digest = Digest::sha256(b"bytes");
+    commit(&store, &digest, b"bytes").await;
+    let path = dir.path().join("blobs/sha256").join(digest.encoded());
+    fs::write(&path, "wrong").expect("written");
+    let checked = store.check(&digest, async |_| ()).await.expect("checked");
+    let (_, why, seen) = wrong(checked);
+
+    let begun = store.begin(&digest, &repository("alpine"), Some(5), true).await.expect("begun");
+    let (partial, appended) = begun.append(vec![Bytes::from_static(b"bytes")]).await;
+    appended.expect("appended");
+    let right = partial.verify().await.expect("right");
+    let ((go, gone), (done, is_done)) = (oneshot::channel(), std::sync::mpsc::channel());
+    *watch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, go, is_done));
+    let committing = tokio::spawn(async move {
+        gone.await.expect("the other is between look and move");
+        right.commit().await.expect("committed");
+        // Nobody waits any more, if the lock was waited for.
+        let _ = done.send(());
+    });
+    assert!(store.quarantine(&digest, seen, &why).await.expect("moved"));
+    committing.await.expect("no panic");
+    let checked = store.check(&digest, async |_| ()).await.expect("checked");
+    assert_eq!(checked, Checked::Right(5));
+    assert_eq!(store.quarantined().await.expect("listed"), []);
+    assert_eq!(fs::read_dir(dir.path().join("wharf/quarantine")).expect("there").count(), 0);
+    assert_eq!(store.quarantine_holds(), 0);
 }
 
 #[tokio::test]
