@@ -3,6 +3,7 @@
 mod commands;
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -194,6 +195,7 @@ impl App {
         }
         parts.spawn(upkeep(cache.clone(), shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
+        parts.spawn(scrub(cache.pull.clone(), shutdown.clone()));
         let listeners = listeners.into_iter().zip(addrs).collect();
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;
@@ -266,6 +268,23 @@ async fn attend(pull: Pull, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         pull.attend().await;
     }
+}
+
+/// Reads again what is kept, as much as is due.
+async fn scrub(pull: Pull, shutdown: CancellationToken) {
+    let scrubbing = async {
+        let mut ticks = interval(UPKEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = pull.scrub_changed() => {}
+                _ = ticks.tick() => {}
+            }
+            pull.scrub().await;
+        }
+    };
+    // What is cut off by a stop is read again.
+    let _: Option<Infallible> = shutdown.run_until_cancelled(scrubbing).await;
 }
 
 /// Writes access times down, and what was learned, keeps to the budget, and keeps the metrics of the cache right.

@@ -84,6 +84,8 @@ struct Found {
 impl Found {
     fn take(&mut self, event: &VerifyEvent) {
         match event {
+            // What no image needs is put aside, and that is all there is to do.
+            VerifyEvent::Bad { images, .. } if images.is_empty() => {}
             VerifyEvent::Bad { digest, .. } => {
                 self.damaged.insert(*digest);
             }
@@ -133,7 +135,7 @@ mod tests {
             digest: digest(text),
             size: 1,
             why: "other bytes".into(),
-            images: Vec::new(),
+            images: vec!["docker.io/library/alpine:3".into()],
         };
         let done = |lost| VerifyEvent::Done { blobs: 2, bytes: 2, bad: 2, repaired: 1, lost };
         let mut found = Found::default();
@@ -150,8 +152,19 @@ mod tests {
         let said = found.verdict(true).expect("damaged");
         assert!(said.starts_with("1 blob is damaged, and put aside: what is missing"), "{said}");
         found.take(&VerifyEvent::Repaired { digest: digest(b"b"), size: 1 });
+        let loose = VerifyEvent::Bad {
+            digest: digest(b"c"),
+            size: 1,
+            why: "other bytes".into(),
+            images: Vec::new(),
+        };
+        found.take(&loose);
         found.take(&done(0));
-        assert_eq!(found.verdict(true), None, "all is right again");
+        assert_eq!(
+            found.verdict(true),
+            None,
+            "all is right again, and what no image needs is aside"
+        );
         found.take(&done(2));
         let said = found.verdict(false).expect("lost");
         assert!(

@@ -31,9 +31,9 @@ const ENDS: u32 = 3;
 const DETACHED_PAUSE: Duration = Duration::from_millis(200);
 
 /// A manifest or blob to fetch, and the platform that it was first wanted for.
-struct Wanted {
-    content: Descriptor,
-    platform: Option<Platform>,
+pub(super) struct Wanted {
+    pub(super) content: Descriptor,
+    pub(super) platform: Option<Platform>,
 }
 
 /// What came of a pull so far: bytes of what was wanted and is kept, and how many of them came just now.
@@ -176,7 +176,7 @@ impl Inner {
         blobs
     }
 
-    async fn bring_manifest(
+    pub(super) async fn bring_manifest(
         self: &Arc<Self>,
         repository: &Repository,
         wanted: &Wanted,
@@ -245,6 +245,17 @@ impl Inner {
         } else {
             self.store.vouched(digest).await
         }
+    }
+
+    /// Fetches a blob, and tells nobody how far it is.
+    pub(super) async fn bring_blob_quietly(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Wanted,
+    ) -> Result<(), Error> {
+        let telling = Telling::default();
+        telling.end();
+        self.bring_blob(repository, blob, 0, &telling).await.map(drop)
     }
 
     /// Fetches a blob of which `begun` bytes are on disk: its length, and how much of it came just now.

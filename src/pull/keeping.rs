@@ -87,7 +87,7 @@ impl Pull {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             degraded: self.failing(),
             cache: self.0.cache_status().await,
-            scrub: None,
+            scrub: self.scrub_status(),
             upstreams: self.0.registries(),
             downloads: self.0.downloads.open() as u64,
         }

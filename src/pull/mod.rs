@@ -12,7 +12,6 @@ mod damage;
 mod download;
 mod error;
 mod explain;
-
 mod freshness;
 mod in_flight;
 mod inventory;
@@ -70,6 +69,7 @@ use self::{
     passing::Passing,
     platform::Indexes,
     prefetch::{Prefetcher, Schedule},
+    scrub::Scrubber,
     served::Mismatches,
     skipped::Skipped,
     tasks::Tasks,
@@ -105,6 +105,7 @@ struct Inner {
     mismatches: Mismatches,
     composer: Composer,
     disputes: Disputes,
+    scrub: Scrubber,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -163,6 +164,7 @@ impl Pull {
             mismatches: Mismatches::default(),
             composer: Composer::new(&config.compose),
             disputes: Disputes::default(),
+            scrub: Scrubber::new(config.scrub, downloads.wanted()),
             downloads,
             config,
             store,

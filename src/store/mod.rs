@@ -373,6 +373,22 @@ impl Store {
         self.index.pulled(repository, manifest).max(self.pulled.at(repository, manifest))
     }
 
+    /// All manifests that were kept, tagged or not, in no order. Those of which the registry's word is lost are left out.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn manifests(&self) -> Result<Vec<(Repository, Descriptor)>, Error> {
+        let index = self.index.clone();
+        let listing = spawn_blocking(move || {
+            let records = index.records(b'm').filter_map(|(repository, key, _)| {
+                let manifest = index.link(&repository, &Digest::from_bytes(&key)?)?;
+                Some((repository, manifest))
+            });
+            records.collect()
+        });
+        listing.await.map_err(Error::join)
+    }
+
     /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
     ///
     /// # Errors

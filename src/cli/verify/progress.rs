@@ -72,8 +72,9 @@ fn line(event: &VerifyEvent) -> Option<String> {
     match event {
         VerifyEvent::Bad { digest, size, why, images } => {
             let mut line = format!("damaged: {digest}, {}: {why}", words::size(*size));
-            if !images.is_empty() {
-                line.push_str(&format!("; of {}", images.join(", ")));
+            match images.is_empty() {
+                true => line.push_str("; no image needs it"),
+                false => line.push_str(&format!("; of {}", images.join(", "))),
             }
             Some(line)
         }

@@ -248,7 +248,7 @@ impl Inner {
     }
 
     /// A manifest that is kept, or comes to be; and what it says.
-    async fn manifest_ahead(
+    pub(in crate::pull) async fn manifest_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         digest: &Digest,
@@ -268,7 +268,7 @@ impl Inner {
 
     /// Fetches a blob of `repository` unless it is kept; the bytes that were missing. `turn` is for what no client waits
     /// for: when one does, it goes to the next blob.
-    async fn blob_ahead(
+    pub(in crate::pull) async fn blob_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Descriptor,
@@ -332,7 +332,9 @@ impl Inner {
         Ok(changed && !matches!(progress.borrow().phase, Phase::Detached { .. }))
     }
 
-    async fn turn_ahead(self: Arc<Self>) -> Result<OwnedSemaphorePermit, Error> {
+    pub(in crate::pull) async fn turn_ahead(
+        self: Arc<Self>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.prefetch.turns).acquire_owned().await.map_err(|_| Error::Busy)
     }
 }
