@@ -38,6 +38,8 @@ const ASK_AGAIN: u64 = 3600;
 #[derive(Debug)]
 pub(super) struct Scrubber {
     state: Mutex<State>,
+    /// Held by whoever reads: one at a time.
+    reads: tokio::sync::Mutex<()>,
     changed: Notify,
     /// Downloads that run and that a client waits for.
     wanted: watch::Receiver<usize>,
@@ -75,7 +77,8 @@ struct Round {
 impl Scrubber {
     pub(super) fn new(period: Option<Duration>, wanted: watch::Receiver<usize>) -> Self {
         let state = State { period, ..State::default() };
-        Self { state: Mutex::new(state), changed: Notify::new(), wanted }
+        let (state, reads) = (Mutex::new(state), tokio::sync::Mutex::default());
+        Self { state, reads, changed: Notify::new(), wanted }
     }
 
     /// Goes on where an earlier run was.
@@ -185,6 +188,7 @@ impl Pull {
 
 impl Inner {
     async fn scrub_due(self: &Arc<Self>) -> Result<(), Error> {
+        let _alone = self.scrub.reads.lock().await;
         let rate = Arc::new(Rate::new(RATE));
         while let Some(last) = self.scrub_position() {
             let page = self.store.blobs_after(last.as_ref(), PAGE).await?;

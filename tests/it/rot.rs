@@ -1,7 +1,9 @@
 //! Bytes that rot (bug class: what a disk has damaged is served, is never noticed, or fails a client while the registry
 //! has it).
 
+mod scrubbing;
 mod serving;
+mod verifying;
 
 use std::{
     fs, io,
