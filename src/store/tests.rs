@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod damage;
+mod power;
 mod removal;
 mod tables;
 
