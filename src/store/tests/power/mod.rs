@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use model::{Keep, Op, World};
 
 use super::*;
+use crate::oci::Algorithm;
 
 /// Writes down what is done to the file system.
 #[derive(Debug, Default)]
