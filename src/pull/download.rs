@@ -134,6 +134,8 @@ impl Inner {
                 let passing = !had && !lead.interest().keeps();
                 if wrong || passing || partial.written() == 0 {
                     partial.discard().await;
+                } else {
+                    partial.set_aside().await;
                 }
                 Err(Error::of_blob(error))
             }

@@ -24,7 +24,7 @@ use std::{
 use super::{
     Error,
     disk::{Disk, DiskFile},
-    partial::is_passing,
+    origin::Said,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -117,24 +117,38 @@ impl Layout {
     }
 
     /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
-    /// just put in its place, where it came from; and what was only passed on.
+    /// just put in its place, where it came from, and its old name if that outlived the power; what was only passed on;
+    /// and bytes of which nothing says whence they came.
     fn sweep_temporaries(&self) -> io::Result<()> {
+        let (mut origins, mut others) = (Vec::new(), Vec::new());
         for entry in self.disk.list(&self.partials())? {
             let path = entry?.path();
+            let is_origin = path.extension().is_some_and(|extension| extension == "json");
+            if is_origin { origins.push(path) } else { others.push(path) }
+        }
+        for path in others {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            if name.starts_with(TEMPORARY.as_bytes()) {
+            if name.starts_with(TEMPORARY.as_bytes()) || !self.is_worth_keeping(&path) {
                 self.disk.remove(&path)?;
-            } else if path.extension().is_some_and(|extension| extension == "json") {
-                let partial = path.with_extension("");
-                if partial.exists() && is_passing(&self.disk, &path) {
-                    self.disk.remove(&partial)?;
-                }
-                if !partial.exists() {
-                    self.disk.remove(&path)?;
-                }
             }
         }
+        for origin in origins.iter().filter(|origin| !origin.with_extension("").exists()) {
+            self.disk.remove(origin)?;
+        }
         Ok(())
+    }
+
+    /// Whether a download may go on from these bytes.
+    fn is_worth_keeping(&self, partial: &Path) -> bool {
+        let origin = partial.with_extension("json");
+        let Ok(metadata) = fs::metadata(partial) else { return false };
+        // One that is a blob's, too, must not be written to.
+        let only = metadata.nlink() == 1;
+        let passing = || {
+            let said = Said::read(&self.disk, &origin).ok().and_then(|said| said.origin);
+            said.is_some_and(|origin| origin.passing)
+        };
+        only && metadata.len() > 0 && origin.exists() && !passing()
     }
 
     /// The file system that it lies on.

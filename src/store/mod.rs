@@ -15,6 +15,7 @@ mod index;
 mod journal;
 mod layout;
 mod links;
+mod origin;
 mod partial;
 mod pulled;
 mod recorder;

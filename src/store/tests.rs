@@ -1,5 +1,6 @@
 //! The store alone: what is written is found again, whichever files survive.
 
+mod resumed;
 mod tables;
 
 use std::{collections::BTreeMap, fs, path::Path};
