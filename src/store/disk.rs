@@ -13,7 +13,7 @@ use std::{
 /// What is about to be done to the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch<'a> {
-    /// A directory is made, and what is missing above it.
+    /// A directory is made, in one that is there.
     MakeDir(&'a Path),
     /// A file is opened for writing, and made if it is not there.
     Open(&'a Path),
@@ -79,13 +79,22 @@ impl Disk {
         Self(Some(watch))
     }
 
-    /// Makes a directory, and what is missing above it.
+    /// Makes a directory, and what is missing above it; durable when this returns.
     pub(super) fn make_dir(&self, path: &Path) -> io::Result<()> {
         if path.is_dir() {
             return Ok(());
         }
+        self.make_dir(parent(path))?;
         self.before(Touch::MakeDir(path))?;
-        fs::create_dir_all(path)
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match self.sync_parent(path) {
+            // Somebody may make a directory where he may not open the one above it, which lies outside the cache.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        }
     }
 
     /// Opens a file for reading and writing, and makes it if it is not there.
@@ -159,9 +168,8 @@ impl Disk {
 
     /// Makes a rename or a removal in the directory of `path` durable.
     pub(super) fn sync_parent(&self, path: &Path) -> io::Result<()> {
-        let parent = path.parent().unwrap_or_else(|| Path::new("."));
-        self.before(Touch::SyncDir(parent))?;
-        File::open(parent)?.sync_all()
+        self.before(Touch::SyncDir(parent(path)))?;
+        File::open(parent(path))?.sync_all()
     }
 
     fn file(&self, file: File, path: &Path) -> DiskFile {
@@ -171,6 +179,12 @@ impl Disk {
     fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(usize::MAX), |watch| watch.before(touch))
     }
+}
+
+/// The directory that `path` lies in.
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
 }
 
 impl DiskFile {

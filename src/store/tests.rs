@@ -1,5 +1,6 @@
 //! The store alone: what is written is found again, whichever files survive.
 
+mod power;
 mod resumed;
 mod tables;
 
