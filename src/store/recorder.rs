@@ -109,11 +109,16 @@ impl Recorder {
         };
         remove_other_journals(&layout, generation).map_err(Error::write)?;
         let path = layout.journal(generation);
-        let in_journal = layout.disk().len(&path).map_err(Error::write)?.unwrap_or(0);
+        let found = layout.disk().len(&path).map_err(Error::write)?;
+        let in_journal = found.unwrap_or(0);
         let caught_up = position
             .filter(|position| position.generation == generation && position.offset <= in_journal);
         let from = caught_up.map_or(0, |position| position.offset);
         let (journal, newer) = Journal::open(layout.disk(), &path, from).map_err(Error::write)?;
+        if found.is_none() {
+            // What is written into it is lost with its name.
+            layout.disk().sync_parent(&path).map_err(Error::write)?;
+        }
         let now = Position { generation, offset: journal.len() };
         if caught_up.is_some() {
             index.apply(&newer, &links(&layout, &newer), Some(now))?;

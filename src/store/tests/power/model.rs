@@ -36,24 +36,6 @@ pub(super) enum Keep {
     ByDirectory,
 }
 
-impl Keep {
-    pub(super) const ALL: [Self; 4] = [Self::All, Self::Nothing, Self::InOrder, Self::ByDirectory];
-
-    pub(super) const fn is_random(self) -> bool {
-        matches!(self, Self::InOrder | Self::ByDirectory)
-    }
-
-    /// Whether it is this one's turn at that operation, when not all are tried at each.
-    pub(super) const fn is_due(self, cut: usize) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::All => cut % 4 == 0,
-            Self::InOrder => cut % 2 == 0,
-            Self::ByDirectory => cut % 2 == 1,
-        }
-    }
-}
-
 /// A file or directory, whatever its names.
 type Id = usize;
 
