@@ -60,6 +60,8 @@ struct Recorder {
     index: Index,
     journal: Journal,
     generation: u64,
+    /// The next journal, when a fold failed such that it is not known whether `index.json` names it.
+    unsettled: Option<Journal>,
     fold_bytes: u64,
     /// Bytes of the journal that there is no point in folding: facts that a fold put there because they have no
     /// place in `index.json`, and those before a fold that failed.
@@ -102,10 +104,12 @@ impl Recorder {
         }
         let named = catalog::read(&layout).map_err(Error::write)?;
         let is_lost = named.is_none();
-        let newest = || layout.journals().map(|all| all.into_iter().max().unwrap_or(0));
         let (mut facts, generation) = match named {
             Some(named) => named,
-            None => (Facts::default(), newest().map_err(Error::write)?),
+            None => {
+                let generation = join_journals(&layout, position).map_err(Error::write)?;
+                (Facts::default(), generation)
+            }
         };
         remove_other_journals(&layout, generation).map_err(Error::write)?;
         let path = layout.journal(generation);
@@ -123,7 +127,9 @@ impl Recorder {
         if caught_up.is_some() {
             index.apply(&newer, &links(&layout, &newer), Some(now))?;
             if is_lost {
-                recover(&layout, &index, generation).map_err(Error::write)?;
+                if let Err(error) = recover(&layout, &index, generation) {
+                    tracing::warn!(%error, "index.json could not be written anew; the look-up tables still know it");
+                }
             }
         } else {
             newer.into_iter().for_each(|fact| facts.apply(fact));
@@ -134,6 +140,7 @@ impl Recorder {
             index,
             journal,
             generation,
+            unsettled: None,
             fold_bytes,
             carried: 0,
             remake_after: Instant::now(),
@@ -185,6 +192,7 @@ impl Recorder {
     }
 
     fn record(&mut self, facts: &[Fact], links: &[Link]) -> Result<(), Error> {
+        self.settle().map_err(Error::write)?;
         self.journal.append(facts).map_err(Error::write)?;
         let position = Some(self.position());
         // sled has reports of panics; one must not end this thread.
@@ -241,6 +249,7 @@ impl Recorder {
     ///
     /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
     fn fold(&mut self) -> io::Result<()> {
+        self.settle()?;
         let facts = self.facts()?;
         let old = self.layout.journal(self.generation);
         let next = self.generation + 1;
@@ -258,16 +267,41 @@ impl Recorder {
         self.layout.disk().sync_parent(&path)?;
         if let Err(error) = catalog::write(&self.layout, &facts, next) {
             // It may have failed behind the rename: the journal that goes on is the one that is named.
-            if !matches!(catalog::read(&self.layout), Ok(Some((_, named))) if named == next) {
-                return Err(error);
-            }
+            self.unsettled = Some(journal);
+            self.settle()?;
+            return if self.generation == next { Ok(()) } else { Err(error) };
         }
+        self.go_on_in(journal);
+        self.layout.disk().remove(&old)
+    }
+
+    /// Finds out which journal `index.json` names, if that is not known: nothing may be written into the other.
+    fn settle(&mut self) -> io::Result<()> {
+        if self.unsettled.is_none() {
+            return Ok(());
+        }
+        let named = catalog::read(&self.layout)?.map(|(_, named)| named);
+        let Some(journal) = self.unsettled.take() else { return Ok(()) };
+        let (old, next) = (self.generation, self.generation + 1);
+        let unused = if named == Some(next) {
+            self.go_on_in(journal);
+            old
+        } else {
+            next
+        };
+        if let Err(error) = self.layout.disk().remove(&self.layout.journal(unused)) {
+            tracing::warn!(%error, "a journal that is not in use could not be deleted");
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next generation's journal.
+    fn go_on_in(&mut self, journal: Journal) {
         self.carried = journal.len();
-        (self.journal, self.generation) = (journal, next);
+        (self.journal, self.generation) = (journal, self.generation + 1);
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
             tracing::warn!(%error, "the look-up tables will be remade at the next start");
         }
-        self.layout.disk().remove(&old)
     }
 }
 
@@ -352,6 +386,23 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         index.apply(some, &[], None)?;
     }
     index.apply(&[], &[], Some(now))
+}
+
+/// `index.json` is lost, or was never written: the journal to go on with, and in it all facts of those behind it. The first
+/// is the one that the tables go on from, if it is there; what stands before it they know.
+fn join_journals(layout: &Layout, position: Option<Position>) -> io::Result<u64> {
+    let mut generations = layout.journals()?;
+    generations.sort_unstable();
+    let known = position.map(|position| position.generation).filter(|g| generations.contains(g));
+    let Some(first) = known.or(generations.first().copied()) else { return Ok(0) };
+    let mut later = Vec::new();
+    for generation in generations.into_iter().filter(|generation| *generation > first) {
+        later.extend(Journal::open(layout.disk(), &layout.journal(generation), 0)?.1);
+    }
+    if !later.is_empty() {
+        Journal::open(layout.disk(), &layout.journal(first), 0)?.0.append(&later)?;
+    }
+    Ok(first)
 }
 
 /// A journal that `index.json` does not name was folded, or was never begun.
