@@ -47,6 +47,7 @@ use failing::Write;
 use layout::Layout;
 use links::Link;
 pub use links::Listed;
+use origin::Said;
 pub use partial::{PartialBlob, VerifiedBlob};
 pub use state::STATE_MAX_BYTES;
 
@@ -333,11 +334,15 @@ impl Store {
         beginning.await.map_err(Error::join)?.map_err(Error::write)
     }
 
-    /// How many bytes are on disk of a blob that is not all there.
+    /// How many bytes are on disk of a blob that is not all there, as far as something vouches for them.
     pub async fn begun(&self, digest: &Digest) -> u64 {
-        let (layout, path) = (Arc::clone(&self.layout), self.layout.partial(digest));
-        let looking = spawn_blocking(move || layout.disk().len(&path));
-        looking.await.ok().and_then(Result::ok).flatten().unwrap_or(0)
+        let (layout, digest) = (Arc::clone(&self.layout), *digest);
+        let looking = spawn_blocking(move || {
+            let len = layout.disk().len(&layout.partial(&digest))?.unwrap_or(0);
+            let said = Said::read(layout.disk(), &layout.partial_origin(&digest))?;
+            Ok::<_, io::Error>(said.up_to(len))
+        });
+        looking.await.ok().and_then(Result::ok).unwrap_or(0)
     }
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].

@@ -74,6 +74,15 @@ impl Said {
         Ok(Self::parse(&disk.read_up_to(path, MAX_BYTES)?.unwrap_or_default()))
     }
 
+    /// How many of the first `len` bytes are vouched for, if they are what they were.
+    pub(super) fn up_to(&self, len: u64) -> u64 {
+        if self.is_old {
+            return len;
+        }
+        let points = self.checkpoints.iter().map(|point| point.bytes);
+        points.take_while(|bytes| *bytes <= len).last().unwrap_or(0)
+    }
+
     fn parse(text: &[u8]) -> Self {
         let mut said = Self { is_old: !text.contains(&b'\n'), ..Self::default() };
         let mut end = 0;

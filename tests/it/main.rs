@@ -25,5 +25,6 @@ mod registries;
 mod shared;
 mod stale;
 mod support;
+mod survives;
 mod tls;
 mod wear;
