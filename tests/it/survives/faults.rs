@@ -16,7 +16,7 @@ use wharf::{
     store::{self, Disk, Store, Touch, Watch},
 };
 
-use crate::support::{FakeHub, PushedImage, Wharf, blob_path, client, deadline};
+use crate::support::{FakeHub, PushedImage, Wharf, blob_path, client, names};
 
 const REPO: &str = "library/busybox";
 const LISTS: client::Headers<'_> = &[(
@@ -48,8 +48,10 @@ struct Plan {
     /// What goes wrong, with which of the operations from now on.
     fault: Option<(usize, Kind)>,
     seen: usize,
-    /// The first operation that went wrong, and whether it was a read.
-    hit: Option<(String, bool)>,
+    /// The first operation that went wrong.
+    hit: Option<String>,
+    /// Whether a read did.
+    lost_reads: bool,
     was_short: bool,
 }
 
@@ -63,23 +65,25 @@ impl Watch for Faulty {
             Touch::Write { bytes, .. } => Some(bytes.len()),
             _ => None,
         };
+        let is_read = matches!(touch, Touch::Read(_) | Touch::List(_));
         let error = match kind {
             Kind::Once(error) if at == n => error,
-            Kind::FromThenOn(error) if at >= n => error,
+            // What is full or read-only can still be read.
+            Kind::FromThenOn(error) if at >= n && (error == ERRORS[0] || !is_read) => error,
             Kind::Stop if at >= n => ERRORS[0],
             Kind::Short if plan.was_short && written.is_some() => {
                 plan.was_short = false;
                 ERRORS[1]
             }
             Kind::Short if at == n && written.is_some() => {
-                plan.hit = Some((said(touch), false));
+                plan.hit = Some(said(touch));
                 plan.was_short = true;
                 return Ok(written.unwrap_or(0) / 2);
             }
             _ => return Ok(usize::MAX),
         };
-        let is_read = matches!(touch, Touch::Read(_) | Touch::List(_));
-        plan.hit.get_or_insert_with(|| (said(touch), is_read));
+        plan.lost_reads |= is_read;
+        plan.hit.get_or_insert_with(|| said(touch));
         Err(io::Error::from_raw_os_error(error))
     }
 }
@@ -154,33 +158,30 @@ impl Site {
         let disk = Arc::new(Faulty::default());
         let wharf = self.start(&disk).await;
         disk.now(Some((n, kind)));
-        let mut answered = Vec::new();
         for (path, bytes) in self.parts.iter().chain(&self.parts) {
             let answer = match client::open("GET", wharf.addr, path, LISTS).await {
-                Ok(stream) => stream.rest().await,
-                Err(why) => panic!("{n} {kind:?}: {:?}: {why:?}", disk.plan().hit),
+                Ok(stream) => Some(stream.rest().await),
+                // A body that breaks off at once takes its head with it.
+                Err(_) => None,
             };
             wharf.quiet().await;
             outcomes.requests += 1;
-            match &answer.body {
-                Err(cut) => {
-                    assert!(
-                        bytes.starts_with(&cut.received),
-                        "{n} {kind:?}: other bytes of {path}"
-                    );
+            match answer.as_ref().map(|answer| (answer.status.as_u16(), &answer.body)) {
+                None => outcomes.cut += 1,
+                Some((_, Err(cut))) => {
+                    let got = &cut.received;
+                    assert!(bytes.starts_with(got), "{n} {kind:?}: other bytes of {path}");
                     outcomes.cut += 1;
                 }
-                Ok(_) if answer.status != 200 => outcomes.refused += 1,
-                Ok(body) => {
+                Some((status, Ok(_))) if status != 200 => outcomes.refused += 1,
+                Some((_, Ok(body))) => {
                     assert!(body == bytes, "{n} {kind:?}: {} other bytes of {path}", body.len());
                     outcomes.whole += 1;
-                    answered.push(path);
                     continue;
                 }
             }
-            let hit = disk.plan().hit.clone();
-            let (what, is_read) = hit.unwrap_or_else(|| panic!("{path}: refused for nothing"));
-            assert!(is_read, "{n} {kind:?}: {what} cost the client {path}: {answer:?}");
+            let plan = disk.plan();
+            assert!(plan.lost_reads, "{n} {kind:?}: {:?} cost the client {path}", plan.hit);
         }
         let hit = disk.now(None).hit;
         let when = format!("{n} {kind:?}: {hit:?}");
@@ -212,7 +213,10 @@ impl Site {
                 wharf.quiet().await;
             }
         }
-        assert_eq!(wharf.partials(), [""; 0], "{when}");
+        // A name that could not be deleted lies there until the next start; no download does.
+        let mut left = wharf.partials();
+        left.retain(|name| !name.ends_with(".json"));
+        assert_eq!(left, [""; 0], "{when}");
         assert_eq!(wharf.pull.status().await.cache.reserved, 0, "{when}");
         let closed = async {
             while !open_below(wharf.cache()).is_empty() {
@@ -223,7 +227,12 @@ impl Site {
             panic!("{when}: left open: {:?}", open_below(wharf.cache()));
         }
         assert_blobs_right(wharf.cache(), when);
-        deadline("the end of wharf", wharf.end()).await;
+        if names(&wharf.cache().join("wharf/partial")).is_empty() {
+            return wharf.end().await;
+        }
+        let swept = wharf.restart().await;
+        assert_eq!(swept.partials(), [""; 0], "{when}");
+        swept.end().await;
     }
 
     /// How many operations there are to a pull, cold and warm.
