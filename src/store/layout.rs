@@ -141,7 +141,9 @@ impl Layout {
     /// Whether a download may go on from these bytes.
     fn is_worth_keeping(&self, partial: &Path) -> bool {
         let origin = partial.with_extension("json");
-        let Ok(metadata) = fs::metadata(partial) else { return false };
+        let Some(metadata) = fs::metadata(partial).ok().filter(fs::Metadata::is_file) else {
+            return true;
+        };
         // One that is a blob's, too, must not be written to.
         let only = metadata.nlink() == 1;
         let passing = || {

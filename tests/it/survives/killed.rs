@@ -189,7 +189,7 @@ impl Site {
             let image = self.hub.push_single(REPO, &tag, platform, &[2000]);
             Arc::new(Image::of(tag, &image))
         });
-        std::iter::once(Arc::new(Image::large(tag.clone(), &large))).chain(small).collect()
+        std::iter::once(Arc::new(Image::large(tag, &large))).chain(small).collect()
     }
 
     /// One kill, and what must hold after it.
@@ -417,7 +417,7 @@ fn moment(random: &mut Random) -> Moment {
         4 | 5 => Moment::Answered(1 + usize::try_from(random.below(90)).expect("few")),
         6 => [Moment::LastByte, Moment::Idle][usize::from(random.below(4) == 0)],
         7 => Moment::Fold,
-        _ => Moment::Start(random.below(40_000)),
+        _ => Moment::Start(random.below(200_000)),
     }
 }
 
