@@ -75,7 +75,7 @@ impl Check<'_> {
                 *silent = match &fetched {
                     Err(Error::Unavailable(_)) => {
                         let times = silent.as_ref().map_or(1, |(times, _)| times + 1);
-                        Some((times, why.clone().unwrap_or_default()))
+                        Some((times, why.unwrap_or_default()))
                     }
                     _ => None,
                 };

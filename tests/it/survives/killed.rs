@@ -189,7 +189,7 @@ impl Site {
             let image = self.hub.push_single(REPO, &tag, platform, &[2000]);
             Arc::new(Image::of(tag, &image))
         });
-        std::iter::once(Arc::new(Image::large(tag.clone(), &large))).chain(small).collect()
+        std::iter::once(Arc::new(Image::large(tag, &large))).chain(small).collect()
     }
 
     /// One kill, and what must hold after it.
