@@ -148,7 +148,15 @@ impl Store {
         let layout = Arc::new(Layout::open(&config.dir, config.disk.clone())?);
         let ledger = Ledger::open(&layout, config.limits);
         let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
-        let counter = budget::count(&layout, &ledger)?;
+        let counter = match budget::count(&layout, &ledger) {
+            Ok(counter) => counter,
+            Err(error) => {
+                // Whoever tries again finds the lock free.
+                drop(recorder);
+                let _ = thread.join();
+                return Err(error);
+            }
+        };
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))

@@ -27,5 +27,6 @@ mod rot;
 mod shared;
 mod stale;
 mod support;
+mod survives;
 mod tls;
 mod wear;

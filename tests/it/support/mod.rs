@@ -25,9 +25,9 @@ pub(crate) use gate::Gate;
 pub(crate) use hub::{Challenge, FakeHub, Host};
 pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
-pub(crate) use program::{Program, partials, send_signal};
+pub(crate) use program::{Program, names, partials, send_signal};
 pub(crate) use tls::TlsClient;
-pub(crate) use wharf::{Wharf, upstream};
+pub(crate) use wharf::{Wharf, copy, upstream};
 
 /// Runs `future` to its end.
 ///

@@ -51,14 +51,7 @@ impl Program {
 
     /// Starts it as the `config.toml` in `dir` says, with its cache beside that.
     pub(crate) async fn start_in(dir: Arc<TempDir>) -> Self {
-        // A write beyond a limit is then an error like that of a full disk, and not the end of the process.
-        let mut command = Command::new("env");
-        command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
-        command.args(["serve", "--config", "config.toml", "--dir", "cache"]);
-        let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"));
-        command.stderr(log.expect("the directory can be written"));
-        command.current_dir(dir.path()).stdin(Stdio::null());
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut child = Self::spawn_in(&dir);
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let said = spawn_blocking(|| stdout.lines().map_while(Result::ok).take(4).collect());
         let said: Vec<String> =
@@ -68,6 +61,40 @@ impl Program {
             rest[..rest.find([',', '/']).expect("an end")].parse().expect("an address")
         };
         Self { addr: address(0, " on "), admin: address(3, "http://"), child, dir }
+    }
+
+    /// Starts it and kills it on the way, when it was looked at so often or has said where it listens.
+    pub(crate) async fn killed_at_start(dir: &TempDir, looks: u64) {
+        let mut child = Self::spawn_in(dir);
+        let mut stdout = child.stdout.take().expect("piped");
+        let ended = spawn_blocking(move || {
+            for _ in 0..looks {
+                assert_eq!(child.try_wait().expect("its own child"), None, "it ended by itself");
+            }
+            child.kill().expect("its own child");
+            child.wait().expect("its own child");
+            // What it said meanwhile fits into a pipe.
+            let _ = std::io::Read::read_to_end(&mut stdout, &mut Vec::new());
+        });
+        deadline("a start to be killed", ended).await.expect("joined");
+    }
+
+    fn spawn_in(dir: &TempDir) -> Child {
+        // A write beyond a limit is then an error like that of a full disk, and not the end of the process.
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
+        command.args(["serve", "--config", "config.toml", "--dir", "cache"]);
+        let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"));
+        command.stderr(log.expect("the directory can be written"));
+        command.current_dir(dir.path()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).spawn().expect("it runs")
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().expect("its own child");
+        let ended = spawn_blocking(move || self.child.wait().expect("its own child"));
+        deadline("the killed to be gone", ended).await.expect("joined");
     }
 
     /// Sends it a signal, such as `TERM`.
@@ -177,7 +204,7 @@ pub(crate) fn partials(cache: &Path) -> Vec<String> {
 }
 
 /// The names of the files in a directory, sorted.
-pub(super) fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("the directory is there");
     let name = |entry: std::io::Result<fs::DirEntry>| {
         entry.expect("readable").file_name().to_string_lossy().into_owned()

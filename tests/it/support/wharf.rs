@@ -195,7 +195,7 @@ impl Drop for Wharf {
 }
 
 /// Copies files and directories; a socket means nothing without the process that listens on it.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("the copy can be written");
     for entry in std::fs::read_dir(from).expect("the directory is there") {
         let entry = entry.expect("readable");
