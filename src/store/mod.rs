@@ -16,9 +16,11 @@ mod failing;
 mod holds;
 mod index;
 mod journal;
+mod keep;
 mod layout;
 mod ledger;
 mod links;
+mod lookup;
 mod partial;
 mod pins;
 mod pulled;
@@ -38,7 +40,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Mutex as AsyncMutex, RwLock, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, RwLock, mpsc},
     task::spawn_blocking,
 };
 
@@ -53,7 +55,6 @@ pub use holds::Held;
 use holds::Holds;
 use layout::Layout;
 use ledger::Ledger;
-use links::Link;
 pub use links::Listed;
 pub use partial::{PartialBlob, VerifiedBlob};
 pub use quarantine::Seen;
@@ -61,7 +62,7 @@ pub use state::STATE_MAX_BYTES;
 
 use crate::{
     clock::Clock,
-    oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
+    oci::{Digest, MANIFEST_MAX_BYTES, Repository, Tag},
 };
 
 /// Memory for manifests that are asked for again and again.
@@ -234,180 +235,6 @@ impl Store {
         Error::Damaged { digest: *digest, why }
     }
 
-    /// Keeps a manifest of `repository`, and the tags that mean it. Durable when this returns.
-    ///
-    /// `bytes` must be what `manifest.digest` names, and `document` what they say.
-    ///
-    /// # Errors
-    /// When the disk does not take it; then nothing of it counts.
-    pub async fn keep_manifest(
-        &self,
-        repository: &Repository,
-        manifest: &Descriptor,
-        document: &Manifest,
-        bytes: &Bytes,
-        tags: &[Tag],
-    ) -> Result<(), Error> {
-        let (_held, _room) = self.room_for(&manifest.digest, bytes).await?;
-        let _changes = self.changes.read().await;
-        self.touch(manifest, document);
-        self.write_document(&manifest.digest, bytes).await?;
-        self.record_manifest(repository, manifest, document, tags).await?;
-        self.hot.insert(manifest.digest, bytes.clone());
-        Ok(())
-    }
-
-    /// Records that a manifest that is kept already is one of `repository`, too, and the tags that mean it.
-    ///
-    /// # Errors
-    /// When the disk does not take it, or it is kept no more.
-    pub async fn take_manifest(
-        &self,
-        repository: &Repository,
-        manifest: &Descriptor,
-        document: &Manifest,
-        tags: &[Tag],
-    ) -> Result<(), Error> {
-        let _changes = self.changes.read().await;
-        self.touch(manifest, document);
-        self.must_be_kept(&manifest.digest).await?;
-        self.record_manifest(repository, manifest, document, tags).await
-    }
-
-    async fn record_manifest(
-        &self,
-        repository: &Repository,
-        manifest: &Descriptor,
-        document: &Manifest,
-        tags: &[Tag],
-    ) -> Result<(), Error> {
-        let mut facts =
-            vec![Fact::Manifest { repository: repository.clone(), manifest: manifest.clone() }];
-        facts.extend(tags.iter().map(|tag| self.tag_fact(repository, tag, manifest)));
-        self.record(facts, Link::all(repository, &manifest.digest, document)).await
-    }
-
-    /// Records that `tag` means a manifest that is kept already.
-    ///
-    /// # Errors
-    /// When the disk does not take it, or the manifest is kept no more.
-    pub async fn keep_tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        manifest: &Descriptor,
-    ) -> Result<(), Error> {
-        let _changes = self.changes.read().await;
-        self.holds.touch([&manifest.digest]);
-        self.must_be_kept(&manifest.digest).await?;
-        self.record(vec![self.tag_fact(repository, tag, manifest)], Vec::new()).await
-    }
-
-    /// Records that the registry itself says that `repository` holds `blob`.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub async fn keep_link(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
-        let _changes = self.changes.read().await;
-        self.holds.touch([&blob.digest]);
-        let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
-        self.record(vec![fact], Vec::new()).await
-    }
-
-    /// Keeps the registry's list of what refers to `subject`.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub async fn keep_referrers(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-        index: &Descriptor,
-        bytes: &Bytes,
-    ) -> Result<(), Error> {
-        if self.index.referrers(repository, subject).as_ref() == Some(index) {
-            return Ok(());
-        }
-        let (_held, _room) = self.room_for(&index.digest, bytes).await?;
-        let _changes = self.changes.read().await;
-        self.holds.touch([&index.digest, subject]);
-        self.write_document(&index.digest, bytes).await?;
-        let (repository, index) = (repository.clone(), index.clone());
-        self.record(vec![Fact::Referrers { repository, subject: *subject, index }], Vec::new())
-            .await
-    }
-
-    /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
-    pub fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
-        self.index.link(repository, digest)
-    }
-
-    /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.
-    pub fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
-        self.index.has_manifest(repository, digest)
-    }
-
-    /// What a tag meant when it was last confirmed, and when that was (seconds since 1970).
-    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
-        self.index.tag(repository, tag)
-    }
-
-    /// The tags kept of a repository, in order.
-    pub fn tags(&self, repository: &Repository) -> Vec<Tag> {
-        self.index.tags(repository)
-    }
-
-    /// Up to `n` repositories of which a tag is kept, in order, that come after `last`.
-    pub fn repositories(&self, last: Option<&str>, n: usize) -> Vec<Repository> {
-        self.index.repositories(last, n)
-    }
-
-    /// The kept list of what refers to `subject`.
-    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Option<Descriptor> {
-        self.index.referrers(repository, subject)
-    }
-
-    /// How an index that is kept of `repository` lists `manifest`: of several, the one kept last. `None` when none does.
-    ///
-    /// When the tables were made anew, the one whose tag was confirmed last, and of equals the greatest digest.
-    pub fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
-        self.index.listed(repository, manifest)
-    }
-
-    /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet, or it was not kept.
-    ///
-    /// Of a manifest that only an index leads to, the time is lost with the tables, once the journal is folded.
-    pub fn last_pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
-        self.index.pulled(repository, manifest).max(self.pulled.at(repository, manifest))
-    }
-
-    /// All manifests that were kept, tagged or not, in no order. Those of which the registry's word is lost are left out.
-    ///
-    /// # Errors
-    /// When the daemon is ending.
-    pub async fn manifests(&self) -> Result<Vec<(Repository, Descriptor)>, Error> {
-        let index = self.index.clone();
-        let listing = spawn_blocking(move || {
-            let records = index.records(b'm').filter_map(|(repository, key, _)| {
-                let manifest = index.link(&repository, &Digest::from_bytes(&key)?)?;
-                Some((repository, manifest))
-            });
-            records.collect()
-        });
-        listing.await.map_err(Error::join)
-    }
-
-    /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<Option<u64>>, Error> {
-        let layout = Arc::clone(&self.layout);
-        let size = move |digest: &Digest| layout.disk().len(&layout.blob(digest));
-        let looking = spawn_blocking(move || digests.iter().map(size).collect::<io::Result<_>>());
-        looking.await.map_err(Error::join)?.map_err(Error::read)
-    }
-
     /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
     /// What is not to be kept is forgotten at the next start, should it still be here. Room for it is reserved: for
     /// what is to be kept, images that were pulled longer ago are evicted.
@@ -484,56 +311,6 @@ impl Store {
         if let Some(thread) = thread {
             let _ = spawn_blocking(move || thread.join()).await;
         }
-    }
-
-    async fn write_document(&self, digest: &Digest, bytes: &Bytes) -> Result<(), Error> {
-        let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
-        let (digest, bytes) = (*digest, bytes.clone());
-        let writing = spawn_blocking(move || {
-            let size = bytes.len() as u64;
-            layout.replace_blob(&digest, &bytes, |temporary| {
-                quarantine::put_in_place(&layout, &ledger, temporary, &digest, size)
-            })
-        });
-        let written = writing.await.map_err(Error::join)?.map_err(Error::write);
-        self.noted(Write::Document, written)
-    }
-
-    fn tag_fact(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) -> Fact {
-        Fact::Tag {
-            repository: repository.clone(),
-            tag: tag.clone(),
-            manifest: manifest.clone(),
-            at: self.clock.unix_seconds(),
-        }
-    }
-
-    /// Something is about to refer to the manifest, and so to all that it names.
-    fn touch(&self, manifest: &Descriptor, document: &Manifest) {
-        let named = document.references().into_iter().map(|named| &named.digest);
-        self.holds.touch(named.chain([&manifest.digest]));
-    }
-
-    /// An error if an eviction was faster. Only while nothing goes.
-    async fn must_be_kept(&self, digest: &Digest) -> Result<(), Error> {
-        let (layout, digest) = (Arc::clone(&self.layout), *digest);
-        let looking = spawn_blocking(move || layout.disk().len(&layout.blob(&digest)));
-        let found = looking.await.map_err(Error::join)?.map_err(Error::read)?;
-        found.map(drop).ok_or(Error::Gone)
-    }
-
-    async fn record(&self, facts: Vec<Fact>, links: Vec<Link>) -> Result<(), Error> {
-        let recorded = self.send(facts, links).await;
-        self.noted(Write::Facts, recorded)
-    }
-
-    /// Has the recorder take facts; returns when the tables have these and all that were sent before.
-    async fn send(&self, facts: Vec<Fact>, links: Vec<Link>) -> Result<(), Error> {
-        let (done, recorded) = oneshot::channel();
-        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let recorder = recorder.ok_or(Error::Closed)?;
-        recorder.send(recorder::Entry { facts, links, done }).await.map_err(|_| Error::Closed)?;
-        recorded.await.unwrap_or(Err(Error::Closed))
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::oci::{MediaType, RegistryName, media_type};
+use crate::oci::{Descriptor, Manifest, MediaType, RegistryName, media_type};
 
 fn repository(name: &str) -> Repository {
     Repository::new(RegistryName::docker_hub(), name).expect("a name")

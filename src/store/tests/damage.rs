@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::oci::Algorithm;
 

@@ -1,0 +1,81 @@
+//! What is known of repositories, tags and manifests.
+
+use std::{io, sync::Arc};
+
+use tokio::task::spawn_blocking;
+
+use super::{Error, Listed, Store};
+use crate::oci::{Descriptor, Digest, Repository, Tag};
+
+impl Store {
+    /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
+    pub fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
+        self.index.link(repository, digest)
+    }
+
+    /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.
+    pub fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.index.has_manifest(repository, digest)
+    }
+
+    /// What a tag meant when it was last confirmed, and when that was (seconds since 1970).
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
+        self.index.tag(repository, tag)
+    }
+
+    /// The tags kept of a repository, in order.
+    pub fn tags(&self, repository: &Repository) -> Vec<Tag> {
+        self.index.tags(repository)
+    }
+
+    /// Up to `n` repositories of which a tag is kept, in order, that come after `last`.
+    pub fn repositories(&self, last: Option<&str>, n: usize) -> Vec<Repository> {
+        self.index.repositories(last, n)
+    }
+
+    /// The kept list of what refers to `subject`.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Option<Descriptor> {
+        self.index.referrers(repository, subject)
+    }
+
+    /// How an index that is kept of `repository` lists `manifest`: of several, the one kept last. `None` when none does.
+    ///
+    /// When the tables were made anew, the one whose tag was confirmed last, and of equals the greatest digest.
+    pub fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
+        self.index.listed(repository, manifest)
+    }
+
+    /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet, or it was not kept.
+    ///
+    /// Of a manifest that only an index leads to, the time is lost with the tables, once the journal is folded.
+    pub fn last_pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
+        self.index.pulled(repository, manifest).max(self.pulled.at(repository, manifest))
+    }
+
+    /// All manifests that were kept, tagged or not, in no order. Those of which the registry's word is lost are left out.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn manifests(&self) -> Result<Vec<(Repository, Descriptor)>, Error> {
+        let index = self.index.clone();
+        let listing = spawn_blocking(move || {
+            let records = index.records(b'm').filter_map(|(repository, key, _)| {
+                let manifest = index.link(&repository, &Digest::from_bytes(&key)?)?;
+                Some((repository, manifest))
+            });
+            records.collect()
+        });
+        listing.await.map_err(Error::join)
+    }
+
+    /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<Option<u64>>, Error> {
+        let layout = Arc::clone(&self.layout);
+        let size = move |digest: &Digest| layout.disk().len(&layout.blob(digest));
+        let looking = spawn_blocking(move || digests.iter().map(size).collect::<io::Result<_>>());
+        looking.await.map_err(Error::join)?.map_err(Error::read)
+    }
+}
