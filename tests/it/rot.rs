@@ -4,6 +4,7 @@
 mod scrubbing;
 mod serving;
 mod verifying;
+mod waiting;
 
 use std::{
     fs, io,

@@ -3,29 +3,28 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use wharf::{
     oci::Digest,
     pull::{Verify, VerifyEvent},
 };
 
-use super::{KEPT, REPO, Two, flip, is_right};
+use super::{KEPT, REPO, Two, flip};
 use crate::support::{Challenge, FakeHub, PushedManifest, Wharf, blob_path};
 
 const REPAIR: Verify = Verify { repair: true, rate: None };
 
 /// A wharf that keeps many images of a few layers each.
-struct Fleet {
+pub(super) struct Fleet {
     hub: FakeHub,
-    wharf: Wharf,
+    pub(super) wharf: Wharf,
     images: Vec<PushedManifest>,
 }
 
 impl Fleet {
-    async fn start(images: usize) -> Self {
+    pub(super) async fn start(images: usize) -> Self {
         let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
         // The scrub would repair some of it by itself.
         let wharf = Wharf::start_with(&hub, |config| config.pull.scrub = None).await;
@@ -56,7 +55,7 @@ impl Fleet {
     }
 
     /// All blobs of an image, its manifest first.
-    fn blobs(&self, n: usize) -> Vec<Digest> {
+    pub(super) fn blobs(&self, n: usize) -> Vec<Digest> {
         let image = &self.images[n];
         let rest = std::iter::once(&image.config).chain(&image.layers);
         std::iter::once(&image.manifest).chain(rest).map(|blob| blob.digest).collect()
@@ -66,7 +65,7 @@ impl Fleet {
         flip(&self.wharf, digest, bit);
     }
 
-    async fn verify(&self, how: Verify) -> Vec<VerifyEvent> {
+    pub(super) async fn verify(&self, how: Verify) -> Vec<VerifyEvent> {
         verify(&self.wharf, how).await
     }
 
@@ -114,7 +113,7 @@ fn repaired(events: &[VerifyEvent]) -> BTreeSet<Digest> {
 }
 
 /// Blobs, bad, repaired, lost.
-fn done(events: &[VerifyEvent]) -> (u64, u64, u64, u64) {
+pub(super) fn done(events: &[VerifyEvent]) -> (u64, u64, u64, u64) {
     match events.last() {
         Some(VerifyEvent::Done { blobs, bad, repaired, lost, .. }) => {
             (*blobs, *bad, *repaired, *lost)
@@ -350,64 +349,4 @@ async fn platforms_of_a_list_that_were_never_kept_are_not_missed() {
     assert!(!events.iter().any(incomplete), "{events:?}");
     assert_eq!((done(&events), hub.log().len()), ((4, 0, 0, 0), 0));
     wharf.end().await;
-}
-
-#[tokio::test]
-async fn a_rate_is_kept_and_it_is_told_all_the_while_how_far_it_is() {
-    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
-    let wharf = Wharf::start_with(&hub, |config| config.pull.scrub = None).await;
-    let image = hub.push_single(REPO, "latest", ("linux", "arm64", None), &[900_000, 900_000]);
-    wharf.get(&format!("/v2/{REPO}/manifests/latest")).await.bytes();
-    for blob in std::iter::once(&image.config).chain(&image.layers) {
-        wharf.get(&blob_path(REPO, &blob.digest)).await.bytes();
-    }
-    wharf.quiet().await;
-    let bytes = wharf.pull.status().await.cache.bytes;
-    // From here on, time passes when all wait for it.
-    tokio::time::pause();
-    let (sender, mut receiver) = mpsc::channel(4);
-    let (begun, pull) = (Instant::now(), wharf.pull.clone());
-    let verifying = tokio::spawn(async move {
-        pull.verify(Verify { repair: false, rate: Some(20_000) }, &sender).await
-    });
-    let (mut last, mut longest) = (begun, Duration::ZERO);
-    let mut events = Vec::new();
-    while let Some(event) = receiver.recv().await {
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-        events.push(event);
-    }
-    verifying.await.expect("no panic").expect("readable");
-    let seconds = begun.elapsed().as_secs_f64();
-    tokio::time::resume();
-    assert_eq!(done(&events), (4, 0, 0, 0));
-    // A second's worth comes at once.
-    let least = bytes as f64 / 20_000.0 - 1.0;
-    assert!((least - 0.5..least + 2.0).contains(&seconds), "{bytes} bytes in {seconds} s");
-    assert!(longest <= Duration::from_secs(6), "nothing was told for {longest:?}");
-    wharf.end().await;
-}
-
-#[tokio::test]
-async fn who_hangs_up_while_it_reads_ends_it_soon() {
-    let fleet = Fleet::start(3).await;
-    tokio::time::pause();
-    let (sender, mut receiver) = mpsc::channel(1);
-    let pull = fleet.wharf.pull.clone();
-    // 10 KB, which would take three hours.
-    let verifying =
-        tokio::spawn(
-            async move { pull.verify(Verify { repair: true, rate: Some(1) }, &sender).await },
-        );
-    let told = receiver.recv().await.expect("it goes on");
-    assert!(matches!(told, VerifyEvent::Progress { .. }), "{told:?}");
-    drop(receiver);
-    let begun = Instant::now();
-    verifying.await.expect("no panic").expect("ended");
-    let took = begun.elapsed();
-    tokio::time::resume();
-    assert!(took <= Duration::from_secs(10), "{took:?}");
-    assert_eq!(done(&fleet.verify(Verify::default()).await), (12, 0, 0, 0));
-    assert!(fleet.blobs(0).iter().all(|digest| is_right(&fleet.wharf, digest)));
-    fleet.wharf.end().await;
 }
