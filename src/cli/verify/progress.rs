@@ -98,7 +98,7 @@ fn line(event: &VerifyEvent) -> Option<String> {
         VerifyEvent::Done { blobs, bytes, bad, repaired, lost } => {
             let (blobs, bytes) = (words::count(*blobs, "blob"), words::size(*bytes));
             let found = match (bad, repaired, lost) {
-                (0, 0, 0) => "all is right".to_owned(),
+                (0, 0, 0) => "nothing is damaged".to_owned(),
                 (bad, 0, _) => format!("{bad} damaged"),
                 (bad, repaired, _) => format!("{bad} damaged, {repaired} repaired"),
             };
@@ -161,7 +161,7 @@ mod tests {
             ),
             (
                 VerifyEvent::Done { blobs: 148, bytes: 3 << 20, bad: 0, repaired: 0, lost: 0 },
-                Some("148 blobs checked, 3.00 MiB: all is right".to_owned()),
+                Some("148 blobs checked, 3.00 MiB: nothing is damaged".to_owned()),
             ),
             (
                 VerifyEvent::Done { blobs: 1, bytes: 3, bad: 1, repaired: 1, lost: 0 },
