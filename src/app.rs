@@ -3,6 +3,7 @@
 mod commands;
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,6 +12,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval},
 };
@@ -31,7 +33,7 @@ use crate::{
 /// How often it is looked at what is due to be fetched ahead.
 const ATTENTION: Duration = Duration::from_secs(5);
 
-/// How often access times are written down and the metrics of the cache are set right.
+/// How often access times are written down, the budget is looked at and the metrics of the cache are set right.
 const UPKEEP: Duration = Duration::from_secs(60);
 
 /// After how many rounds of upkeep the blobs are counted by looking at every file.
@@ -52,12 +54,23 @@ pub struct App {
     cache: Cache,
 }
 
-/// The open cache and the way to its registries, without an address to serve them on.
+/// The open cache and the way to its registries, without an address to serve them on. Clones are the same one.
+#[derive(Clone)]
 struct Cache {
     pull: Pull,
     store: Arc<Store>,
     metrics: Metrics,
     clock: Clock,
+    /// The limits were changed.
+    limits_changed: Arc<Notify>,
+}
+
+/// Changes what can be changed while wharf runs.
+#[derive(Clone)]
+pub struct Reload {
+    pull: Pull,
+    store: Arc<Store>,
+    limits_changed: Arc<Notify>,
 }
 
 /// Why wharf cannot start: one sentence for its operator.
@@ -159,6 +172,16 @@ impl App {
         &self.cache.clock
     }
 
+    /// Changes what can be changed while this runs.
+    pub fn reload(&self) -> Reload {
+        let Cache { pull, store, limits_changed, .. } = &self.cache;
+        Reload {
+            pull: pull.clone(),
+            store: Arc::clone(store),
+            limits_changed: Arc::clone(limits_changed),
+        }
+    }
+
     /// Serves until `shutdown` is cancelled, then drains and closes the cache.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { listeners, addrs, admin, control, server, cache } = self;
@@ -170,9 +193,9 @@ impl App {
         if let Some(control) = control {
             parts.spawn(answers.run_control(control, shutdown.clone()));
         }
-        let (store, metrics) = (Arc::clone(&cache.store), cache.metrics.clone());
-        parts.spawn(upkeep(cache.pull.clone(), store, metrics, shutdown.clone()));
+        parts.spawn(upkeep(cache.clone(), shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
+        parts.spawn(scrub(cache.pull.clone(), shutdown.clone()));
         let listeners = listeners.into_iter().zip(addrs).collect();
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;
@@ -198,7 +221,7 @@ impl Cache {
         };
         let pull = Pull::new(pull, Arc::clone(&store), upstreams, &metrics, &clock);
         pull.recall().await;
-        Ok(Self { pull, store, metrics, clock })
+        Ok(Self { pull, store, metrics, clock, limits_changed: Arc::default() })
     }
 
     /// What is answered about it.
@@ -206,6 +229,16 @@ impl Cache {
         let pull = self.pull.clone();
         let readiness = move || pull.failing().map_or(Readiness::Ready, Readiness::Degraded);
         Admin::new(self.metrics.clone(), Arc::new(readiness), Arc::new(self.pull.clone()))
+    }
+}
+
+impl Reload {
+    /// Takes over what `config` says of the budget, of what stays and of the scrub; the budget is met soon.
+    pub fn apply(&self, config: &Config) {
+        self.store.set_pinned(config.store.pinned.clone());
+        self.store.set_limits(config.store.limits);
+        self.pull.set_scrub(config.pull.scrub);
+        self.limits_changed.notify_one();
     }
 }
 
@@ -237,23 +270,57 @@ async fn attend(pull: Pull, shutdown: CancellationToken) {
     }
 }
 
-/// Writes access times down, and what was learned, and keeps the metrics of the cache right.
-async fn upkeep(pull: Pull, store: Arc<Store>, metrics: Metrics, shutdown: CancellationToken) {
-    let mut rounds = 0;
+/// Reads again what is kept, as much as is due.
+async fn scrub(pull: Pull, shutdown: CancellationToken) {
+    let scrubbing = async {
+        let mut ticks = interval(UPKEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = pull.scrub_changed() => {}
+                _ = ticks.tick() => {}
+            }
+            pull.scrub().await;
+        }
+    };
+    // What is cut off by a stop is read again.
+    let _: Option<Infallible> = shutdown.run_until_cancelled(scrubbing).await;
+}
+
+/// Writes access times down, and what was learned, keeps to the budget, and keeps the metrics of the cache right.
+async fn upkeep(cache: Cache, shutdown: CancellationToken) {
+    let Cache { pull, store, limits_changed, .. } = cache;
+    let (mut rounds, mut is_short) = (0, false);
     let mut ticks = interval(UPKEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = store.flush_pulled().await {
-            tracing::warn!(%error, "the times of the last pulls were not written down");
-        }
-        store.try_again().await;
-        pull.write_down().await;
-        if rounds % RECOUNT_ROUNDS == 0 {
-            match store.holdings().await {
-                Ok(held) => metrics.cache_holds(held.bytes, held.blobs, held.images),
-                Err(error) => tracing::warn!(%error, "the cache could not be counted"),
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = limits_changed.notified() => {}
+            _ = ticks.tick() => {
+                if let Err(error) = store.flush_pulled().await {
+                    tracing::warn!(%error, "the times of the last pulls were not written down");
+                }
+                store.try_again().await;
+                pull.write_down().await;
+                rounds += 1;
+                if rounds % RECOUNT_ROUNDS == 0 {
+                    pull.recount().await;
+                }
             }
         }
-        rounds += 1;
+        pull.keep_to_budget().await;
+        is_short = warn_of_shortage(&pull, is_short).await;
     }
+}
+
+/// Says when the limits can no longer be met, and when they can again; whether they cannot.
+async fn warn_of_shortage(pull: &Pull, was_short: bool) -> bool {
+    let shortage = pull.status().await.cache.shortage();
+    match &shortage {
+        Some(why) if !was_short => tracing::warn!("the limits of the cache cannot be met: {why}"),
+        None if was_short => tracing::info!("the limits of the cache are met again"),
+        _ => {}
+    }
+    shortage.is_some()
 }

@@ -26,6 +26,11 @@ struct Inner {
     ratelimit_limit: IntGaugeVec,
     ratelimit_remaining: IntGaugeVec,
     cache_bytes: IntGauge,
+    cache_limit_bytes: IntGauge,
+    cache_reserved_bytes: IntGauge,
+    evictions: IntCounter,
+    evicted_bytes: IntCounter,
+    no_room: IntCounter,
     cache_blobs: IntGauge,
     cache_images: IntGauge,
     downloads_in_flight: IntGauge,
@@ -114,7 +119,36 @@ impl Metrics {
                 "Pulls left in the registry's window, as it last said.",
                 &["registry"],
             ),
-            cache_bytes: gauge(&registry, "wharf_cache_bytes", "Bytes of the blobs kept."),
+            cache_bytes: gauge(
+                &registry,
+                "wharf_cache_bytes",
+                "Bytes of the blobs kept, of unfinished downloads and of quarantined blobs.",
+            ),
+            cache_limit_bytes: gauge(
+                &registry,
+                "wharf_cache_limit_bytes",
+                "Most bytes that may be kept: the budget.",
+            ),
+            cache_reserved_bytes: gauge(
+                &registry,
+                "wharf_cache_reserved_bytes",
+                "Bytes promised to downloads that run, and not written yet.",
+            ),
+            evictions: counter(
+                &registry,
+                "wharf_evictions_total",
+                "Images that were removed because room was needed.",
+            ),
+            evicted_bytes: counter(
+                &registry,
+                "wharf_evicted_bytes_total",
+                "Bytes of blobs that went with them.",
+            ),
+            no_room: counter(
+                &registry,
+                "wharf_no_room_total",
+                "Downloads and documents for which there was no room, whatever could be evicted; they were passed on.",
+            ),
             cache_blobs: gauge(&registry, "wharf_cache_blobs", "Blobs kept, manifests included."),
             cache_images: gauge(&registry, "wharf_cache_images", "Image names kept."),
             downloads_in_flight: gauge(
@@ -130,7 +164,7 @@ impl Metrics {
             verify_failures: counters(
                 &registry,
                 "wharf_verify_failures_total",
-                "Contents thrown away because they did not match their digest or length, by stage.",
+                "Contents thrown away because they did not match their digest or length, or could not be read, by stage.",
                 &["stage"],
             ),
             store_failures: counter(
@@ -225,17 +259,24 @@ impl Metrics {
         }
     }
 
-    /// What the cache now holds.
-    pub fn cache_holds(&self, bytes: u64, blobs: u64, images: u64) {
-        self.0.cache_bytes.set(clamped(bytes));
+    /// How many blobs the cache now holds, of how many bytes; how many are promised, and how many there may be.
+    pub fn cache_holds(&self, blobs: u64, bytes: u64, reserved: u64, limit: u64) {
         self.0.cache_blobs.set(clamped(blobs));
+        self.0.cache_bytes.set(clamped(bytes));
+        self.0.cache_reserved_bytes.set(clamped(reserved));
+        self.0.cache_limit_bytes.set(clamped(limit));
+    }
+
+    /// How many names of images it holds.
+    pub fn cache_names(&self, images: u64) {
         self.0.cache_images.set(clamped(images));
     }
 
-    /// A blob of this many bytes is now kept.
-    pub fn cache_grew(&self, bytes: u64) {
-        self.0.cache_bytes.add(clamped(bytes));
-        self.0.cache_blobs.inc();
+    /// So many images went because room was needed, with so many bytes; so often there was none all the same.
+    pub fn evicted(&self, images: u64, bytes: u64, no_room: u64) {
+        self.0.evictions.inc_by(images);
+        self.0.evicted_bytes.inc_by(bytes);
+        self.0.no_room.inc_by(no_room);
     }
 
     /// A blob download was asked for.
@@ -253,7 +294,8 @@ impl Metrics {
         self.0.download_resumes.inc();
     }
 
-    /// Content was thrown away as wrong; `stage` is `manifest`, `blob` or `relay`.
+    /// Content was thrown away as wrong; `stage` is `manifest`, `blob` or `relay` of what came from a registry,
+    /// `kept` of what was in the cache.
     pub fn verify_failed(&self, stage: &'static str) {
         self.0.verify_failures.with_label_values(&[stage]).inc();
     }

@@ -1,5 +1,6 @@
-//! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, pulls.
+//! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, what is to be done.
 
+mod orders;
 mod question;
 mod refusal;
 
@@ -14,13 +15,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
 use self::{
-    question::{Order, Question},
+    question::{Kind, Question},
     refusal::Refusal,
 };
 use super::{
@@ -28,11 +29,9 @@ use super::{
     body::Body,
     respond::{Caller, with_type},
 };
-use crate::pull::{Asker, PullEvent};
+use crate::pull::Asker;
 
-const PULL: &str = "/api/v1/pull";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const JSON_LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
 /// Answers that are in memory at one time, for the admin address and the control socket each. An answer is built as a
 /// whole: about 1 KiB for each image that is kept.
@@ -41,14 +40,14 @@ const SEATS: usize = 4;
 /// Pulls that run at one time.
 const PULLS: usize = 16;
 
+/// Checks of all blobs that run at one time.
+const CHECKS: usize = 1;
+
 /// Longest body of a request.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 
 /// For a request's body to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Events of a pull that wait to be sent.
-const EVENTS: usize = 64;
 
 /// The API over some images. Clones are the same one.
 #[derive(Clone)]
@@ -57,6 +56,7 @@ pub(super) struct Api {
     look: Arc<Semaphore>,
     change: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -79,6 +79,7 @@ impl Api {
             look: seats(SEATS),
             change: seats(SEATS),
             pulls: seats(PULLS),
+            checks: seats(CHECKS),
             tasks: TaskTracker::new(),
         }
     }
@@ -88,15 +89,14 @@ impl Api {
         request: Request<Incoming>,
         caller: &Caller<'_>,
     ) -> Response<Body> {
-        let answered = if request.uri().path() == PULL {
-            self.pull(request, caller).await
-        } else {
-            self.look(&request, caller).await
+        let answered = match Kind::of(request.uri().path()) {
+            Some(kind) => self.order(kind, request, caller).await,
+            None => self.look(&request, caller).await,
         };
         answered.unwrap_or_else(Refusal::into_response)
     }
 
-    /// Waits until every pull has ended.
+    /// Waits until everything that was to be done has ended.
     pub(super) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -151,46 +151,9 @@ impl Api {
             }
             Question::Clients => json(&images.clients()),
             Question::Mismatches => json(&images.mismatches()),
+            Question::Status => json(&images.status().await),
         };
         Ok(with_type(StatusCode::OK, JSON, Body::seated(bytes, seat)))
-    }
-
-    async fn pull(
-        &self,
-        request: Request<Incoming>,
-        caller: &Caller<'_>,
-    ) -> Result<Response<Body>, Refusal> {
-        if *request.method() != Method::POST {
-            return Err(Refusal::method("POST", "a pull is asked for by POST"));
-        }
-        if caller.access != Access::Change {
-            return Err(Refusal::control_only());
-        }
-        let Order { image, platforms } = Order::read(&body(request).await?)?;
-        let Ok(permit) = Arc::clone(&self.pulls).try_acquire_owned() else {
-            return Err(Refusal::pulls(PULLS));
-        };
-        caller.may_take_longer.store(true, Ordering::Relaxed);
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let (images, shutdown) = (Arc::clone(&self.images), caller.shutdown.clone());
-        let name = image.to_string();
-        // A task of its own: it goes on for the cache's sake when the one who asked hangs up.
-        self.tasks.spawn(async move {
-            let _permit = permit;
-            let why = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => {
-                    "wharf is stopping; what is here is kept, and another pull goes on from it".to_owned()
-                }
-                brought = images.bring(&image, &platforms, &events) => match brought {
-                    Ok(()) => return,
-                    Err(error) => error.to_string(),
-                }
-            };
-            // Nobody is left to tell if the one who asked is gone; who reads nothing is gone after the write time-out.
-            let _ = events.send(PullEvent::Failed { name: image.to_string(), why }).await;
-        });
-        Ok(with_type(StatusCode::OK, JSON_LINES, Body::events(name, receiver)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of answers: whole ones, and the events of a pull as they come.
+//! Bodies of answers: whole ones, and events as they come.
 
 use std::{
     convert::Infallible,
@@ -15,11 +15,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use crate::pull::PullEvent;
-
-/// For how long a pull may tell nothing before its stream ends. A pull that waits for its turn, or for a slow
-/// uplink, tells of every piece that comes.
-pub(super) const PULL_IDLE: Duration = Duration::from_secs(10 * 60);
+use super::events::Event;
 
 /// The body of an answer.
 pub(super) enum Body {
@@ -29,11 +25,25 @@ pub(super) enum Body {
     Events(Events),
 }
 
-/// The events of one pull, until it ends or says nothing for too long.
+/// Lines of JSON, until they end or nothing comes for too long.
 pub(super) struct Events {
-    name: String,
-    receiver: mpsc::Receiver<PullEvent>,
-    idle: Pin<Box<Sleep>>,
+    told: Box<dyn Told>,
+    idle: Duration,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// Events of one kind.
+trait Told: Send {
+    /// The next one.
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// Ends them; the last one, which says that nothing came.
+    fn silenced(&mut self) -> Option<Bytes>;
+}
+
+struct Telling<E> {
+    receiver: mpsc::Receiver<E>,
+    silence: Option<E>,
 }
 
 impl Body {
@@ -46,9 +56,10 @@ impl Body {
         Self::Whole { bytes: Full::new(bytes), _seat: Some(seat) }
     }
 
-    /// The events of the pull of `name`.
-    pub(super) fn events(name: String, receiver: mpsc::Receiver<PullEvent>) -> Self {
-        Self::Events(Events { name, receiver, idle: Box::pin(sleep(PULL_IDLE)) })
+    /// Events as they come, and `silence` when none came for as long as may be.
+    pub(super) fn events<E: Event>(receiver: mpsc::Receiver<E>, silence: E) -> Self {
+        let told = Box::new(Telling { receiver, silence: Some(silence) });
+        Self::Events(Events { told, idle: E::IDLE, sleep: Box::pin(sleep(E::IDLE)) })
     }
 }
 
@@ -63,8 +74,8 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Whole { bytes, .. } => Pin::new(bytes).poll_frame(context),
             Self::Events(events) => {
-                let event = ready!(events.poll_next(context));
-                Poll::Ready(event.map(|event| Ok(Frame::data(line(&event)))))
+                let line = ready!(events.poll_line(context));
+                Poll::Ready(line.map(|line| Ok(Frame::data(line))))
             }
         }
     }
@@ -85,25 +96,29 @@ impl HttpBody for Body {
 }
 
 impl Events {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<PullEvent>> {
-        if let Poll::Ready(event) = self.receiver.poll_recv(context) {
-            self.idle.as_mut().reset(Instant::now() + PULL_IDLE);
-            return Poll::Ready(event);
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Poll::Ready(line) = self.told.poll_line(context) {
+            self.sleep.as_mut().reset(Instant::now() + self.idle);
+            return Poll::Ready(line);
         }
-        ready!(self.idle.as_mut().poll(context));
-        // What is polled next finds the end: nothing is queued, and nothing more is taken.
-        self.receiver.close();
-        Poll::Ready(Some(PullEvent::Failed {
-            name: self.name.clone(),
-            why: format!(
-                "nothing came for {} minutes; what is here is kept, and another pull goes on from it",
-                PULL_IDLE.as_secs() / 60
-            ),
-        }))
+        ready!(self.sleep.as_mut().poll(context));
+        Poll::Ready(self.told.silenced())
     }
 }
 
-fn line(event: &PullEvent) -> Bytes {
+impl<E: Event> Told for Telling<E> {
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.receiver.poll_recv(context).map(|event| event.as_ref().map(line))
+    }
+
+    fn silenced(&mut self) -> Option<Bytes> {
+        // What is polled next finds the end: nothing is queued, and nothing more is taken.
+        self.receiver.close();
+        self.silence.take().as_ref().map(line)
+    }
+}
+
+fn line(event: &impl Event) -> Bytes {
     let mut line = serde_json::to_vec(event).expect("strings and numbers always serialise");
     line.push(b'\n');
     line.into()

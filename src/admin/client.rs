@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    marker::PhantomData,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,6 +18,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, duplex},
     task::JoinSet,
@@ -24,16 +26,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Admin, CONNECTION_BUFFER, body::PULL_IDLE, control};
+use super::{Access, Admin, CONNECTION_BUFFER, Event, control};
 use crate::{
     oci::{ImageName, Platform},
-    pull::{Explanation, Inspection, KeptImage, PullEvent},
+    pull::{
+        Collected, Explanation, Inspection, KeptImage, PinnedImage, PullEvent, RemovedImage,
+        Status, Verify, VerifyEvent,
+    },
 };
 
 /// Longest answer that is read: the images of the largest caches take a few MiB.
 const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Longest answer that says no, and longest line of a pull.
+/// Longest answer that says no, and longest line of an event.
 const LINE_MAX_BYTES: usize = 1024 * 1024;
 
 /// Above what the other side allows itself, so that its sentence is heard.
@@ -56,8 +61,8 @@ pub enum CallError {
     /// The answer broke off.
     #[error("wharf broke off: {0}")]
     Broken(#[from] hyper::Error),
-    /// The events ended before the pull did.
-    #[error("wharf broke off before the pull had ended")]
+    /// The events ended before what they tell of did.
+    #[error("wharf broke off before it was done")]
     CutOff,
     /// Nothing came in time.
     #[error("wharf has said nothing for {} s", .0.as_secs())]
@@ -78,11 +83,12 @@ pub enum CallError {
     Form(#[from] serde_json::Error),
 }
 
-/// The events of one pull. Dropping it hangs up, which ends no download.
-pub struct Events {
+/// Events as they come. Dropping it hangs up, which ends no download.
+pub struct Events<E = PullEvent> {
     answer: Answer,
     buffer: BytesMut,
     ended: bool,
+    _of: PhantomData<E>,
 }
 
 /// An answer that is being read.
@@ -154,9 +160,74 @@ impl Client {
         platforms: &[Platform],
     ) -> Result<Events, CallError> {
         let order = serde_json::json!({ "image": image.to_string(), "platforms": platforms });
-        let request = Request::post("/api/v1/pull").body(order.to_string().into());
-        let answer = self.send(request.expect("a fixed path")).await?;
-        Ok(Events { answer, buffer: BytesMut::new(), ended: false })
+        self.tell("/api/v1/pull", &order).await
+    }
+
+    /// Has a kept image stay whatever room is needed, or no longer.
+    ///
+    /// # Errors
+    /// When it is not kept, or there is no good answer.
+    pub async fn pin(&self, image: &ImageName, pinned: bool) -> Result<PinnedImage, CallError> {
+        let path = if pinned { "/api/v1/pin" } else { "/api/v1/unpin" };
+        self.have_done(path, &serde_json::json!({ "image": image.to_string() })).await
+    }
+
+    /// Has a kept image removed.
+    ///
+    /// # Errors
+    /// When it is not kept or is pinned, or there is no good answer.
+    pub async fn remove(&self, image: &ImageName) -> Result<RemovedImage, CallError> {
+        let order = serde_json::json!({ "image": image.to_string() });
+        self.have_done("/api/v1/rm", &order).await
+    }
+
+    /// Has the budget met, and swept what nothing refers to.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn collect(&self) -> Result<Collected, CallError> {
+        self.have_done("/api/v1/gc", &serde_json::json!({})).await
+    }
+
+    /// Has every kept blob read. Dropping the events ends it.
+    ///
+    /// # Errors
+    /// When it is not begun.
+    pub async fn verify(&self, how: Verify) -> Result<Events<VerifyEvent>, CallError> {
+        let order = serde_json::json!({ "repair": how.repair, "rate": how.rate });
+        self.tell("/api/v1/verify", &order).await
+    }
+
+    /// How this wharf is.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn status(&self) -> Result<Status, CallError> {
+        self.get("/api/v1/status", &[]).await
+    }
+
+    /// Whether a daemon is asked, and not this process.
+    pub const fn asks_a_daemon(&self) -> bool {
+        matches!(self.0, Transport::Socket(_))
+    }
+
+    async fn tell<E>(&self, path: &str, order: &Value) -> Result<Events<E>, CallError> {
+        let answer = self.post(path, order).await?;
+        Ok(Events { answer, buffer: BytesMut::new(), ended: false, _of: PhantomData })
+    }
+
+    async fn have_done<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        order: &Value,
+    ) -> Result<T, CallError> {
+        let answer = self.post(path, order).await?;
+        Ok(serde_json::from_slice(&collect(answer.body, ANSWER_MAX_BYTES).await?)?)
+    }
+
+    async fn post(&self, path: &str, order: &Value) -> Result<Answer, CallError> {
+        let request = Request::post(path).body(order.to_string().into());
+        self.send(request.expect("a fixed path")).await
     }
 
     async fn get<T: DeserializeOwned>(
@@ -203,23 +274,23 @@ impl Client {
     }
 }
 
-impl Events {
-    /// The next event; `None` after [`PullEvent::Done`] or [`PullEvent::Failed`].
+impl<E: Event> Events<E> {
+    /// The next event; `None` after the last.
     ///
     /// # Errors
     /// When they break off before that.
-    pub async fn next(&mut self) -> Result<Option<PullEvent>, CallError> {
+    pub async fn next(&mut self) -> Result<Option<E>, CallError> {
         if self.ended {
             return Ok(None);
         }
         let line = self.line().await?;
-        let event = serde_json::from_slice(&line)?;
-        self.ended = matches!(event, PullEvent::Done { .. } | PullEvent::Failed { .. });
+        let event: E = serde_json::from_slice(&line)?;
+        self.ended = event.is_last();
         Ok(Some(event))
     }
 
     async fn line(&mut self) -> Result<BytesMut, CallError> {
-        let patience = PULL_IDLE + GRACE;
+        let patience = E::IDLE + GRACE;
         let mut searched = 0;
         loop {
             if let Some(length) = self.buffer[searched..].iter().position(|byte| *byte == b'\n') {

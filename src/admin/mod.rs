@@ -9,6 +9,7 @@ mod api;
 mod body;
 mod client;
 mod control;
+mod events;
 mod images;
 mod ready;
 mod respond;
@@ -42,13 +43,15 @@ use self::{api::Api, respond::Caller};
 pub use self::{
     client::{CallError, Client, Events},
     control::Control,
+    events::Event,
     images::Images,
     ready::{NotReady, ask_ready},
 };
 use crate::metrics::Metrics;
 /// The rows of the API's answers.
 pub use crate::pull::{
-    Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform, PullEvent,
+    CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform,
+    PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
 };
 
 /// Connections served at one time; more wait in the socket's queue.
@@ -124,14 +127,15 @@ impl Admin {
     }
 
     /// Serves the control socket until `shutdown`; then removes it and ends open connections, within two seconds,
-    /// and with them the pulls that were asked for there.
+    /// and with them what was asked for there.
     pub async fn run_control(self, control: Control, shutdown: CancellationToken) {
         let admin = self.clone();
         admin.accept(control, shutdown).await;
         self.finish().await;
     }
 
-    /// Waits until the pulls that were asked for have ended. Those of connections whose `shutdown` has come end at once.
+    /// Waits until everything that was asked for has ended. Of connections whose `shutdown` has come, what takes long
+    /// ends at once.
     pub async fn finish(&self) {
         self.api.finish().await;
     }

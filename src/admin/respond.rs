@@ -28,7 +28,13 @@ JSON, as the command line shows it:
                                      which platform a client gets, and why: wharf explain
 /api/v1/clients                      clients of which something was learned
 /api/v1/mismatches                   the latest pulls of what a client cannot run
-/api/v1/pull                         POST, on the control socket alone: wharf pull
+/api/v1/status                       how this wharf is: wharf status
+
+POST, on the control socket alone, with what is meant as JSON:
+/api/v1/pull                         {\"image\": NAME, \"platforms\": [PLATFORM, ...]}: wharf pull
+/api/v1/pin, /unpin, /rm             {\"image\": NAME}: wharf pin, unpin and rm
+/api/v1/gc                           wharf gc
+/api/v1/verify                       {\"repair\": true, \"rate\": BYTES}: wharf verify
 ";
 
 /// The connection that a request came on.

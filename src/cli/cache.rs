@@ -35,6 +35,18 @@ impl CacheArgs {
         }
         Ok(loaded.config)
     }
+
+    /// The same, for a command that has no use for a cache that is not there, and must not make one.
+    pub(super) fn load_existing(&self) -> Result<Config, Failure> {
+        let config = self.load()?;
+        let dir = &config.store.dir;
+        if matches!(dir.try_exists(), Ok(false)) {
+            let sentence =
+                format!("there is no cache in {dir:?}: say where it is with --dir or --config");
+            return Err(Failure::Failed(sentence));
+        }
+        Ok(config)
+    }
 }
 
 /// Does `work` with whoever has the cache open, a daemon or this process. SIGINT and SIGTERM end it with exit code 1;

@@ -21,7 +21,7 @@ Examples:
   wharf ls ghcr.io/owner/app:1.2    that tag alone
   wharf ls --json | jq '.[].name'
 
-A platform of which not all layers are kept is marked (partial).
+A platform of which not all layers are kept is marked (partial). An image that is pinned is never evicted.
 Exit codes: 0 done, 1 nothing of that name is kept, 2 wrong usage or configuration.";
 
 /// List the images that are kept
@@ -100,7 +100,10 @@ impl FromStr for Wanted {
 }
 
 fn table(images: &[KeptImage], now: u64) -> String {
-    let heading = ["IMAGE", "PLATFORMS", "SIZE", "AGE", "LAST PULLED"].map(ToOwned::to_owned);
+    // A column for what few caches have would be empty on most screens.
+    let pinned = if images.iter().any(|kept| kept.pinned) { "PINNED" } else { "" };
+    let heading =
+        ["IMAGE", "PLATFORMS", "SIZE", "AGE", "LAST PULLED", pinned].map(ToOwned::to_owned);
     let rows = images.iter().map(|kept| {
         let platforms: Vec<_> = kept.platforms.iter().map(words::kept_platform).collect();
         [
@@ -112,6 +115,7 @@ fn table(images: &[KeptImage], now: u64) -> String {
                 || "unknown".to_owned(),
                 |pulled| format!("{} ago", words::age(pulled, now)),
             ),
+            if kept.pinned { "yes".to_owned() } else { String::new() },
         ]
     });
     words::table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
@@ -154,6 +158,11 @@ IMAGE                          PLATFORMS                            SIZE      AG
 docker.io/library/alpine:3.20  linux/arm64, linux/arm/v7 (partial)  3.24 MiB  3 days  10 minutes ago
 ghcr.io/owner/app:1            none                                 0 B       3 days  unknown"
         );
+        let mut pinned = kept("docker.io/library/alpine:3.20");
+        pinned.pinned = true;
+        let said = table(&[pinned, kept("busybox:1")], 3 * 86_400);
+        let ends: Vec<_> = said.lines().map(|line| &line[line.len() - 8..]).collect();
+        assert_eq!(ends, ["  PINNED", "ago  yes", "utes ago"], "{said}");
     }
 
     #[test]

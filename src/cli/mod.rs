@@ -3,14 +3,19 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong
 //! usage or configuration.
 
+mod bar;
 mod cache;
 mod config;
 mod explain;
+mod gc;
 mod healthcheck;
 mod inspect;
+mod keep;
 mod ls;
 mod pull;
 mod serve;
+mod status;
+mod verify;
 mod words;
 
 #[cfg(test)]
@@ -41,8 +46,11 @@ Examples:
   wharf pull --platform linux/arm64 alpine    fetch before a device asks
   wharf ls                                    what is kept
   wharf explain --client 10.0.7.12 alpine     which platform that device gets, and why
+  wharf pin alpine:3.20                       never evict it
+  wharf verify --repair                       look for what the disk has damaged, and fetch it again
+  wharf status                                how this wharf is, on one screen
 
-The commands that look at the cache or fill it work the same with wharf running and stopped.
+The commands that look at the cache or change it work the same with wharf running and stopped.
 Every key of the file can be given as WHARF_<SECTION>__<KEY>: WHARF_CACHE__TAG_TTL=5m wharf serve
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
 
@@ -61,6 +69,12 @@ enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
+    Pin(keep::Pin),
+    Unpin(keep::Unpin),
+    Rm(keep::Rm),
+    Gc(gc::Gc),
+    Verify(verify::Verify),
+    Status(status::Status),
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Healthcheck(healthcheck::Healthcheck),
@@ -99,6 +113,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ls(ls) => ls.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Pin(pin) => pin.run(),
+        Command::Unpin(unpin) => unpin.run(),
+        Command::Rm(rm) => rm.run(),
+        Command::Gc(gc) => gc.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Status(status) => status.run(),
         Command::Config(config) => config.run(),
         Command::Healthcheck(healthcheck) => healthcheck.run(),
     };

@@ -1,6 +1,7 @@
 //! `wharf serve`: the daemon, from its arguments to its last connection.
 
 use std::{
+    convert::Infallible,
     io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
@@ -11,18 +12,29 @@ use sd_notify::NotifyState;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigFile, Failure, healthcheck::reachable, load, say};
 use crate::{
-    app::App,
-    config::{Config, LogConfig, LogFormat, Overrides, parse_address},
+    app::{App, Reload},
+    config::{Changes, Config, LogConfig, LogFormat, Overrides, Sources, parse_address},
 };
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf serve                                 Docker Hub on port 5000, data in ./wharf-data
+  wharf serve --config /etc/wharf/config.toml
+  kill -HUP $(pidof wharf)                    read the configuration again
+
+SIGTERM and SIGINT end it when open pulls are done, a second one at once. SIGHUP has it read its configuration again:
+the log says which keys changed, and which of them wait for the next start.";
 
 /// Run the daemon
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
     #[command(flatten)]
     config: ConfigFile,
@@ -40,8 +52,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Self { config, listen, dir, log_format } = self;
-        let loaded = load(&config.sources(Overrides { listen, dir, log_format }))?;
-        start_log(&loaded.config.log);
+        let sources = config.sources(Overrides { listen, dir, log_format });
+        let loaded = load(&sources)?;
+        let log = start_log(&loaded.config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -49,26 +62,93 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
-        let outcome = runtime.block_on(serve(loaded.config));
+        let read = Read { sources, config: loaded.config, log };
+        let outcome = runtime.block_on(serve(read));
         // What is left after the drain has had its time: a file operation that hangs must not keep us.
         runtime.shutdown_background();
         outcome
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    let mut signals = Signals::new()
-        .map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
-    let told = Told::by(&config);
+async fn serve(read: Read) -> Result<(), Failure> {
+    let deaf = |error| Failure::Failed(format!("cannot listen for signals: {error}"));
+    let mut signals = Signals::new().map_err(deaf)?;
+    // From now on it ends nothing; what comes before all is up is heard then.
+    let hangups = signal(SignalKind::hangup()).map_err(deaf)?;
+    let told = Told::by(&read.config);
     let app = tokio::select! {
-        app = App::bind(config) => app.map_err(|error| Failure::Usage(error.to_string()))?,
+        app = App::bind(read.config.clone()) => app.map_err(|error| Failure::Usage(error.to_string()))?,
         () = signals.next() => return Ok(()),
     };
     say(&told.usage(app.registry_addrs(), app.admin_addr()));
     tell_systemd(NotifyState::Ready);
 
     let shutdown = CancellationToken::new();
-    attend(app.run(shutdown.clone()), &shutdown, async || signals.next().await).await
+    let reloading = read.again(hangups, app.reload());
+    let serving = app.run(shutdown.clone());
+    let running = async {
+        tokio::select! {
+            () = serving => {}
+            never = reloading => match never {},
+        }
+    };
+    attend(running, &shutdown, async || signals.next().await).await
+}
+
+/// The configuration that is in force, and what it was read from.
+struct Read {
+    sources: Sources,
+    config: Config,
+    log: Log,
+}
+
+impl Read {
+    /// Reads it again at each hangup.
+    async fn again(mut self, mut hangups: Signal, reload: Reload) -> Infallible {
+        loop {
+            if hangups.recv().await.is_none() {
+                // The runtime is ending, and this with it.
+                std::future::pending::<()>().await;
+            }
+            tell_systemd_of_reload();
+            self.once(&reload).await;
+            tell_systemd(NotifyState::Ready);
+        }
+    }
+
+    async fn once(&mut self, reload: &Reload) {
+        let sources = self.sources.clone();
+        let loaded = match spawn_blocking(move || Config::load(&sources)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => return stays(&error),
+            Err(error) => return stays(&error),
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = self.config.changes(&loaded.config);
+        self.config.adopt(&loaded.config);
+        self.log.set_level(&self.config.log.level);
+        reload.apply(&self.config);
+        say_changes(&changes);
+    }
+}
+
+fn stays(error: &dyn std::error::Error) {
+    tracing::error!("the configuration stays as it was: {error}");
+}
+
+fn say_changes(changes: &Changes) {
+    let Changes { at_once, at_start } = changes;
+    if at_once.is_empty() && at_start.is_empty() {
+        tracing::info!("the configuration was read again: nothing has changed");
+    }
+    for (key, value) in at_once {
+        tracing::info!(%key, %value, "the configuration was read again, and changed");
+    }
+    for key in at_start {
+        tracing::warn!(%key, "changed in the configuration: this takes effect when wharf is restarted");
+    }
 }
 
 /// Waits for `running`; the first signal asks it to end, the second one ends it.
@@ -170,15 +250,50 @@ fn lan_address() -> IpAddr {
     looked_up().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
+/// The log, whose level can change; `None` where somebody else has set it up.
+pub(super) struct Log(Option<Box<dyn Fn(EnvFilter) + Send + Sync>>);
+
+impl Log {
+    fn set_level(&self, level: &str) {
+        if let Some(set) = &self.0 {
+            set(EnvFilter::new(level));
+        }
+    }
+}
+
 /// Lets log lines out, to standard error.
-pub(super) fn start_log(log: &LogConfig) {
+pub(super) fn start_log(log: &LogConfig) -> Log {
     let filter = EnvFilter::new(&log.level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A line that cannot be written, to a full disk or a terminal that is gone, is lost: to complain of it on standard error
+    // would be a panic.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     // A subscriber that is already there (a test's) stays.
-    let _ = match log.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
+    match log.format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| drop(handle.reload(filter));
+            Log(builder.try_init().ok().map(|()| Box::new(set) as _))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            let set = move |filter| drop(handle.reload(filter));
+            Log(builder.try_init().ok().map(|()| Box::new(set) as _))
+        }
+    }
+}
+
+/// Says to systemd that the configuration is being read; [`NotifyState::Ready`] ends that.
+fn tell_systemd_of_reload() {
+    let told = NotifyState::monotonic_usec_now()
+        .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now]));
+    if let Err(error) = told {
+        tracing::warn!(%error, "systemd could not be told");
+    }
 }
 
 /// Says `state` to systemd; without systemd there is nobody to tell.

@@ -11,6 +11,12 @@ pub(super) fn size(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }
 
+/// `1 blob`, `2 blobs`.
+pub(super) fn count(number: u64, what: &str) -> String {
+    let many = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{many}")
+}
+
 /// `3 days`, from `then` to `now`, both in seconds since 1970.
 pub(super) fn age(then: u64, now: u64) -> String {
     HumanDuration(Duration::from_secs(now.saturating_sub(then))).to_string()

@@ -4,6 +4,7 @@
 //! meant; what comes out is one checked configuration per layer of the program. Every default and every
 //! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
 
+mod changes;
 mod compose;
 mod env;
 mod error;
@@ -27,11 +28,15 @@ use std::{
 
 use toml::Spanned;
 
+pub use changes::Changes;
 pub use env::Environment;
 pub use error::ConfigError;
-pub use values::{LogFormat, parse_address};
+pub use values::{LogFormat, parse_address, parse_rate};
 
 use crate::{oci::RegistryName, pull, server, store, upstream};
+
+/// In what time all that is kept is read once, to find what has rotted.
+const SCRUB: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub struct Config {
     pub tls_files: Option<TlsFiles>,
     /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// `[cache]`, as far as it is about the disk.
+    /// `[cache]`, as far as it is about the disk; and which of `[[prefetch.image]]` are pinned.
     pub store: store::Config,
     /// `[cache]`, as far as it is about when to ask upstream; `[platforms]`, `[prefetch]` and `[[compose]]`.
     pub pull: pull::Config,
@@ -175,6 +180,9 @@ impl Config {
         set(&mut self.server.drain, server.drain);
         set(&mut self.admin, admin.listen);
         set(&mut self.store.dir, cache.dir);
+        set(&mut self.store.limits.max_size, cache.max_size);
+        set(&mut self.store.limits.min_free, cache.min_free);
+        set(&mut self.pull.scrub, cache.scrub);
         set(&mut self.pull.tag_ttl, cache.tag_ttl);
         set(&mut self.pull.unknown_ttl, cache.unknown_ttl);
         set(&mut self.pull.serve_stale, cache.serve_stale);
@@ -207,7 +215,8 @@ impl Config {
         let Tables { upstreams, clients, images, compose } = tables;
         (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, warnings)?;
         self.pull.platforms.clients = platforms::build(file, clients, &self.listen)?;
-        self.pull.prefetch.images = prefetch::build(file, images, &self.upstreams)?;
+        (self.pull.prefetch.images, self.store.pinned) =
+            prefetch::build(file, images, &self.upstreams)?;
         self.pull.compose = compose::build(file, compose, &self.upstreams)?;
         platforms::warn(&self.pull, warnings);
         Ok(())
@@ -253,6 +262,7 @@ impl Default for Config {
                 serve_stale: true,
                 revalidate_timeout: Duration::from_secs(5),
                 max_downloads: 64,
+                scrub: Some(SCRUB),
                 platforms: pull::Platforms::default(),
                 prefetch: pull::Prefetch::default(),
                 compose: Vec::new(),

@@ -11,24 +11,27 @@ use super::{
     values::{Count, Distinct, Every, Image, Rate, Window},
 };
 use crate::{
-    oci::{Platform, Reference, Tag},
+    oci::{Platform, Reference, Repository, Tag},
     pull::{Prefetch, WarmImage},
     upstream,
 };
 
+/// An image that stays.
+type Pin = (Repository, Tag);
+
 /// How often a registry is asked for an image of which nothing else is said.
 const EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// The images of `file` in its order, each at one of the registries `served`.
+/// The images of `file` in its order, each at one of the registries `served`; and those of them that are pinned.
 pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::WarmImage>>,
     served: &[upstream::Config],
-) -> Result<Vec<WarmImage>, ConfigError> {
-    let mut images: Vec<WarmImage> = Vec::new();
+) -> Result<(Vec<WarmImage>, Vec<Pin>), ConfigError> {
+    let (mut images, mut all_pinned) = (Vec::<WarmImage>::new(), Vec::new());
     for raw in raw {
         let span = raw.span();
-        let raw::WarmImage { name, platforms, every, window } = raw.into_inner();
+        let raw::WarmImage { name, platforms, every, window, pinned } = raw.into_inner();
         let Some(name) = name else {
             let problem = "an image without a name: write name = \"…\", such as \
                            \"docker.io/library/nginx:1.27\"";
@@ -49,6 +52,9 @@ pub(super) fn build(
                 format!("{repository}:{tag} is listed twice: write one [[prefetch.image]] for it");
             return Err(wrong(problem));
         }
+        if pinned == Some(true) {
+            all_pinned.push((repository.clone(), tag.clone()));
+        }
         images.push(WarmImage {
             repository,
             tag,
@@ -58,7 +64,7 @@ pub(super) fn build(
             window: window.map(|window| window.0),
         });
     }
-    Ok(images)
+    Ok((images, all_pinned))
 }
 
 fn latest() -> Tag {
@@ -66,7 +72,7 @@ fn latest() -> Tag {
 }
 
 /// `[prefetch]` with every key that has a value.
-pub(super) fn shown(config: &Prefetch) -> raw::Prefetch {
+pub(super) fn shown(config: &Prefetch, pinned: &[Pin]) -> raw::Prefetch {
     let Prefetch { on_pull, concurrency, rate, follow, quota_floor, retry_after: _, images } =
         config;
     let image = |image: &WarmImage| {
@@ -77,6 +83,7 @@ pub(super) fn shown(config: &Prefetch) -> raw::Prefetch {
             platforms: Some(Distinct(platforms::names(platforms))),
             every: Some(Every(*every)),
             window: window.map(Window),
+            pinned: Some(pinned.iter().any(|pin| (&pin.0, &pin.1) == (repository, tag))),
         })
     };
     raw::Prefetch {

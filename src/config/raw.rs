@@ -11,8 +11,8 @@ use super::{
     platforms, prefetch,
     values::{
         AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
-        Filter, HostName, Image, Listen, Listener, LogFormat, Network, OthersWord, PlatformName,
-        Preference, Rate, Realm, Subject, Wait, Window,
+        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
+        OthersWord, PlatformName, Preference, Rate, Realm, Scrub, Subject, Wait, Window,
     },
 };
 use crate::oci::RegistryName;
@@ -72,6 +72,9 @@ pub(super) struct Admin {
 #[serde(default, deny_unknown_fields, expecting = "a table: [cache]")]
 pub(super) struct Cache {
     pub(super) dir: Option<FilePath>,
+    pub(super) max_size: Option<MaxSize>,
+    pub(super) min_free: Option<MinFree>,
+    pub(super) scrub: Option<Scrub>,
     pub(super) tag_ttl: Option<Age>,
     pub(super) unknown_ttl: Option<Age>,
     pub(super) serve_stale: Option<bool>,
@@ -121,6 +124,7 @@ pub(super) struct WarmImage {
     pub(super) platforms: Option<Distinct<PlatformName>>,
     pub(super) every: Option<Every>,
     pub(super) window: Option<Window>,
+    pub(super) pinned: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -225,6 +229,9 @@ impl From<&Config> for Raw {
             admin: Admin { listen: Some(AdminListen(*admin)) },
             cache: Cache {
                 dir: Some(FilePath(store.dir.clone())),
+                max_size: Some(MaxSize(store.limits.max_size)),
+                min_free: Some(MinFree(store.limits.min_free)),
+                scrub: Some(Scrub(pull.scrub)),
                 tag_ttl: Some(Age(pull.tag_ttl)),
                 unknown_ttl: Some(Age(pull.unknown_ttl)),
                 serve_stale: Some(pull.serve_stale),
@@ -232,7 +239,7 @@ impl From<&Config> for Raw {
                 max_downloads: Some(Count::of(pull.max_downloads)),
             },
             platforms: platforms::shown(&pull.platforms),
-            prefetch: prefetch::shown(&pull.prefetch),
+            prefetch: prefetch::shown(&pull.prefetch, &store.pinned),
             log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
             upstream: upstream.collect(),
             compose: pull.compose.iter().map(compose::shown).map(anywhere).collect(),

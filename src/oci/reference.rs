@@ -38,7 +38,7 @@ pub struct Repository {
 pub struct Tag(Arc<str>);
 
 /// `<reference>`: a tag or a digest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
     /// A name that may move.
     Tag(Tag),
@@ -238,9 +238,27 @@ impl FromStr for Reference {
     }
 }
 
+impl From<Tag> for Reference {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
+    }
+}
+
 impl From<Digest> for Reference {
     fn from(digest: Digest) -> Self {
         Self::Digest(digest)
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct BlobAnswer {
 }
 
 enum BlobSource {
-    Stored(StoredBlob),
+    Stored { blob: StoredBlob, alone: Alone },
     Flight { flight: Flight, alone: Alone },
 }
 
@@ -38,7 +38,10 @@ impl BlobAnswer {
         let size = self.size.unwrap_or(u64::MAX);
         let range = range.unwrap_or(0..size);
         match self.source {
-            BlobSource::Stored(blob) => Reader::new(range, Source::File(blob.file().clone())),
+            BlobSource::Stored { blob, mut alone } => {
+                alone.whole = range == (0..size);
+                Reader::new(range, Source::File { file: blob.file().clone(), size, alone })
+            }
             BlobSource::Flight { flight, mut alone } => {
                 alone.whole = range == (0..size);
                 Reader::new(range, Source::Flight { flight, alone })
@@ -91,12 +94,16 @@ impl Pull {
                 return Err(error);
             }
         }
-        if let Some(blob) = pull.kept_blob(digest, size).await {
-            if link.is_none() {
-                self.confirm_blob(repository, digest).await?;
-            }
+        let mut kept = pull.kept_blob(repository, digest, size).await;
+        if kept.is_some() && link.is_none() {
+            // No manifest tells its length here, but now the registry does.
+            let told = self.confirm_blob(repository, digest).await?;
+            kept = pull.kept_blob(repository, digest, Some(told)).await;
+        }
+        if let Some(blob) = kept {
             pull.prefetch.used(digest);
-            let (size, source) = (Some(blob.size()), BlobSource::Stored(blob));
+            let alone = pull.alone(&pull.home(repository, digest), digest);
+            let (size, source) = (Some(blob.size()), BlobSource::Stored { blob, alone });
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
         }
         for _ in 0..FOREIGN_FAILURES {
@@ -200,12 +207,7 @@ impl Pull {
             (None, Outcome::Relay) => Some(self.confirm_blob(repository, digest).await?),
             (size, _) => size,
         };
-        let alone = Alone {
-            pull: Arc::clone(&self.0),
-            repository: repository.clone(),
-            digest: *digest,
-            whole: false,
-        };
+        let alone = self.0.alone(repository, digest);
         Ok(BlobAnswer { size, outcome, source: BlobSource::Flight { flight, alone } })
     }
 
@@ -219,6 +221,15 @@ impl Pull {
 }
 
 impl Inner {
+    fn alone(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Alone {
+        Alone {
+            pull: Arc::clone(self),
+            repository: repository.clone(),
+            digest: *digest,
+            whole: false,
+        }
+    }
+
     pub(super) async fn confirm_blob(
         self: Arc<Self>,
         repository: Repository,
@@ -237,19 +248,6 @@ impl Inner {
             self.keep_link(&repository, &digest, size).await;
         }
         Ok(size)
-    }
-
-    /// The kept blob, unless it has another length than `size`: then it counts as missing.
-    pub(super) async fn kept_blob(&self, digest: &Digest, size: Option<u64>) -> Option<StoredBlob> {
-        let kept = self.store.blob(digest).await.unwrap_or_else(|error| {
-            self.read_failed(&error);
-            None
-        })?;
-        if size.is_some_and(|size| size != kept.size()) {
-            tracing::error!(%digest, on_disk = kept.size(), ?size, "a kept blob has a wrong length");
-            return None;
-        }
-        Some(kept)
     }
 }
 

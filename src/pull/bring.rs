@@ -5,12 +5,15 @@ mod telling;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use self::telling::Telling;
 use super::{
     Error, Inner, ManifestAnswer, Outcome, Pull, PullEvent, Want,
-    in_flight::{Phase, Purpose},
+    in_flight::{Phase, Progress, Purpose},
     platform::{Policy, read_index},
 };
 use crate::oci::{
@@ -24,10 +27,13 @@ const STEP_TIME: Duration = Duration::from_secs(1);
 /// Downloads of one blob that may end without the blob being kept.
 const ENDS: u32 = 3;
 
+/// How long another's download that goes past the disk is given to end.
+const DETACHED_PAUSE: Duration = Duration::from_millis(200);
+
 /// A manifest or blob to fetch, and the platform that it was first wanted for.
-struct Wanted {
-    content: Descriptor,
-    platform: Option<Platform>,
+pub(super) struct Wanted {
+    pub(super) content: Descriptor,
+    pub(super) platform: Option<Platform>,
 }
 
 /// What came of a pull so far: bytes of what was wanted and is kept, and how many of them came just now.
@@ -78,6 +84,7 @@ impl Pull {
             }
         };
         let digest = answer.descriptor.digest;
+        let _held = pull.store.hold(&digest);
         let mut sum = Sum::default();
         sum.add(pull.came(&answer));
         let (manifests, told, blobs) = if answer.descriptor.media_type.is_index() {
@@ -169,7 +176,7 @@ impl Inner {
         blobs
     }
 
-    async fn bring_manifest(
+    pub(super) async fn bring_manifest(
         self: &Arc<Self>,
         repository: &Repository,
         wanted: &Wanted,
@@ -214,8 +221,8 @@ impl Inner {
         let mut missing = Vec::new();
         for blob in blobs {
             let Descriptor { digest, size, .. } = blob.content;
-            let hit = self.kept_blob(&digest, Some(size)).await.is_some();
-            let here = if hit { size } else { self.store.begun(&digest).await.min(size) };
+            let hit = self.kept_blob(repository, &digest, Some(size)).await.is_some();
+            let here = if hit { size } else { self.begun(&digest).await.min(size) };
             telling.tell(blob.event(here, hit));
             if hit {
                 sum.add(Ok((size, 0)));
@@ -231,6 +238,26 @@ impl Inner {
         }
     }
 
+    /// How many bytes are here of a blob that is not all here, and need not be fetched again.
+    async fn begun(&self, digest: &Digest) -> u64 {
+        if self.downloads.has(digest) {
+            self.store.begun(digest).await
+        } else {
+            self.store.vouched(digest).await
+        }
+    }
+
+    /// Fetches a blob, and tells nobody how far it is.
+    pub(super) async fn bring_blob_quietly(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Wanted,
+    ) -> Result<(), Error> {
+        let telling = Telling::default();
+        telling.end();
+        self.bring_blob(repository, blob, 0, &telling).await.map(drop)
+    }
+
     /// Fetches a blob of which `begun` bytes are on disk: its length, and how much of it came just now.
     async fn bring_blob(
         self: &Arc<Self>,
@@ -241,9 +268,11 @@ impl Inner {
     ) -> Result<(u64, u64), Error> {
         let (digest, size) = (&blob.content.digest, blob.content.size);
         let repository = &self.home(repository, digest);
+        let mut detached = None;
         for _ in 0..ENDS {
             let purpose = Purpose { wanted: true, keep: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
+            let led = lead.is_some();
             if let Some(lead) = lead {
                 let download =
                     Arc::clone(self).download(lead, repository.clone(), Some(size), None);
@@ -253,7 +282,11 @@ impl Inner {
             let (mut told, mut at) = (begun, Instant::now());
             let mut progress = flight.progress;
             while self.went_on(&mut progress).await? {
-                let here = progress.borrow_and_update().published;
+                let Progress { published: here, phase } = progress.borrow_and_update().clone();
+                if matches!(phase, Phase::Detached { .. }) {
+                    // Whoever waits here reads nothing, and would be waited for.
+                    break;
+                }
                 // It goes back if what was on disk was wrong.
                 let far = here.abs_diff(told) >= STEP_BYTES;
                 if here > 0 && (far || (here != told && at.elapsed() >= STEP_TIME)) {
@@ -261,7 +294,7 @@ impl Inner {
                     telling.tell_step(digest, blob.event(here, false));
                 }
             }
-            if self.kept_blob(digest, Some(size)).await.is_some() {
+            if self.kept_blob(repository, digest, Some(size)).await.is_some() {
                 telling.tell_step(digest, blob.event(size, false));
                 return Ok((size, size - begun));
             }
@@ -270,11 +303,17 @@ impl Inner {
                 // Too many are before it: it waits on.
                 Phase::Failed(Error::Busy) => {}
                 Phase::Failed(error) if !foreign => return Err(error),
-                Phase::Detached { .. } => return Err(self.not_taken()),
+                Phase::Detached { why, .. } if led => return Err(Error::NotTaken(why.to_string())),
+                // The disk may have been full when that began.
+                Phase::Detached { why, .. } => {
+                    drop(progress);
+                    detached = Some(why);
+                    sleep(DETACHED_PAUSE).await;
+                }
                 _ => {}
             }
         }
-        Err(Error::Busy)
+        Err(detached.map_or(Error::Busy, |why| Error::NotTaken(why.to_string())))
     }
 }
 

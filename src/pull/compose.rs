@@ -290,7 +290,7 @@ impl Inner {
             self.composer.unkept.insert((repository.clone(), digest), made.clone());
             return Ok(made);
         }
-        self.metrics.cache_grew(size);
+        self.tell_usage();
         if let Some(before) = before.filter(|before| before.digest != digest) {
             self.follow(repository, &before, &digest);
         }

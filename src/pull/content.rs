@@ -1,12 +1,13 @@
 //! Reading a blob's bytes, wherever they are: kept, arriving, or only passed on.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::{
     Inner,
+    damage::leave_file,
     in_flight::{Flight, Phase},
     relay::Relay,
     shared::{Follower, Next},
@@ -33,8 +34,8 @@ pub struct Reader {
 }
 
 pub(super) enum Source {
-    /// A file that holds every byte wanted.
-    File(BlobFile),
+    /// A file that holds every byte of the blob, and how many these are.
+    File { file: BlobFile, size: u64, alone: Alone },
     /// A download in progress.
     Flight { flight: Flight, alone: Alone },
     /// What others read as well, past the disk; and the blob's length.
@@ -43,7 +44,7 @@ pub(super) enum Source {
     Relay(Box<Relay>),
 }
 
-/// What a reader needs to go on when the disk fails the download that it follows.
+/// What a reader needs to go on when the disk fails it, or the download that it follows.
 #[derive(Clone)]
 pub(super) struct Alone {
     pub(super) pull: Arc<Inner>,
@@ -77,7 +78,7 @@ impl Reader {
                 return Ok(None);
             }
             let step = match &mut self.source {
-                Source::File(file) => Step::Read(file.clone(), self.range.end),
+                Source::File { file, .. } => Step::Read(file.clone(), self.range.end),
                 Source::Relay(relay) => {
                     let piece = relay.next().await?;
                     return Ok(piece.inspect(|piece| self.range.start += piece.len() as u64));
@@ -104,12 +105,13 @@ impl Reader {
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
-                Step::Read(file, end) => {
-                    let piece = file.read(self.range.start, end).await;
-                    let piece = piece.map_err(|error| Cut(format!("the disk failed: {error}")))?;
-                    self.range.start += piece.len() as u64;
-                    return Ok(Some(piece));
-                }
+                Step::Read(file, end) => match file.read(self.range.start, end).await {
+                    Ok(piece) => {
+                        self.range.start += piece.len() as u64;
+                        return Ok(Some(piece));
+                    }
+                    Err(error) => self.leave(&file, &error).await?,
+                },
                 Step::End => return Ok(None),
                 Step::Follow(follower, total) => {
                     let Source::Flight { alone, .. } = &self.source else { continue };
@@ -120,6 +122,19 @@ impl Reader {
                 Step::Wait => self.wait().await?,
             }
         }
+    }
+
+    /// Goes on at the registry, because the disk does not give what is in `file`.
+    async fn leave(&mut self, file: &BlobFile, error: &io::Error) -> Result<(), Cut> {
+        let (alone, total) = match &self.source {
+            Source::File { alone, size, .. } => (alone, Some(*size)),
+            Source::Flight { flight, alone } => (alone, flight.progress.borrow().total()),
+            Source::Shared { .. } | Source::Relay(_) => return Ok(()),
+        };
+        let hasher = leave_file(alone, file, self.range.start, error).await?;
+        let relay = Relay::new(alone, self.range.clone(), total, hasher);
+        self.source = Source::Relay(Box::new(relay));
+        Ok(())
     }
 
     async fn wait(&mut self) -> Result<(), Cut> {
@@ -140,7 +155,7 @@ fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, 
         Phase::Streaming { file, .. } => (Some(file), Step::Wait),
         Phase::Done { file } => (Some(file), Step::End),
         Phase::Failed(error) => return Err(Cut(error.to_string())),
-        Phase::Detached { total, file, hasher, shared } => {
+        Phase::Detached { total, file, hasher, shared, .. } => {
             let follow = || shared.as_ref().and_then(|shared| shared.follow(range.start));
             if range.start < published {
                 (file.as_ref(), Step::Wait)

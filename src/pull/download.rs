@@ -56,7 +56,7 @@ enum Filled {
     /// registry has nothing to put behind them.
     GivenUp { partial: PartialBlob, error: upstream::Error, wrong: bool },
     /// The disk did not take more; the blob's length as far as it is known.
-    Stopped { partial: PartialBlob, total: Option<u64> },
+    Stopped { partial: PartialBlob, total: Option<u64>, why: store::Error },
 }
 
 impl Inner {
@@ -71,6 +71,7 @@ impl Inner {
     ) {
         self.metrics.download_started();
         let _ended = Ended(&self);
+        let _told = Told(&self);
         if let Err(error) = self.try_download(&lead, &repository, size, ahead).await {
             let published = lead.has_published();
             tracing::warn!(digest = %lead.digest(), %repository, %error, published, "a download failed");
@@ -86,7 +87,7 @@ impl Inner {
         ahead: Option<OwnedSemaphorePermit>,
     ) -> Result<(), Error> {
         let digest = lead.digest();
-        if let Some(blob) = self.kept_blob(digest, size).await {
+        if let Some(blob) = self.kept_blob(repository, digest, size).await {
             // Kept by a download that ended between the request's look and its turn; if that was another
             // repository's, it says nothing of this one's permission.
             let passing = self.passing.size(repository, digest).is_some();
@@ -111,7 +112,7 @@ impl Inner {
             Err(error) => {
                 self.disk_failed(&error);
                 let hasher = Hasher::new(digest.algorithm());
-                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher));
+                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher), &error);
                 tokio::select! {
                     () = passing => return Ok(()),
                     never = &mut in_turn => match never {},
@@ -135,16 +136,17 @@ impl Inner {
                 if wrong || passing || partial.written() == 0 {
                     partial.discard().await;
                 } else {
-                    partial.set_aside().await;
+                    partial.leave().await;
                 }
                 Err(Error::of_blob(error))
             }
-            Filled::Stopped { partial, total } => {
+            Filled::Stopped { partial, total, why } => {
                 let (published, file) = (partial.written(), Some(partial.file()));
                 let hasher = partial.hasher();
                 // Those who follow have it open; everybody else gets the space back.
                 partial.discard().await;
-                let passing = self.go_past_disk(lead, repository, total, file, (published, hasher));
+                let from = (published, hasher);
+                let passing = self.go_past_disk(lead, repository, total, file, from, &why);
                 tokio::select! {
                     () = passing => Ok(()),
                     never = &mut in_turn => match never {},
@@ -204,7 +206,7 @@ impl Inner {
                         Pumped::Broken(error) => error,
                         Pumped::Disk(error) => {
                             self.disk_failed(&error);
-                            return Filled::Stopped { partial, total };
+                            return Filled::Stopped { partial, total, why: error };
                         }
                     }
                 }
@@ -227,7 +229,7 @@ impl Inner {
                 (partial, restarted) = partial.restart().await;
                 if let Err(error) = restarted {
                     self.disk_failed(&error);
-                    return Filled::Stopped { partial, total };
+                    return Filled::Stopped { partial, total, why: error };
                 }
             }
             let pause = if brought < GENEROUS_BYTES { pauses.next() } else { Some(Duration::ZERO) };
@@ -256,6 +258,9 @@ impl Inner {
             if total.is_some_and(|total| partial.written() + arrived.bytes > total) {
                 let reason = "it sent more than the blob's length".to_owned();
                 return (partial, Pumped::Broken(upstream::Error::Protocol { reason }));
+            }
+            if let Err(error) = self.store.more_room(&mut partial, arrived.bytes).await {
+                return (partial, Pumped::Disk(error));
             }
             arrived.bytes = 0;
             let at = partial.written();
@@ -309,7 +314,6 @@ impl Inner {
         }
         self.prefetch.came(digest, size, lead.interest());
         self.store.blob_kept();
-        self.metrics.cache_grew(size);
         if self.store.link(repository, digest).is_none() {
             self.keep_link(repository, digest, size).await;
         }
@@ -325,15 +329,17 @@ impl Inner {
         total: Option<u64>,
         file: Option<BlobFile>,
         from: (u64, Hasher),
+        why: &store::Error,
     ) {
         let (published, hasher) = from;
+        let why = Arc::from(why.to_string());
         if !lead.interest().is_wanted() {
-            lead.publish(published, Phase::Detached { total, file, hasher, shared: None });
+            lead.publish(published, Phase::Detached { total, file, hasher, shared: None, why });
             return;
         }
         let (shared, filler) = Shared::begin(published, hasher.clone());
         let shared = Some(shared);
-        let detached = Phase::Detached { total, file, hasher: hasher.clone(), shared };
+        let detached = Phase::Detached { total, file, hasher: hasher.clone(), shared, why };
         lead.publish(published, detached);
         let alone = Alone {
             pull: Arc::clone(self),
@@ -357,7 +363,9 @@ impl Inner {
     }
 
     fn disk_failed(&self, error: &store::Error) {
-        self.store.blob_failed(error);
+        if !matches!(error, store::Error::NoRoom { .. }) {
+            self.store.blob_failed(error);
+        }
         self.not_kept(error);
     }
 
@@ -431,6 +439,15 @@ pub(super) fn pauses() -> ExponentialBackoff {
 /// the length is unknown, any byte may be the last.
 fn held_back(written: u64, total: Option<u64>) -> u64 {
     written.min(total.unwrap_or(written).saturating_sub(1))
+}
+
+/// Tells how much is kept, when a download has given back what it had reserved.
+struct Told<'a>(&'a Inner);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.tell_usage();
+    }
 }
 
 /// Counts a download's end, also when its task is dropped.

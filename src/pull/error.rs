@@ -63,8 +63,14 @@ pub enum Error {
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
     /// What is to be removed is pinned.
-    #[error("{0} is pinned: `wharf unpin` it first, or take it out of [[prefetch.image]]")]
+    #[error("{0} is pinned: `wharf unpin` it first")]
     Pinned(String),
+    /// What is to be removed or unpinned is pinned by the configuration.
+    #[error(
+        "{0} is pinned by the configuration: take pinned = true out of its [[prefetch.image]], and reload or restart \
+         wharf"
+    )]
+    PinnedByConfiguration(String),
     /// The registry's pull limit is reached.
     #[error("the registry's pull limit is reached")]
     RateLimited {
@@ -131,6 +137,7 @@ impl Error {
             | Self::NotKept(_)
             | Self::PartWithout { .. }
             | Self::Pinned(_)
+            | Self::PinnedByConfiguration(_)
             | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,

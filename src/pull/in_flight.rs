@@ -92,6 +92,8 @@ pub(super) enum Phase {
         hasher: Hasher,
         /// The stream past the disk, for those who are there in time.
         shared: Option<Arc<Shared>>,
+        /// What the disk said.
+        why: Arc<str>,
     },
     /// It failed; whoever still reads is cut off.
     Failed(Error),
@@ -104,6 +106,17 @@ pub(super) struct Lead {
     digest: Digest,
     progress: watch::Sender<Progress>,
     interest: Arc<Interest>,
+}
+
+impl Progress {
+    /// The blob's length in bytes, as far as it is known.
+    pub(super) const fn total(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Asking | Phase::Failed(_) => None,
+            Phase::Streaming { total, .. } | Phase::Detached { total, .. } => *total,
+            Phase::Done { .. } => Some(self.published),
+        }
+    }
 }
 
 impl InFlight {
@@ -154,6 +167,11 @@ impl InFlight {
     /// Whether a download that a client waits for is running.
     pub(super) fn wanted(&self) -> watch::Receiver<usize> {
         self.wanted.subscribe()
+    }
+
+    /// Whether that download runs or waits.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).contains_key(digest)
     }
 
     /// How many downloads run or wait.

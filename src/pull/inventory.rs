@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Error, InspectedManifest, Inspection, KeptImage, KeptPlatform, ManifestAnswer, Pull, Want,
+    Error, Inner, InspectedManifest, Inspection, KeptImage, KeptPlatform, ManifestAnswer, Pull,
+    Want,
 };
 use crate::{
     oci::{
         Descriptor, Digest, ImageIndex, ImageName, Manifest, Platform, Reference, Repository, Tag,
     },
-    store::Store,
+    store,
 };
 
 /// Repositories that are looked up at once.
@@ -52,7 +53,7 @@ impl Pull {
         let answer = self.looked_up(image).await?;
         let ManifestAnswer { descriptor, bytes, outcome, .. } = answer;
         let document = Manifest::parse(&descriptor.media_type, &bytes.unwrap_or_default());
-        let mut on_disk = OnDisk::new(&self.0.store);
+        let mut on_disk = OnDisk::new(&self.0);
         let manifests = match document.unwrap_or(Manifest::Opaque) {
             Manifest::Index(index) => inspect_index(&mut on_disk, index).await?,
             document => {
@@ -73,7 +74,7 @@ impl Pull {
 
     /// Whether a manifest is kept with all that it names.
     pub(super) async fn is_whole(&self, manifest: &Descriptor) -> Result<bool, Error> {
-        let mut on_disk = OnDisk::new(&self.0.store);
+        let mut on_disk = OnDisk::new(&self.0);
         on_disk.look(vec![manifest.digest]).await?;
         match on_disk.document(manifest).await? {
             Some(document) => Ok(on_disk.holding(&manifest.digest, &document).await?.whole),
@@ -98,7 +99,7 @@ impl Pull {
         let store = &self.0.store;
         let Some((top, since)) = store.tag(repository, tag) else { return Ok(None) };
         let digest = top.digest;
-        let mut on_disk = OnDisk::new(store);
+        let mut on_disk = OnDisk::new(&self.0);
         let platforms = self.kept_platforms(&mut on_disk, repository, top).await?;
         Ok(Some(KeptImage {
             name: format!("{repository}:{tag}"),
@@ -244,19 +245,19 @@ fn digests(index: &ImageIndex) -> Vec<Digest> {
 
 /// The blobs that were looked at below one image, each once, and how long they are; `None`: not kept.
 struct OnDisk<'a> {
-    store: &'a Store,
+    pull: &'a Inner,
     sizes: HashMap<Digest, Option<u64>>,
 }
 
 impl<'a> OnDisk<'a> {
-    fn new(store: &'a Store) -> Self {
-        Self { store, sizes: HashMap::new() }
+    fn new(pull: &'a Inner) -> Self {
+        Self { pull, sizes: HashMap::new() }
     }
 
     async fn look(&mut self, mut digests: Vec<Digest>) -> Result<(), Error> {
         digests.retain(|digest| !self.sizes.contains_key(digest));
         if !digests.is_empty() {
-            let sizes = self.store.sizes(digests.clone()).await?;
+            let sizes = self.pull.store.sizes(digests.clone()).await?;
             self.sizes.extend(digests.into_iter().zip(sizes));
         }
         Ok(())
@@ -273,11 +274,19 @@ impl<'a> OnDisk<'a> {
     }
 
     /// What a manifest that was looked at says; `None` when it is not kept.
-    async fn document(&self, manifest: &Descriptor) -> Result<Option<Manifest>, Error> {
+    async fn document(&mut self, manifest: &Descriptor) -> Result<Option<Manifest>, Error> {
         if self.size(&manifest.digest).is_none() {
             return Ok(None);
         }
-        let bytes = self.store.manifest(&manifest.digest).await?;
+        let bytes = match self.pull.store.manifest(&manifest.digest).await {
+            Ok(bytes) => bytes,
+            Err(error @ store::Error::Damaged { .. }) => {
+                self.pull.damaged(&error);
+                self.sizes.insert(manifest.digest, None);
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         // A document that is not of the type that its index says is as good as opaque.
         let parse = |bytes: &[u8]| Manifest::parse(&manifest.media_type, bytes);
         Ok(bytes.map(|bytes| parse(&bytes).unwrap_or(Manifest::Opaque)))

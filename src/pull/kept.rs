@@ -5,10 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Inner, ManifestAnswer, Outcome, platform::Policy};
-use crate::{
-    oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag},
-    store,
-};
+use crate::oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag};
 
 impl Inner {
     /// The kept document of a manifest that `repository` may show, and what it is.
@@ -24,7 +21,7 @@ impl Inner {
             return None;
         }
         let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
-            self.read_failed(&error);
+            self.read_failed(repository, &error);
             None
         })?;
         let descriptor = Descriptor { size: bytes.len() as u64, ..link };
@@ -32,7 +29,8 @@ impl Inner {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.
             let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
-            if self.policy(repository, digest).await != Policy::Keep {
+            if self.policy(repository, digest).await != Policy::Keep || self.is_oversized(&document)
+            {
                 self.passing.named(repository, &document);
                 return Some((descriptor, bytes));
             }
@@ -90,11 +88,7 @@ impl Inner {
         let config = manifest.config().filter(|config| config.size <= MANIFEST_MAX_BYTES as u64)?;
         self.store.link(repository, &config.digest)?;
         let read = self.store.manifest(&config.digest).await;
-        let bytes = read.inspect_err(|error| self.read_failed(error)).ok()??;
+        let bytes = read.inspect_err(|error| self.read_failed(repository, error)).ok()??;
         Platform::from_config(&bytes)
-    }
-
-    pub(super) fn read_failed(&self, error: &store::Error) {
-        tracing::error!(%error, "the cache could not be read; the registry is asked instead");
     }
 }

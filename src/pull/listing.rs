@@ -110,7 +110,7 @@ impl Pull {
             return Ok(Referrers { index: None, outcome: Outcome::Miss });
         };
         let index = pull.store.manifest(&kept.digest).await.unwrap_or_else(|error| {
-            pull.read_failed(&error);
+            pull.read_failed(repository, &error);
             None
         });
         Ok(Referrers { index, outcome: Outcome::Stale })

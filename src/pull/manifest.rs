@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
+    store,
     upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
 
@@ -100,6 +101,7 @@ impl Pull {
         let confirmed = pull.freshness.confirmed(repository, tag);
         if let Some(descriptor) = &confirmed {
             if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
+                pull.name_again(repository, tag, &answer.descriptor).await;
                 return Ok(answer);
             }
         }
@@ -127,7 +129,11 @@ impl Pull {
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
         let descriptor = match confirmed {
-            Some(descriptor) => descriptor,
+            Some(descriptor) => {
+                // It was evicted: when it is kept again, it has its name again.
+                pull.freshness.wait_for(repository, &descriptor.digest, tag);
+                descriptor
+            }
             None => {
                 // A kept tag is confirmed by `HEAD`, whatever is wanted: all who wait share it.
                 let kept = pull.kept_tag(repository, tag).is_some();
@@ -233,6 +239,19 @@ impl Inner {
         }
     }
 
+    /// Writes a tag down whose name was removed since its registry confirmed it, but not the manifest, which has others.
+    async fn name_again(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) {
+        let is_named = self.store.tag(repository, tag).is_some();
+        if is_named
+            || self.composer.tagged(repository, tag).is_some()
+            || !self.store.has_manifest(repository, &manifest.digest)
+        {
+            return;
+        }
+        let kept = self.store.keep_tag(repository, tag, manifest).await;
+        kept.unwrap_or_else(|error| self.not_kept(&error));
+    }
+
     /// The registry says by `HEAD` that a tag means something new here.
     async fn take_up(
         self: &Arc<Self>,
@@ -335,6 +354,11 @@ impl Inner {
         tag: Option<&Tag>,
     ) -> Result<Fetched, Error> {
         let (descriptor, bytes, document) = read(digest, fetched)?;
+        if self.is_oversized(&document) {
+            tracing::debug!(%repository, %digest, "larger than the whole budget: passed on");
+            self.passing.named(repository, &document);
+            return Ok(Fetched { descriptor, bytes, kept: false });
+        }
         let mut tags = self.freshness.waited_for(repository, &digest);
         tags.extend(tag.cloned());
         tags.retain(|tag| self.composer.tagged(repository, tag).is_none());
@@ -343,9 +367,11 @@ impl Inner {
             self.store.keep_manifest(repository, &descriptor, &document, &bytes, &tags).await;
         if let Err(error) = &kept {
             self.not_kept(error);
-        } else {
-            self.metrics.cache_grew(descriptor.size);
+            if matches!(error, store::Error::NoRoom { .. }) {
+                self.passing.named(repository, &document);
+            }
         }
+        self.tell_usage();
         Ok(Fetched { descriptor, bytes, kept: kept.is_ok() })
     }
 

@@ -8,10 +8,10 @@ mod coalesce;
 mod compose;
 mod config;
 mod content;
+mod damage;
 mod download;
 mod error;
 mod explain;
-
 mod freshness;
 mod in_flight;
 mod inventory;
@@ -24,10 +24,13 @@ mod pace;
 mod passing;
 mod platform;
 mod prefetch;
+mod registries;
 mod relay;
 mod report;
+mod scrub;
 mod served;
 mod shared;
+mod shortage;
 mod skipped;
 mod tasks;
 mod upkeep;
@@ -50,8 +53,8 @@ pub use self::{
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
-        KeptPlatform, KnownClient, Mismatch, PullEvent, RemovedImage, ScrubStatus, Status,
-        UpstreamStatus, VerifyEvent,
+        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
+        Status, UpstreamStatus, VerifyEvent,
     },
     verify::Verify,
 };
@@ -59,12 +62,14 @@ use self::{
     client::Clients,
     coalesce::Coalesced,
     compose::Composer,
+    damage::Disputes,
     freshness::Freshness,
     in_flight::InFlight,
     pace::Pace,
     passing::Passing,
     platform::Indexes,
     prefetch::{Prefetcher, Schedule},
+    scrub::Scrubber,
     served::Mismatches,
     skipped::Skipped,
     tasks::Tasks,
@@ -99,6 +104,8 @@ struct Inner {
     skipped: Skipped,
     mismatches: Mismatches,
     composer: Composer,
+    disputes: Disputes,
+    scrub: Scrubber,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -156,6 +163,8 @@ impl Pull {
             skipped: Skipped::default(),
             mismatches: Mismatches::default(),
             composer: Composer::new(&config.compose),
+            disputes: Disputes::default(),
+            scrub: Scrubber::new(config.scrub, downloads.wanted()),
             downloads,
             config,
             store,
@@ -226,12 +235,16 @@ impl Inner {
     /// That something was fetched to be kept, and could not be.
     fn not_taken(&self) -> Error {
         let why = self.store.failing();
-        Error::NotTaken(why.unwrap_or_else(|| "the cache directory did not take it".to_owned()))
+        Error::NotTaken(why.unwrap_or_else(|| {
+            "there is no room for it ([cache] max_size and min_free)".to_owned()
+        }))
     }
 
-    /// Counts a write that the store refused; the answer goes on as a relay.
+    /// Counts a write that the store refused; the answer goes on as a relay. That there is no room is no failure.
     fn not_kept(&self, error: &store::Error) {
-        self.metrics.store_failed();
+        if !matches!(error, store::Error::NoRoom { .. } | store::Error::Gone) {
+            self.metrics.store_failed();
+        }
         tracing::debug!(%error, "relayed without keeping");
     }
 }

@@ -28,12 +28,6 @@ pub(super) struct Pace {
 impl Pace {
     /// At most `rate` bytes a second, and only what `wanted` leaves.
     pub(super) fn new(rate: Option<u64>, wanted: watch::Receiver<usize>) -> Self {
-        let limiter = |rate: u64| {
-            let each = usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1);
-            // A second's worth may come at once; pieces are not small against a thin line's rate.
-            let most = each.saturating_mul(10);
-            RateLimiter::builder().initial(most).max(most).refill(each).interval(REFILL).build()
-        };
         Self { rate: rate.map(limiter), wanted }
     }
 
@@ -59,6 +53,28 @@ impl Pace {
             () = interest.wanted() => {}
         }
     }
+}
+
+/// Bytes per second that are not exceeded.
+pub(super) struct Rate(RateLimiter);
+
+impl Rate {
+    /// At most `rate` bytes a second.
+    pub(super) fn new(rate: u64) -> Self {
+        Self(limiter(rate))
+    }
+
+    /// Waits until the rate allows the `moved` bytes that were just read.
+    pub(super) async fn spend(&self, moved: u64) {
+        self.0.acquire(usize::try_from(moved).unwrap_or(usize::MAX)).await;
+    }
+}
+
+fn limiter(rate: u64) -> RateLimiter {
+    let each = usize::try_from(rate / 10).unwrap_or(usize::MAX).max(1);
+    // A second's worth may come at once; pieces are not small against a thin line's rate.
+    let most = each.saturating_mul(10);
+    RateLimiter::builder().initial(most).max(most).refill(each).interval(REFILL).build()
 }
 
 #[cfg(test)]

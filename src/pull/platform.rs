@@ -184,7 +184,7 @@ impl Inner {
     ) -> Option<Arc<ImageIndex>> {
         let link = self.store.link(repository, digest)?;
         let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
-            self.read_failed(&error);
+            self.read_failed(repository, &error);
             None
         })?;
         self.indexes.read(&link, &bytes).ok()

@@ -81,6 +81,11 @@ impl Prefetcher {
         }
     }
 
+    /// Something was removed: nothing is known to be complete.
+    pub(super) fn forget_complete(&self) {
+        self.complete.invalidate_all();
+    }
+
     /// How many jobs are asleep until their next try.
     pub(super) fn asleep(&self) -> usize {
         self.jobs.asleep()

@@ -193,6 +193,17 @@ pub enum PullEvent {
     },
 }
 
+/// `wharf pin` and `wharf unpin`: what holds of an image now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedImage {
+    /// The full name.
+    pub name: String,
+    /// Whether it stays whatever room is needed.
+    pub pinned: bool,
+    /// Whether it did not before, or did.
+    pub changed: bool,
+}
+
 /// `wharf rm`: what was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedImage {
@@ -361,6 +372,9 @@ pub struct UpstreamStatus {
     pub registry: String,
     /// Whether it answered when it was last asked; `None`: not asked yet.
     pub up: Option<bool>,
+    /// Since when that holds, in seconds since 1970.
+    #[serde(default)]
+    pub since: Option<u64>,
     /// Pulls left in its window, as it last said.
     pub pulls_left: Option<u64>,
 }

@@ -171,7 +171,7 @@ impl Inner {
         blob: &Descriptor,
     ) -> Result<(), Error> {
         let (digest, size) = (&blob.digest, Some(blob.size));
-        if self.kept_blob(digest, size).await.is_some() {
+        if self.kept_blob(repository, digest, size).await.is_some() {
             return Ok(());
         }
         let repository = self.home(repository, digest);

@@ -22,9 +22,6 @@ const WINDOW_BYTES: u64 = 512 * 1024;
 /// For how long, all together, a reader may hold up others before it goes on alone.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// For how long the stream waits for its first reader.
-const FIRST_READER: Duration = Duration::from_secs(5);
-
 /// For how long, all together, it waits for readers who are not here yet: who reads on disk what the disk has taken.
 const LATE_READERS: Duration = Duration::from_secs(2);
 
@@ -148,17 +145,13 @@ impl Filler {
                     self.0.grown.send_modify(|count| *count += 1);
                     return true;
                 }
-                Room::Nobody { came: true } => return false,
-                Room::Nobody { came: false } => FIRST_READER,
+                Room::Nobody => return false,
                 Room::Full { patience } => patience,
                 Room::Late => LATE_LOOK,
             };
             let begun = Instant::now();
-            let waited = timeout(wait, moved).await;
-            let read = self.0.lock().waited(begun.elapsed(), expected > 0);
-            if !read && waited.is_err() && expected == 0 {
-                return false;
-            }
+            let _ = timeout(wait, moved).await;
+            self.0.lock().waited(begun.elapsed(), expected > 0);
             self.0.grown.send_modify(|count| *count += 1);
         }
     }
@@ -181,10 +174,8 @@ impl Drop for Filler {
 /// Whether a piece found room.
 enum Room {
     Taken,
-    /// There is no reader, or none any more.
-    Nobody {
-        came: bool,
-    },
+    /// There is no reader, and none is expected any more.
+    Nobody,
     /// A reader has not read the first piece; for so long it may be waited for.
     Full {
         patience: Duration,
@@ -196,8 +187,9 @@ enum Room {
 impl State {
     fn take(&mut self, piece: &Bytes, expected: usize) -> Room {
         let late = expected > 0 && !self.late.is_zero();
-        if self.came > 0 && self.there() == 0 && !late {
-            return Room::Nobody { came: true };
+        // Who was expected has come, or has gone: nobody is told of the stream before it is expected.
+        if self.there() == 0 && !late && (self.came > 0 || expected == 0) {
+            return Room::Nobody;
         }
         while self.end - self.start + piece.len() as u64 > WINDOW_BYTES {
             let Some(first) = self.pieces.front() else { break };
@@ -206,7 +198,7 @@ impl State {
                 return Room::Late;
             }
             if self.came == 0 {
-                return Room::Nobody { came: false };
+                return Room::Late;
             }
             if let Some(patience) = self.patience_for(behind) {
                 return Room::Full { patience };
@@ -237,8 +229,8 @@ impl State {
     }
 
     /// The stream waited so long for whoever has not read the first piece: those whose patience is over are left behind,
-    /// unless they are the only ones. Whether there is a reader.
-    fn waited(&mut self, long: Duration, late: bool) -> bool {
+    /// unless they are the only ones.
+    fn waited(&mut self, long: Duration, late: bool) {
         if late {
             self.late = self.late.saturating_sub(long);
         }
@@ -256,7 +248,6 @@ impl State {
                 _ => {}
             }
         }
-        there > 0
     }
 }
 
@@ -384,12 +375,13 @@ mod tests {
     async fn a_stream_that_nobody_reads_ends() {
         let (shared, filler) = begin();
         let begun = Instant::now();
+        let minute = Duration::from_secs(60);
         let mut pushed = 0;
-        while filler.push(piece(0), || 0).await {
+        while filler.push(piece(0), || usize::from(begun.elapsed() < minute)).await {
             pushed += 1;
         }
         assert_eq!(pushed, WINDOW_BYTES as usize / PIECE, "bytes in memory have a bound");
-        assert!(begun.elapsed() >= FIRST_READER && begun.elapsed() < 2 * FIRST_READER);
+        assert!(begun.elapsed() >= minute && begun.elapsed() < minute + 2 * LATE_LOOK);
         let mut late = shared.follow(0).expect("the beginning is there still");
         drop(filler);
         for _ in 0..pushed {
@@ -397,6 +389,8 @@ mod tests {
         }
         assert!(late.next().await.is_err());
         assert!(shared.follow(0).is_none());
+        let (_, filler) = begin();
+        assert!(!filler.push(piece(0), || 0).await, "nobody will ever come");
     }
 
     #[tokio::test(start_paused = true)]

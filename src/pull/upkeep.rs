@@ -7,14 +7,20 @@ use crate::oci::{Digest, Repository};
 /// What clients chose from lists.
 const CLIENTS: &str = "clients.json";
 
+/// How far the scrub is.
+const SCRUB: &str = "scrub.json";
+
 /// What is being fetched ahead.
 const JOBS: &str = "prefetch.json";
 
 impl Pull {
-    /// Recalls what was learned of clients. To be called once, before the first request.
+    /// Recalls what was learned of clients, and how far the scrub was. To be called once, before the first request.
     pub async fn recall(&self) {
         if let Some(bytes) = self.0.store.read_state(CLIENTS).await {
             self.0.clients.learned().restore(&bytes);
+        }
+        if let Some(bytes) = self.0.store.read_state(SCRUB).await {
+            self.0.scrub.restore(&bytes);
         }
     }
 
@@ -54,6 +60,12 @@ impl Pull {
             if let Err(error) = pull.store.write_state(CLIENTS, clients).await {
                 tracing::debug!(%error, "what was learned of clients was not written down");
                 pull.clients.learned().not_written();
+            }
+        }
+        if let Some(round) = pull.scrub.unwritten() {
+            if let Err(error) = pull.store.write_state(SCRUB, round).await {
+                tracing::debug!(%error, "how far the scrub is was not written down");
+                pull.scrub.not_written();
             }
         }
         self.write_jobs().await;

@@ -299,7 +299,8 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::PlatformRefused(_)
         | Error::PlatformNotKept(_)
         | Error::NotKept(_)
-        | Error::Pinned(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        | Error::Pinned(_)
+        | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)

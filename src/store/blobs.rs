@@ -29,6 +29,15 @@ impl BlobFile {
         Self(file)
     }
 
+    pub(super) const fn file(&self) -> &Arc<DiskFile> {
+        &self.0
+    }
+
+    /// Reads bytes from `offset` on, as many as there are and have room. Blocks.
+    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
     /// The bytes from `offset` on, at most `end - offset` and at most 64 KiB; never none of them.
     ///
     /// Bytes in the page cache are read at once; for others a thread that may block is asked, so that a slow

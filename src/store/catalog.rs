@@ -21,6 +21,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const CONFIRMED: &str = "io.wharf.confirmed";
 const PULLED: &str = "io.wharf.pulled";
+const PINNED: &str = "io.wharf.pinned";
 const REFERRERS_OF: &str = "io.wharf.referrers-of";
 const JOURNAL: &str = "io.wharf.journal";
 
@@ -84,15 +85,18 @@ pub(super) fn write(layout: &Layout, facts: &Facts, journal: u64) -> io::Result<
     let tags = facts.tags.iter().map(|((repository, tag), (descriptor, confirmed))| {
         let name = format!("{repository}:{tag}");
         let at = pulled(&(repository.clone(), descriptor.digest));
-        let numbers = [(CONFIRMED, *confirmed), (PULLED, at)];
+        let stays = pinned(facts, repository, &tag.clone().into());
+        let numbers = [(CONFIRMED, *confirmed), (PULLED, at), (PINNED, stays)];
         entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &numbers)
     });
-    let roots = facts.manifests.iter().filter(|(key, _)| !covered.contains(*key)).map(
-        |((repository, digest), (descriptor, at))| {
-            let name = format!("{repository}@{digest}");
-            entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &[(PULLED, *at)])
-        },
-    );
+    let roots = facts.manifests.iter().filter_map(|(key, (descriptor, at))| {
+        let (repository, digest) = key;
+        let stays = pinned(facts, repository, &(*digest).into());
+        let name = format!("{repository}@{digest}");
+        let numbers = [(PULLED, *at), (PINNED, stays)];
+        let listed = stays > 0 || !covered.contains(key);
+        listed.then(|| entry(descriptor, &[(REF_NAME, &name), (CONTAINERD_NAME, &name)], &numbers))
+    });
     let referrers = facts.referrers.iter().map(|((repository, subject), descriptor)| {
         entry(descriptor, &[(REFERRERS_OF, &format!("{repository}@{subject}"))], &[])
     });
@@ -128,9 +132,12 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
     }
 }
 
-/// What a manifest that is kept says; `None` when it is not kept or is no manifest.
+/// What a manifest that is kept says; `None` when it is not kept, is no manifest, or no longer what it was.
 pub(super) fn document(layout: &Layout, manifest: &Descriptor) -> Option<Manifest> {
     let bytes = layout.disk().read(&layout.blob(&manifest.digest)).ok()?;
+    if Digest::of(manifest.digest.algorithm(), &bytes) != manifest.digest {
+        return None;
+    }
     Manifest::parse(&manifest.media_type, &bytes).ok()
 }
 
@@ -158,6 +165,11 @@ fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
     covered
 }
 
+/// 1 for what stays whatever room is needed.
+fn pinned(facts: &Facts, repository: &Repository, reference: &Reference) -> u64 {
+    u64::from(facts.pinned.contains(&(repository.clone(), reference.clone())))
+}
+
 fn entry(descriptor: &Descriptor, texts: &[(&str, &str)], numbers: &[(&str, u64)]) -> Entry {
     let texts = texts.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
     let numbers = numbers.iter().filter(|(_, number)| *number > 0);
@@ -179,6 +191,10 @@ fn read_entry(entry: Entry) -> Option<Vec<Fact>> {
     if number(PULLED) > 0 {
         let (repository, manifest) = (repository.clone(), manifest.digest);
         facts.push(Fact::Pulled { repository, manifest, at: number(PULLED) });
+    }
+    if number(PINNED) > 0 {
+        let (repository, reference) = (repository.clone(), reference.clone());
+        facts.push(Fact::Pinned { repository, reference, pinned: true });
     }
     if let Reference::Tag(tag) = reference {
         facts.push(Fact::Tag { repository, tag, manifest, at: number(CONFIRMED) });

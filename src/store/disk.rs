@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::{FileExt as _, PermissionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -59,6 +59,20 @@ pub trait Watch: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What the touch then fails with, undone.
     fn before(&self, touch: Touch<'_>) -> io::Result<usize>;
+
+    /// What the file system is said to be like, instead of what it is.
+    fn space(&self) -> Option<Space> {
+        None
+    }
+}
+
+/// How large a file system is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub size: u64,
+    /// What of it anybody may still write to.
+    pub free: u64,
 }
 
 /// The file system, watched or not. Clones are the same one.
@@ -73,10 +87,30 @@ pub(super) struct DiskFile {
     disk: Disk,
 }
 
+/// Whether the system says that what lies on the disk is lost, rather than that it cannot be asked just now: an input or
+/// output error, a structure that needs cleaning, a checksum that does not fit, or fewer bytes than there were.
+pub fn is_damage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let damaged = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO];
+    let damaged = damaged.map(Errno::raw_os_error);
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || error.raw_os_error().is_some_and(|code| damaged.contains(&code))
+}
+
 impl Disk {
     /// The file system under a watch.
     pub fn watched(watch: Arc<dyn Watch>) -> Self {
         Self(Some(watch))
+    }
+
+    /// How large the file system is that `path` lies on.
+    pub(super) fn space(&self, path: &Path) -> io::Result<Space> {
+        if let Some(said) = self.0.as_ref().and_then(|watch| watch.space()) {
+            return Ok(said);
+        }
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { size: bytes(found.f_blocks), free: bytes(found.f_bavail) })
     }
 
     /// Makes a directory, and what is missing above it; durable when this returns.
@@ -148,6 +182,16 @@ impl Disk {
         }
     }
 
+    /// Which file it is, by device and inode; `None` when there is none.
+    pub(super) fn identity(&self, path: &Path) -> io::Result<Option<(u64, u64)>> {
+        self.before(Touch::Read(path))?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The entries of a directory.
     pub(super) fn list(&self, path: &Path) -> io::Result<fs::ReadDir> {
         self.before(Touch::List(path))?;
@@ -198,10 +242,18 @@ impl DiskFile {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Reads the next bytes, as many as there are and have room.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Which file it is, by device and inode.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// Reads the next bytes up to the end, at most `most` of them.
+    pub(super) fn read_up_to(&self, most: u64) -> io::Result<Vec<u8>> {
         self.disk.before(Touch::Read(&self.path))?;
-        (&self.file).read(buffer)
+        let mut bytes = Vec::new();
+        io::Read::take(&self.file, most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Reads all bytes up to the end.

@@ -3,11 +3,11 @@
 //! `index.json` and the journal hold facts; everything else that is looked up is derived from them and
 //! from the manifests in `blobs/`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Descriptor, Digest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
 
 /// One thing learned from a registry, or from a pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,15 @@ pub enum Fact {
         /// What it is; the media type is the registry's own word.
         manifest: Descriptor,
     },
+    /// An image stays whatever room is needed, or no longer.
+    Pinned {
+        /// Of this repository.
+        repository: Repository,
+        /// Which one.
+        reference: Reference,
+        /// Whether it stays.
+        pinned: bool,
+    },
     /// An image was last pulled at this time (seconds since 1970).
     Pulled {
         /// Of this repository.
@@ -34,6 +43,17 @@ pub enum Fact {
         /// The manifest or index that was asked for.
         manifest: Digest,
         /// When.
+        at: u64,
+    },
+    /// Images were removed: of the repository, these names and digests are known no more. Written before the files go.
+    Removed {
+        /// Of this repository.
+        repository: Repository,
+        /// Names, with their pins.
+        tags: Vec<Tag>,
+        /// Manifests and blobs, and the lists of what refers to them.
+        digests: Vec<Digest>,
+        /// When, in seconds since 1970.
         at: u64,
     },
     /// The registry's list of what refers to a manifest.
@@ -58,6 +78,13 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// Whether it says that something is known no more.
+    pub(super) const fn removes(&self) -> bool {
+        matches!(self, Self::Removed { .. })
+    }
+}
+
 /// All facts, as the files hold them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -69,6 +96,8 @@ pub(super) struct Facts {
     pub(super) referrers: BTreeMap<(Repository, Digest), Descriptor>,
     /// Blobs confirmed by the registry alone.
     pub(super) blobs: BTreeMap<(Repository, Digest), Descriptor>,
+    /// What stays whatever room is needed.
+    pub(super) pinned: BTreeSet<(Repository, Reference)>,
 }
 
 impl Facts {
@@ -83,6 +112,12 @@ impl Facts {
                 let pulled = self.manifests.get(&key).map_or(0, |(_, pulled)| *pulled);
                 self.manifests.insert(key, (manifest, pulled));
             }
+            Fact::Pinned { repository, reference, pinned: true } => {
+                self.pinned.insert((repository, reference));
+            }
+            Fact::Pinned { repository, reference, pinned: false } => {
+                self.pinned.remove(&(repository, reference));
+            }
             Fact::Pulled { repository, manifest, at } => {
                 if let Some((_, pulled)) = self.manifests.get_mut(&(repository, manifest)) {
                     *pulled = at.max(*pulled);
@@ -90,6 +125,19 @@ impl Facts {
             }
             Fact::Referrers { repository, subject, index } => {
                 self.referrers.insert((repository, subject), index);
+            }
+            Fact::Removed { repository, tags, digests, .. } => {
+                for tag in tags {
+                    self.tags.remove(&(repository.clone(), tag.clone()));
+                    self.pinned.remove(&(repository.clone(), tag.into()));
+                }
+                for digest in digests {
+                    let key = (repository.clone(), digest);
+                    self.manifests.remove(&key);
+                    self.referrers.remove(&key);
+                    self.blobs.remove(&key);
+                    self.pinned.remove(&(repository.clone(), digest.into()));
+                }
             }
             Fact::Tag { repository, tag, manifest, at } => {
                 self.tags.insert((repository, tag), (manifest, at));

@@ -6,7 +6,7 @@
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
 //! `m` manifests that were taken into a repository, with links to all they name, `c` children (how an index lists a
-//! manifest), `r` referrers lists, `u` the last use of a manifest, `p` the position, with the form of the tables, `s` the
+//! manifest), `k` pins, `r` referrers lists, `u` the last use of a manifest, `p` the position, with the form of the tables, `s` the
 //! sum of all other records, by which a loss that sled itself does not notice is found.
 
 use std::{
@@ -23,13 +23,14 @@ use super::{
     facts::Fact,
     links::{Link, Listed},
 };
-use crate::oci::{Descriptor, Digest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
 
 /// Memory that sled may use for pages: a look-up beyond it reads the disk.
 const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`.
-const FORM: u8 = 2;
+/// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`, the second no
+/// `k`.
+const FORM: u8 = 3;
 
 const POSITION: &[u8] = b"p";
 const SUM: &[u8] = b"s";
@@ -93,64 +94,72 @@ impl Index {
     }
 
     /// Takes in `facts`, and `links`: what repositories may show because of them; of two that speak of one manifest, the
-    /// later counts. All or nothing, with the position; without one the tables count as unfinished until one is set.
+    /// later counts. A [`Fact::Removed`] among the facts counts first, whatever its place: what follows is known again.
+    /// All or nothing, with the position; without one the tables count as unfinished until one is set.
     pub(super) fn apply(
         &self,
         facts: &[Fact],
         links: &[Link],
         position: Option<Position>,
     ) -> Result<(), Error> {
-        let mut records = BTreeMap::new();
+        let mut changes = Changes { index: self, records: BTreeMap::new() };
+        for fact in facts {
+            if let Fact::Removed { repository, tags, digests, .. } = fact {
+                changes.remove(repository, tags, digests);
+            }
+        }
         for Link { repository, shown, listed } in links {
             // What the registry said of a manifest when it sent it stays, whatever a list says of it later.
-            if !self.has_manifest(repository, &shown.digest) {
-                records.insert(link_key(repository, &shown.digest), link_value(shown));
+            if changes.get(&key(b'm', repository, shown.digest.as_bytes())).is_none() {
+                changes.set(link_key(repository, &shown.digest), link_value(shown));
             }
             if let Some(listed) = listed {
                 let key = key(b'c', repository, shown.digest.as_bytes());
-                records.insert(key, listed.to_bytes());
+                changes.set(key, listed.to_bytes());
             }
         }
-        for fact in facts {
-            if let Fact::Manifest { repository, manifest } = fact {
-                records.insert(key(b'm', repository, manifest.digest.as_bytes()), Vec::new());
-            }
-            match fact {
-                Fact::Blob { repository, blob: shown }
-                | Fact::Manifest { repository, manifest: shown } => {
-                    records.insert(link_key(repository, &shown.digest), link_value(shown));
-                }
-                Fact::Pulled { repository, manifest, at } => {
-                    // Of what is not kept there is nothing to tell.
-                    if self.has_manifest(repository, manifest)
-                        || records.contains_key(&key(b'm', repository, manifest.as_bytes()))
-                    {
-                        let at = self.pulled(repository, manifest).max(Some(*at)).unwrap_or(*at);
-                        let key = key(b'u', repository, manifest.as_bytes());
-                        records.insert(key, at.to_le_bytes().to_vec());
-                    }
-                }
-                Fact::Referrers { repository, subject, index } => {
-                    records.insert(key(b'r', repository, subject.as_bytes()), json(index));
-                }
-                Fact::Tag { repository, tag, manifest, at } => {
-                    let value = json(&(manifest, at));
-                    records.insert(key(b't', repository, tag.as_str().as_bytes()), value);
-                }
-            }
-        }
+        facts.iter().for_each(|fact| changes.take_in(fact));
         let mut batch = sled::Batch::default();
         let mut sum = self.read(SUM).map_or(0, |sum| read_sum(&sum));
-        for (key, value) in records {
+        for (key, value) in changes.records {
             let before = self.read(&key).map_or(0, |before| record_sum(&key, &before));
-            sum = sum.wrapping_sub(before).wrapping_add(record_sum(&key, &value));
-            batch.insert(key, value);
+            sum = sum.wrapping_sub(before);
+            match value {
+                Some(value) => {
+                    sum = sum.wrapping_add(record_sum(&key, &value));
+                    batch.insert(key, value);
+                }
+                None => batch.remove(key),
+            }
         }
         batch.insert(SUM, &sum.to_le_bytes());
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
         self.db().apply_batch(batch).map_err(failed)
+    }
+
+    /// The manifests of the repository of which one of these indexes says how it is listed.
+    pub(super) fn listed_by(&self, repository: &Repository, indexes: &[Digest]) -> Vec<Digest> {
+        let prefix = key(b'c', repository, b"");
+        let records = self.db().scan_prefix(&prefix).filter_map(Result::ok);
+        let listed = records.filter_map(|(key, value)| {
+            let listed = Listed::from_bytes(&value)?;
+            indexes.contains(&listed.index).then(|| Digest::from_bytes(&key[prefix.len()..]))?
+        });
+        listed.collect()
+    }
+
+    /// The manifests that were taken into the repository.
+    pub(super) fn manifests(&self, repository: &Repository) -> Vec<Digest> {
+        let prefix = key(b'm', repository, b"");
+        let keys = self.db().scan_prefix(&prefix).keys().filter_map(Result::ok);
+        keys.filter_map(|key| Digest::from_bytes(&key[prefix.len()..])).collect()
+    }
+
+    /// Whether somebody said that the image stays.
+    pub(super) fn is_pinned(&self, repository: &Repository, reference: &Reference) -> bool {
+        self.read(&pin_key(repository, reference)).is_some()
     }
 
     /// What the repository may show under `digest`, with the type and length that it named.
@@ -171,8 +180,7 @@ impl Index {
 
     /// When the manifest was last pulled, in seconds since 1970, as far as that is written down.
     pub(super) fn pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
-        let value = self.read(&key(b'u', repository, manifest.as_bytes()))?;
-        Some(u64::from_le_bytes(value.as_ref().try_into().ok()?))
+        read_time(&self.read(&key(b'u', repository, manifest.as_bytes()))?)
     }
 
     /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
@@ -260,6 +268,73 @@ impl Index {
     }
 }
 
+/// Records to be written together, over those that are.
+struct Changes<'a> {
+    index: &'a Index,
+    /// `None`: to be deleted.
+    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Changes<'_> {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        match self.records.get(key) {
+            Some(record) => record.clone(),
+            None => self.index.read(key).map(|value| value.to_vec()),
+        }
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.records.insert(key, Some(value));
+    }
+
+    fn remove(&mut self, repository: &Repository, tags: &[Tag], digests: &[Digest]) {
+        for tag in tags {
+            self.records.insert(key(b't', repository, tag.as_str().as_bytes()), None);
+            self.records.insert(pin_key(repository, &tag.clone().into()), None);
+        }
+        for digest in digests {
+            for table in *b"clmru" {
+                self.records.insert(key(table, repository, digest.as_bytes()), None);
+            }
+            self.records.insert(pin_key(repository, &(*digest).into()), None);
+        }
+        for child in self.index.listed_by(repository, digests) {
+            self.records.insert(key(b'c', repository, child.as_bytes()), None);
+        }
+    }
+
+    fn take_in(&mut self, fact: &Fact) {
+        if let Fact::Manifest { repository, manifest } = fact {
+            self.set(key(b'm', repository, manifest.digest.as_bytes()), Vec::new());
+        }
+        match fact {
+            Fact::Blob { repository, blob: shown }
+            | Fact::Manifest { repository, manifest: shown } => {
+                self.set(link_key(repository, &shown.digest), link_value(shown));
+            }
+            Fact::Pinned { repository, reference, pinned } => {
+                self.records.insert(pin_key(repository, reference), pinned.then(Vec::new));
+            }
+            Fact::Pulled { repository, manifest, at } => {
+                // Of what is not kept there is nothing to tell.
+                if self.get(&key(b'm', repository, manifest.as_bytes())).is_some() {
+                    let key = key(b'u', repository, manifest.as_bytes());
+                    let before = self.get(&key).and_then(|value| read_time(&value));
+                    self.set(key, before.unwrap_or(0).max(*at).to_le_bytes().to_vec());
+                }
+            }
+            Fact::Referrers { repository, subject, index } => {
+                self.set(key(b'r', repository, subject.as_bytes()), json(index));
+            }
+            Fact::Removed { .. } => {}
+            Fact::Tag { repository, tag, manifest, at } => {
+                let value = json(&(manifest, at));
+                self.set(key(b't', repository, tag.as_str().as_bytes()), value);
+            }
+        }
+    }
+}
+
 /// Opens the tables if they are what was written: sled looks at most pages only when they are asked for, and a
 /// damaged one would be found when nobody is left to ask. It has reports of panics, which count as errors.
 fn try_open(path: &Path, at_once: usize) -> Option<sled::Db> {
@@ -329,6 +404,14 @@ fn key(table: u8, repository: &Repository, rest: &[u8]) -> Vec<u8> {
     key.push(0);
     key.extend_from_slice(rest);
     key
+}
+
+fn pin_key(repository: &Repository, reference: &Reference) -> Vec<u8> {
+    key(b'k', repository, reference.to_string().as_bytes())
+}
+
+fn read_time(value: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(value.try_into().ok()?))
 }
 
 fn link_key(repository: &Repository, digest: &Digest) -> Vec<u8> {

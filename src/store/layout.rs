@@ -10,11 +10,13 @@
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
+//! <dir>/wharf/quarantine/     blobs that are not what their names say, and why each was put here
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
 //! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -23,13 +25,18 @@ use std::{
 
 use super::{
     Error,
-    disk::{Disk, DiskFile},
-    origin::Said,
+    checkpoints::is_passing,
+    disk::{Disk, DiskFile, Space},
+    quarantine,
 };
 use crate::oci::{Algorithm, Digest};
 
-/// The form of `wharf/` that this version writes and reads.
-const VERSION: &str = "1\n";
+/// The form of `wharf/` that this version writes. 2 came with removals and pins in the journal, checkpoints beside
+/// partial files, and the quarantine: what an older wharf would not heed.
+const VERSION: &str = "2\n";
+
+/// The forms that it reads, too, and makes its own by writing what it knows beyond them.
+const OLDER_VERSIONS: [&str; 1] = ["1\n"];
 
 /// How the names of temporary files begin.
 const TEMPORARY: &str = ".new-";
@@ -58,7 +65,9 @@ impl Layout {
             move |source: io::Error| Error::Open { what, dir: dir.into(), source: source.into() }
         };
         let wharf = dir.join("wharf");
-        disk.make_dir(&wharf.join("partial")).map_err(failed("be created"))?;
+        for own in ["partial", "quarantine"] {
+            disk.make_dir(&wharf.join(own)).map_err(failed("be created"))?;
+        }
         for algorithm in Algorithm::ALL {
             let blobs = dir.join("blobs").join(algorithm.as_str());
             disk.make_dir(&blobs).map_err(failed("be created"))?;
@@ -66,19 +75,21 @@ impl Layout {
         let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
         lock_exclusively(&lock, dir)?;
         let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
-        layout.sweep_temporaries().map_err(failed("be written"))?;
-        match layout.disk.read(&wharf.join("version")) {
-            Ok(version) if version == VERSION.as_bytes() => {}
-            Ok(version) => {
-                let found = String::from_utf8_lossy(&version).trim().to_owned();
+        let version = wharf.join("version");
+        let marked = || layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"));
+        match layout.disk.read(&version) {
+            Ok(found) if found == VERSION.as_bytes() => {}
+            // Before anything is written that only this form has.
+            Ok(found) if OLDER_VERSIONS.iter().any(|older| found == older.as_bytes()) => marked()?,
+            Ok(found) => {
+                let found = String::from_utf8_lossy(&found).trim().to_owned();
                 return Err(Error::Version { dir: dir.into(), found });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let version = wharf.join("version");
-                layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"))?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => marked()?,
             Err(error) => return Err(failed("be read")(error)),
         }
+        layout.sweep_temporaries().map_err(failed("be written"))?;
+        quarantine::sweep(&layout).map_err(failed("be written"))?;
         let marker = dir.join("oci-layout");
         if !marker.exists() {
             layout.replace(&marker, OCI_LAYOUT.as_bytes()).map_err(failed("be written"))?;
@@ -89,68 +100,87 @@ impl Layout {
     /// Puts `bytes` under `path` so that a reader, also after a power cut, sees the old file or the new one:
     /// a temporary file of the same file system, synced, renamed, and the directory synced.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        // Alone in this directory, thanks to the lock; what an earlier process left was swept.
-        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
-        let replaced = self.write_and_rename(&temporary, path, bytes);
+        self.replace_by(|temporary| self.disk.rename(temporary, path), path, bytes)
+    }
+
+    /// Keeps `bytes`, which match `digest`, in the same way; `put` gives the temporary file its name.
+    pub(super) fn replace_blob(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        put: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.replace_by(put, &self.blob(digest), bytes)
+    }
+
+    fn replace_by(
+        &self,
+        rename: impl FnOnce(&Path) -> io::Result<()>,
+        path: &Path,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let temporary = self.temporary();
+        let replaced = self
+            .write_synced(&temporary, bytes)
+            .and_then(|()| rename(&temporary))
+            .and_then(|()| self.disk.sync_parent(path));
         if replaced.is_err() {
             let _ = self.disk.remove(&temporary);
         }
         replaced
     }
 
-    fn write_and_rename(&self, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// Puts `bytes` under `path` so that a reader, also after this process was killed, sees the old file or the new one. After a
+    /// power cut it may be neither.
+    pub(super) fn place(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary();
+        let written = self.disk.create(&temporary).and_then(|file| file.write_all_at(bytes, 0));
+        let placed = written.and_then(|()| self.disk.rename(&temporary, path));
+        if placed.is_err() {
+            let _ = self.disk.remove(&temporary);
+        }
+        placed
+    }
+
+    fn write_synced(&self, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
         let file = self.disk.create(temporary)?;
         file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        self.disk.rename(temporary, path)?;
-        self.disk.sync_parent(path)
+        file.sync()
+    }
+
+    /// A name that is alone in its directory, thanks to the lock; what an earlier process left was swept.
+    fn temporary(&self) -> PathBuf {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        self.partials().join(format!("{TEMPORARY}{number}"))
     }
 
     /// Writes `bytes` to the disk and deletes them.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.partials().join(format!("{TEMPORARY}{number}"));
+        let temporary = self.temporary();
         let file = self.disk.create(&temporary)?;
         let written = file.write_all_at(bytes, 0).and_then(|()| file.sync());
         self.disk.remove(&temporary).and(written)
     }
 
     /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
-    /// just put in its place, where it came from, and its old name if that outlived the power; what was only passed on;
-    /// and bytes of which nothing says whence they came.
+    /// just put in its place, where it came from; and what was only passed on.
     fn sweep_temporaries(&self) -> io::Result<()> {
-        let (mut origins, mut others) = (Vec::new(), Vec::new());
         for entry in self.disk.list(&self.partials())? {
             let path = entry?.path();
-            let is_origin = path.extension().is_some_and(|extension| extension == "json");
-            if is_origin { origins.push(path) } else { others.push(path) }
-        }
-        for path in others {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            if name.starts_with(TEMPORARY.as_bytes()) || !self.is_worth_keeping(&path) {
+            if name.starts_with(TEMPORARY.as_bytes()) {
                 self.disk.remove(&path)?;
+            } else if path.extension().is_some_and(|extension| extension == "json") {
+                let partial = path.with_extension("");
+                if partial.exists() && is_passing(&self.disk, &path) {
+                    self.disk.remove(&partial)?;
+                }
+                if !partial.exists() {
+                    self.disk.remove(&path)?;
+                }
             }
         }
-        for origin in origins.iter().filter(|origin| !origin.with_extension("").exists()) {
-            self.disk.remove(origin)?;
-        }
         Ok(())
-    }
-
-    /// Whether a download may go on from these bytes.
-    fn is_worth_keeping(&self, partial: &Path) -> bool {
-        let origin = partial.with_extension("json");
-        let Some(metadata) = fs::metadata(partial).ok().filter(fs::Metadata::is_file) else {
-            return true;
-        };
-        // One that is a blob's, too, must not be written to.
-        let only = metadata.nlink() == 1;
-        let passing = || {
-            let said = Said::read(&self.disk, &origin).ok().and_then(|said| said.origin);
-            said.is_some_and(|origin| origin.passing)
-        };
-        only && metadata.len() > 0 && origin.exists() && !passing()
     }
 
     /// The file system that it lies on.
@@ -173,6 +203,21 @@ impl Layout {
         self.dir.join("blobs").join(algorithm.as_str())
     }
 
+    /// The digest that a file in the directory of blobs is named after.
+    pub(super) fn named(&self, algorithm: Algorithm, name: &OsStr) -> Option<Digest> {
+        format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok()
+    }
+
+    /// The digest that a file in the directory of downloads holds the first bytes of.
+    pub(super) fn begun(&self, name: &OsStr) -> Option<Digest> {
+        name.to_str()?.replacen('-', ":", 1).parse().ok()
+    }
+
+    /// How large the file system is.
+    pub(super) fn space(&self) -> io::Result<Space> {
+        self.disk.space(&self.dir)
+    }
+
     /// The bytes of a blob that is still being downloaded.
     pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
         self.partials().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
@@ -186,6 +231,21 @@ impl Layout {
     /// The directory of downloads in progress.
     pub(super) fn partials(&self) -> PathBuf {
         self.dir.join("wharf/partial")
+    }
+
+    /// A blob that was put aside.
+    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
+        self.quarantine_dir().join(format!("{}-{}", digest.algorithm().as_str(), digest.encoded()))
+    }
+
+    /// Why it was.
+    pub(super) fn quarantine_note(&self, digest: &Digest) -> PathBuf {
+        self.quarantined(digest).with_extension("json")
+    }
+
+    /// The directory of blobs that were put aside.
+    pub(super) fn quarantine_dir(&self) -> PathBuf {
+        self.dir.join("wharf/quarantine")
     }
 
     /// `index.json`.

@@ -7,17 +7,22 @@ mod blobs;
 mod budget;
 mod catalog;
 mod check;
+mod checkpoints;
 mod disk;
 mod error;
+mod eviction;
 mod facts;
 mod failing;
+mod holds;
 mod index;
 mod journal;
 mod layout;
+mod ledger;
 mod links;
-mod origin;
 mod partial;
+mod pins;
 mod pulled;
+mod quarantine;
 mod recorder;
 mod recovery;
 mod state;
@@ -27,33 +32,36 @@ mod tests;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread,
 };
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, RwLock, mpsc, oneshot},
     task::spawn_blocking,
 };
 
 pub use blobs::{BlobFile, StoredBlob};
-pub use budget::{Freed, Held, Limits, Share, Usage};
+pub use budget::{Evicted, Freed, Limits, Share, Usage};
 pub use check::Checked;
-pub use disk::{Disk, Touch, Watch};
+pub use disk::{Disk, Space, Touch, Watch, is_damage};
 pub use error::Error;
 pub use facts::Fact;
 use failing::Write;
+pub use holds::Held;
+use holds::Holds;
 use layout::Layout;
+use ledger::Ledger;
 use links::Link;
 pub use links::Listed;
-use origin::Said;
 pub use partial::{PartialBlob, VerifiedBlob};
+pub use quarantine::Seen;
 pub use state::STATE_MAX_BYTES;
 
 use crate::{
     clock::Clock,
-    oci::{Algorithm, Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
+    oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Repository, Tag},
 };
 
 /// Memory for manifests that are asked for again and again.
@@ -108,19 +116,23 @@ pub struct Store {
     hot: moka::sync::Cache<Digest, Bytes>,
     /// When images were last pulled, until [`Store::flush_pulled`].
     pulled: pulled::Pulled,
+    /// Images that stay because the configuration says so.
+    pinned: Mutex<Vec<(Repository, Tag)>>,
     /// The greatest kind of write that fails, and why the last one failed; `None` while writes succeed.
     failing: Mutex<Option<(Write, String)>>,
-}
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Bytes of all blobs.
-    pub bytes: u64,
-    /// How many blobs, manifests included.
-    pub blobs: u64,
-    /// How many tags.
-    pub images: u64,
+    ledger: Arc<Ledger>,
+    /// Counts the blobs behind the start.
+    counter: Mutex<Option<thread::JoinHandle<()>>>,
+    holds: Holds,
+    /// Read while something comes to be kept or named, written while something goes: see [`eviction`].
+    changes: RwLock<()>,
+    /// Held by the one eviction that runs; what it saw.
+    evicting: AsyncMutex<Option<eviction::Eviction>>,
+    /// What kept documents named when there last was one.
+    names: Mutex<Arc<eviction::Names>>,
+    /// How often pins were changed.
+    pins: AtomicU64,
+    evicted: Mutex<Evicted>,
 }
 
 impl Store {
@@ -134,7 +146,17 @@ impl Store {
 
     fn open_folding(config: &Config, clock: &Clock, fold_bytes: u64) -> Result<Self, Error> {
         let layout = Arc::new(Layout::open(&config.dir, config.disk.clone())?);
+        let ledger = Ledger::open(&layout, config.limits);
         let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
+        let counter = match budget::count(&layout, &ledger) {
+            Ok(counter) => counter,
+            Err(error) => {
+                // Whoever tries again finds the lock free.
+                drop(recorder);
+                let _ = thread.join();
+                return Err(error);
+            }
+        };
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_BYTES)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))
@@ -147,37 +169,69 @@ impl Store {
             thread: Mutex::new(Some(thread)),
             hot,
             pulled: pulled::Pulled::default(),
+            pinned: Mutex::new(config.pinned.clone()),
             failing: Mutex::default(),
+            ledger,
+            counter: Mutex::new(counter),
+            holds: Holds::default(),
+            changes: RwLock::default(),
+            evicting: AsyncMutex::default(),
+            names: Mutex::default(),
+            pins: AtomicU64::default(),
+            evicted: Mutex::default(),
         })
     }
 
     /// The blob kept under `digest`, if it is.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails; [`Error::Damaged`] once if the blob cannot be opened: it is missing then.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
         let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
-        spawn_blocking(move || StoredBlob::open(layout.disk(), &path))
-            .await
-            .map_err(Error::join)?
-            .map_err(Error::read)
+        let opening = spawn_blocking(move || StoredBlob::open(layout.disk(), &path));
+        match opening.await.map_err(Error::join)? {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(self.unreadable(digest, None, error).await),
+        }
     }
 
-    /// The manifest or config kept under `digest`, verified; `None` when it is not kept, or no longer what it was.
+    /// The manifest or config kept under `digest`, verified; `None` when it is not kept, or too long for either.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails; [`Error::Damaged`] once if it is not what it was: it is missing then.
     pub async fn manifest(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
         if let Some(bytes) = self.hot.get(digest) {
             return Ok(Some(bytes));
         }
         let (layout, expected) = (Arc::clone(&self.layout), *digest);
         let reading = spawn_blocking(move || read_manifest(&layout, &expected));
-        let read = reading.await.map_err(Error::join)?.map_err(Error::read)?;
-        if let Some(bytes) = &read {
-            self.hot.insert(*digest, bytes.clone());
+        match reading.await.map_err(Error::join)? {
+            (_, Ok(Read::Right(bytes))) => {
+                self.hot.insert(*digest, bytes.clone());
+                Ok(Some(bytes))
+            }
+            (_, Ok(Read::Missing)) => Ok(None),
+            (seen, Ok(Read::Wrong)) => {
+                let why = "its bytes do not match its digest".to_owned();
+                Err(self.damaged(digest, seen, why).await)
+            }
+            (seen, Err(error)) => Err(self.unreadable(digest, seen, error).await),
         }
-        Ok(read)
+    }
+
+    /// What a blob is called that could not be read: damaged, and put aside, if that is why.
+    async fn unreadable(&self, digest: &Digest, seen: Option<Seen>, error: io::Error) -> Error {
+        if is_damage(&error) {
+            return self.damaged(digest, seen, check::unreadable(&error)).await;
+        }
+        Error::read(error)
+    }
+
+    async fn damaged(&self, digest: &Digest, seen: Option<Seen>, why: String) -> Error {
+        if let Err(error) = self.quarantine(digest, seen, &why).await {
+            tracing::error!(%digest, %error, "a damaged blob could not be put aside");
+        }
+        Error::Damaged { digest: *digest, why }
     }
 
     /// Keeps a manifest of `repository`, and the tags that mean it. Durable when this returns.
@@ -194,8 +248,11 @@ impl Store {
         bytes: &Bytes,
         tags: &[Tag],
     ) -> Result<(), Error> {
+        let (_held, _room) = self.room_for(&manifest.digest, bytes).await?;
+        let _changes = self.changes.read().await;
+        self.touch(manifest, document);
         self.write_document(&manifest.digest, bytes).await?;
-        self.take_manifest(repository, manifest, document, tags).await?;
+        self.record_manifest(repository, manifest, document, tags).await?;
         self.hot.insert(manifest.digest, bytes.clone());
         Ok(())
     }
@@ -203,8 +260,21 @@ impl Store {
     /// Records that a manifest that is kept already is one of `repository`, too, and the tags that mean it.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it, or it is kept no more.
     pub async fn take_manifest(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        document: &Manifest,
+        tags: &[Tag],
+    ) -> Result<(), Error> {
+        let _changes = self.changes.read().await;
+        self.touch(manifest, document);
+        self.must_be_kept(&manifest.digest).await?;
+        self.record_manifest(repository, manifest, document, tags).await
+    }
+
+    async fn record_manifest(
         &self,
         repository: &Repository,
         manifest: &Descriptor,
@@ -220,13 +290,16 @@ impl Store {
     /// Records that `tag` means a manifest that is kept already.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it, or the manifest is kept no more.
     pub async fn keep_tag(
         &self,
         repository: &Repository,
         tag: &Tag,
         manifest: &Descriptor,
     ) -> Result<(), Error> {
+        let _changes = self.changes.read().await;
+        self.holds.touch([&manifest.digest]);
+        self.must_be_kept(&manifest.digest).await?;
         self.record(vec![self.tag_fact(repository, tag, manifest)], Vec::new()).await
     }
 
@@ -235,6 +308,8 @@ impl Store {
     /// # Errors
     /// When the disk does not take it.
     pub async fn keep_link(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
+        let _changes = self.changes.read().await;
+        self.holds.touch([&blob.digest]);
         let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
         self.record(vec![fact], Vec::new()).await
     }
@@ -253,6 +328,9 @@ impl Store {
         if self.index.referrers(repository, subject).as_ref() == Some(index) {
             return Ok(());
         }
+        let (_held, _room) = self.room_for(&index.digest, bytes).await?;
+        let _changes = self.changes.read().await;
+        self.holds.touch([&index.digest, subject]);
         self.write_document(&index.digest, bytes).await?;
         let (repository, index) = (repository.clone(), index.clone());
         self.record(vec![Fact::Referrers { repository, subject: *subject, index }], Vec::new())
@@ -303,6 +381,22 @@ impl Store {
         self.index.pulled(repository, manifest).max(self.pulled.at(repository, manifest))
     }
 
+    /// All manifests that were kept, tagged or not, in no order. Those of which the registry's word is lost are left out.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn manifests(&self) -> Result<Vec<(Repository, Descriptor)>, Error> {
+        let index = self.index.clone();
+        let listing = spawn_blocking(move || {
+            let records = index.records(b'm').filter_map(|(repository, key, _)| {
+                let manifest = index.link(&repository, &Digest::from_bytes(&key)?)?;
+                Some((repository, manifest))
+            });
+            records.collect()
+        });
+        listing.await.map_err(Error::join)
+    }
+
     /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
     ///
     /// # Errors
@@ -315,10 +409,11 @@ impl Store {
     }
 
     /// Takes up or begins the download of a blob of `size` bytes (if known) from `repository`.
-    /// What is not to be kept is forgotten at the next start, should it still be here.
+    /// What is not to be kept is forgotten at the next start, should it still be here. Room for it is reserved: for
+    /// what is to be kept, images that were pulled longer ago are evicted.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// [`Error::NoRoom`], and when the disk does not take it.
     pub async fn begin(
         &self,
         digest: &Digest,
@@ -326,23 +421,32 @@ impl Store {
         size: Option<u64>,
         keep: bool,
     ) -> Result<PartialBlob, Error> {
+        // Before there is room: so that an image is not evicted for its own parts.
+        let held = self.holds.hold(digest);
+        let begun = self.vouched(digest).await;
+        let wanted = size.map_or_else(|| self.step(), |size| size.saturating_sub(begun));
+        let promise = self.promise(wanted, keep).await?;
+        let room = partial::Room { promise, _held: held, keep };
         let (layout, digest, repository) = (Arc::clone(&self.layout), *digest, repository.clone());
         let now = self.clock.unix_seconds();
         let beginning = spawn_blocking(move || {
-            PartialBlob::begin(layout, digest, &repository, size, keep, now)
+            PartialBlob::begin(layout, digest, &repository, size, room, now)
         });
         beginning.await.map_err(Error::join)?.map_err(Error::write)
     }
 
-    /// How many bytes are on disk of a blob that is not all there, as far as something vouches for them.
+    /// How many bytes are on disk of a blob that is not all there.
     pub async fn begun(&self, digest: &Digest) -> u64 {
+        let (layout, path) = (Arc::clone(&self.layout), self.layout.partial(digest));
+        let looking = spawn_blocking(move || layout.disk().len(&path));
+        looking.await.ok().and_then(Result::ok).flatten().unwrap_or(0)
+    }
+
+    /// How many of these the next download need not fetch again, if they are still what they were.
+    pub async fn vouched(&self, digest: &Digest) -> u64 {
         let (layout, digest) = (Arc::clone(&self.layout), *digest);
-        let looking = spawn_blocking(move || {
-            let len = layout.disk().len(&layout.partial(&digest))?.unwrap_or(0);
-            let said = Said::read(layout.disk(), &layout.partial_origin(&digest))?;
-            Ok::<_, io::Error>(said.up_to(len))
-        });
-        looking.await.ok().and_then(Result::ok).unwrap_or(0)
+        let looking = spawn_blocking(move || checkpoints::vouched(&layout, &digest));
+        looking.await.unwrap_or(0)
     }
 
     /// Remembers that an image was pulled just now; written down by the next [`Store::flush_pulled`].
@@ -365,31 +469,17 @@ impl Store {
         recorded
     }
 
-    /// Counts what is kept by looking at every blob file: a second or so for 100,000 of them.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub async fn holdings(&self) -> Result<Holdings, Error> {
-        let (layout, index) = (Arc::clone(&self.layout), self.index.clone());
-        let counting = spawn_blocking(move || {
-            let mut holdings = Holdings { images: index.tag_count(), ..Holdings::default() };
-            for algorithm in Algorithm::ALL {
-                for entry in layout.disk().list(&layout.blobs(algorithm))? {
-                    holdings.bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
-                    holdings.blobs += 1;
-                }
-            }
-            Ok(holdings)
-        });
-        counting.await.map_err(Error::join)?.map_err(Error::read)
-    }
-
     /// Writes down what is only in memory and ends the recorder; later writes fail with [`Error::Closed`].
     pub async fn close(&self) {
         if let Err(error) = self.flush_pulled().await {
             tracing::warn!(%error, "the times of the last pulls are lost");
         }
         drop(self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ledger.stop();
+        let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(counter) = counter {
+            let _ = spawn_blocking(move || counter.join()).await;
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             let _ = spawn_blocking(move || thread.join()).await;
@@ -397,9 +487,14 @@ impl Store {
     }
 
     async fn write_document(&self, digest: &Digest, bytes: &Bytes) -> Result<(), Error> {
-        let (layout, path, bytes) =
-            (Arc::clone(&self.layout), self.layout.blob(digest), bytes.clone());
-        let writing = spawn_blocking(move || layout.replace(&path, &bytes));
+        let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
+        let (digest, bytes) = (*digest, bytes.clone());
+        let writing = spawn_blocking(move || {
+            let size = bytes.len() as u64;
+            layout.replace_blob(&digest, &bytes, |temporary| {
+                quarantine::put_in_place(&layout, &ledger, temporary, &digest, size)
+            })
+        });
         let written = writing.await.map_err(Error::join)?.map_err(Error::write);
         self.noted(Write::Document, written)
     }
@@ -413,23 +508,67 @@ impl Store {
         }
     }
 
+    /// Something is about to refer to the manifest, and so to all that it names.
+    fn touch(&self, manifest: &Descriptor, document: &Manifest) {
+        let named = document.references().into_iter().map(|named| &named.digest);
+        self.holds.touch(named.chain([&manifest.digest]));
+    }
+
+    /// An error if an eviction was faster. Only while nothing goes.
+    async fn must_be_kept(&self, digest: &Digest) -> Result<(), Error> {
+        let (layout, digest) = (Arc::clone(&self.layout), *digest);
+        let looking = spawn_blocking(move || layout.disk().len(&layout.blob(&digest)));
+        let found = looking.await.map_err(Error::join)?.map_err(Error::read)?;
+        found.map(drop).ok_or(Error::Gone)
+    }
+
     async fn record(&self, facts: Vec<Fact>, links: Vec<Link>) -> Result<(), Error> {
+        let recorded = self.send(facts, links).await;
+        self.noted(Write::Facts, recorded)
+    }
+
+    /// Has the recorder take facts; returns when the tables have these and all that were sent before.
+    async fn send(&self, facts: Vec<Fact>, links: Vec<Link>) -> Result<(), Error> {
         let (done, recorded) = oneshot::channel();
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let recorder = recorder.ok_or(Error::Closed)?;
         recorder.send(recorder::Entry { facts, links, done }).await.map_err(|_| Error::Closed)?;
-        self.noted(Write::Facts, recorded.await.unwrap_or(Err(Error::Closed)))
+        recorded.await.unwrap_or(Err(Error::Closed))
     }
 }
 
-fn read_manifest(layout: &Layout, expected: &Digest) -> io::Result<Option<Bytes>> {
-    let most = MANIFEST_MAX_BYTES as u64 + 1;
-    let Some(bytes) = layout.disk().read_up_to(&layout.blob(expected), most)? else {
-        return Ok(None);
-    };
-    if bytes.len() > MANIFEST_MAX_BYTES || Digest::of(expected.algorithm(), &bytes) != *expected {
-        tracing::error!(digest = %expected, "a kept document is damaged; it counts as missing");
-        return Ok(None);
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.ledger.stop();
+        let counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // It ends with the file that it looks at.
+        let _ = counter.map(thread::JoinHandle::join);
     }
-    Ok(Some(bytes.into()))
+}
+
+/// What lies under the digest of a document.
+enum Read {
+    /// Nothing, or what is too long for a document: whether that is damaged is not told here.
+    Missing,
+    Right(Bytes),
+    Wrong,
+}
+
+/// Reads a document, and tells which file it was.
+fn read_manifest(layout: &Layout, expected: &Digest) -> (Option<Seen>, io::Result<Read>) {
+    let file = match layout.disk().open_read(&layout.blob(expected)) {
+        Ok(file) => Arc::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (None, Ok(Read::Missing)),
+        Err(error) => return (None, Err(error)),
+    };
+    let read = file.read_up_to(MANIFEST_MAX_BYTES as u64 + 1).map(|bytes| {
+        if bytes.len() > MANIFEST_MAX_BYTES {
+            return Read::Missing;
+        }
+        match Digest::of(expected.algorithm(), &bytes) == *expected {
+            true => Read::Right(bytes.into()),
+            false => Read::Wrong,
+        }
+    });
+    (quarantine::seen(&file), read)
 }

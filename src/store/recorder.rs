@@ -54,6 +54,12 @@ pub(super) struct Entry {
     pub(super) done: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Facts that the tables take in at once; if some of them remove anything, all of them are of one entry.
+struct Group {
+    facts: Vec<Fact>,
+    links: Vec<Link>,
+}
+
 /// The recorder's state; lives on its thread.
 struct Recorder {
     layout: Arc<Layout>,
@@ -125,7 +131,10 @@ impl Recorder {
         }
         let now = Position { generation, offset: journal.len() };
         if caught_up.is_some() {
-            index.apply(&newer, &links(&layout, &newer), Some(now))?;
+            for (facts, position) in replayed(&newer, now) {
+                let relisted = relisted(&layout, &index, facts);
+                index.apply(facts, &[relisted, links(&layout, facts)].concat(), position)?;
+            }
             if is_lost {
                 if let Err(error) = recover(&layout, &index, generation) {
                     tracing::warn!(%error, "index.json could not be written anew; the look-up tables still know it");
@@ -152,9 +161,18 @@ impl Recorder {
         self.check();
         let mut entries = Vec::new();
         while receiver.blocking_recv_many(&mut entries, QUEUE) > 0 {
-            let facts: Vec<Fact> = entries.iter().flat_map(|entry| entry.facts.clone()).collect();
-            let links: Vec<_> = entries.iter().flat_map(|entry| entry.links.clone()).collect();
-            let recorded = self.record(&facts, &links);
+            let mut groups: Vec<Group> = Vec::new();
+            for entry in &entries {
+                let (facts, links) = (entry.facts.clone(), entry.links.clone());
+                match groups.last_mut() {
+                    Some(group) if !facts.iter().any(Fact::removes) => {
+                        group.facts.extend(facts);
+                        group.links.extend(links);
+                    }
+                    _ => groups.push(Group { facts, links }),
+                }
+            }
+            let recorded = self.record(&groups);
             for entry in entries.drain(..) {
                 // Whoever asked may have gone; the fact stays written.
                 let _ = entry.done.send(recorded.clone());
@@ -191,12 +209,15 @@ impl Recorder {
         self.layout.disk().len(&self.layout.index_json()).ok().flatten().unwrap_or(0)
     }
 
-    fn record(&mut self, facts: &[Fact], links: &[Link]) -> Result<(), Error> {
+    fn record(&mut self, groups: &[Group]) -> Result<(), Error> {
+        let facts: Vec<Fact> = groups.iter().flat_map(|group| group.facts.clone()).collect();
+        if facts.is_empty() {
+            return Ok(());
+        }
         self.settle().map_err(Error::write)?;
-        self.journal.append(facts).map_err(Error::write)?;
-        let position = Some(self.position());
+        self.journal.append(&facts).map_err(Error::write)?;
         // sled has reports of panics; one must not end this thread.
-        let applied = catch_unwind(AssertUnwindSafe(|| self.index.apply(facts, links, position)));
+        let applied = catch_unwind(AssertUnwindSafe(|| self.apply(groups)));
         let applied = applied.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
         applied.or_else(|error| {
             if Instant::now() < self.remake_after {
@@ -205,6 +226,16 @@ impl Recorder {
             tracing::error!(%error, "the look-up tables failed, and are made anew");
             self.remake().inspect_err(|_| self.remake_after = Instant::now() + REMAKE_PAUSE)
         })
+    }
+
+    fn apply(&self, groups: &[Group]) -> Result<(), Error> {
+        for (n, Group { facts, links }) in groups.iter().enumerate() {
+            // Only with the last: until then, the tables lack some of what the journal says.
+            let position = (n + 1 == groups.len()).then(|| self.position());
+            let relisted = relisted(&self.layout, &self.index, facts);
+            self.index.apply(facts, &[&relisted[..], links].concat(), position)?;
+        }
+        Ok(())
     }
 
     /// Makes the look-up tables anew from the files, in another place: sled takes nothing more after its first
@@ -305,6 +336,56 @@ impl Recorder {
     }
 }
 
+/// The facts in groups of which none but the first fact removes anything, each with the position to be written with it.
+fn replayed(facts: &[Fact], now: Position) -> impl Iterator<Item = (&[Fact], Option<Position>)> {
+    let mut rest = Some(facts);
+    std::iter::from_fn(move || {
+        let facts = rest.take()?;
+        let begins = facts.iter().skip(1).position(Fact::removes).map(|at| at + 1);
+        let (group, behind) = begins.map_or((facts, None), |at| {
+            let (group, behind) = facts.split_at(at);
+            (group, Some(behind))
+        });
+        rest = behind;
+        Some((group, behind.is_none().then_some(now)))
+    })
+}
+
+/// How the indexes that stay list the manifests that were listed by those that `facts` remove.
+fn relisted(layout: &Layout, index: &Index, facts: &[Fact]) -> Vec<Link> {
+    let mut links = Vec::new();
+    for fact in facts {
+        let Fact::Removed { repository, digests, .. } = fact else { continue };
+        let mut orphans = index.listed_by(repository, digests);
+        orphans.retain(|orphan| !digests.contains(orphan));
+        if orphans.is_empty() {
+            continue;
+        }
+        let confirmed = index.tags(repository).into_iter().filter_map(|tag| {
+            let (manifest, at) = index.tag(repository, &tag)?;
+            Some((manifest.digest, at))
+        });
+        let mut latest: HashMap<Digest, u64> = HashMap::new();
+        for (digest, at) in confirmed {
+            let known = latest.entry(digest).or_default();
+            *known = at.max(*known);
+        }
+        let mut kept = index.manifests(repository);
+        kept.retain(|kept| !digests.contains(kept));
+        // As when the tables are made anew: of several, the one whose tag was confirmed last comes last, and counts.
+        kept.sort_by_key(|digest| (latest.get(digest).copied(), *digest));
+        for digest in kept {
+            let manifest = index.link(repository, &digest);
+            let manifest = manifest.filter(|manifest| manifest.media_type.is_index());
+            let Some(manifest) = manifest else { continue };
+            let document = catalog::document(layout, &manifest);
+            let all = document.iter().flat_map(|said| Link::all(repository, &digest, said));
+            links.extend(all.filter(|link| orphans.contains(&link.shown.digest)));
+        }
+    }
+    links
+}
+
 /// Writes `index.json` anew from the tables, if they hold anything.
 fn recover(layout: &Layout, index: &Index, generation: u64) -> io::Result<()> {
     let facts = recovery::facts(layout, index);
@@ -381,7 +462,13 @@ fn rebuild(layout: &Layout, index: &Index, mut facts: Facts, now: Position) -> R
         .map(|((repository, subject), index)| Fact::Referrers { repository, subject, index });
     let blobs =
         facts.blobs.into_iter().map(|((repository, _), blob)| Fact::Blob { repository, blob });
-    let others: Vec<Fact> = tags.chain(referrers).chain(blobs).chain(pulled).collect();
+    let pinned = facts.pinned.into_iter().map(|(repository, reference)| Fact::Pinned {
+        repository,
+        reference,
+        pinned: true,
+    });
+    let others: Vec<Fact> =
+        tags.chain(referrers).chain(blobs).chain(pinned).chain(pulled).collect();
     for some in others.chunks(REBUILD_RECORDS) {
         index.apply(some, &[], None)?;
     }
@@ -394,7 +481,7 @@ fn join_journals(layout: &Layout, position: Option<Position>) -> io::Result<u64>
     let mut generations = layout.journals()?;
     generations.sort_unstable();
     let known = position.map(|position| position.generation).filter(|g| generations.contains(g));
-    let Some(first) = known.or_else(|| generations.first().copied()) else { return Ok(0) };
+    let Some(first) = known.or(generations.first().copied()) else { return Ok(0) };
     let mut later = Vec::new();
     for generation in generations.into_iter().filter(|generation| *generation > first) {
         later.extend(Journal::open(layout.disk(), &layout.journal(generation), 0)?.1);
@@ -433,7 +520,7 @@ mod tests {
         };
         for n in 0..4 {
             let fact = Fact::Blob { repository: repository.clone(), blob: blob(n) };
-            recorder.record(&[fact], &[]).expect("recorded");
+            recorder.record(&[Group { facts: vec![fact], links: Vec::new() }]).expect("recorded");
             recorder.index.clear().expect("cleared");
             recorder.remake().expect("remade");
             for n in 0..=n {
@@ -455,7 +542,7 @@ mod tests {
             size: 1,
         };
         let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
-        recorder.record(&[fact], &[]).expect("recorded");
+        recorder.record(&[Group { facts: vec![fact], links: Vec::new() }]).expect("recorded");
         recorder.check();
         assert!(dir.path().join("wharf/index.sled").exists(), "whole tables stay where they are");
         index.lose_links();

@@ -38,6 +38,12 @@ pub(super) fn facts(layout: &Layout, index: &Index) -> Facts {
             }
         }
     }
+    for (repository, key, _) in index.records(b'k') {
+        let reference = std::str::from_utf8(&key).ok().and_then(|text| text.parse().ok());
+        if let Some(reference) = reference {
+            facts.apply(Fact::Pinned { repository, reference, pinned: true });
+        }
+    }
     for (repository, key, value) in index.records(b'r') {
         let subject = Digest::from_bytes(&key);
         if let (Some(subject), Ok(index)) = (subject, serde_json::from_slice(&value)) {

@@ -1,7 +1,9 @@
 //! The store alone: what is written is found again, whichever files survive.
 
+mod checkpoints;
+mod damage;
 mod power;
-mod resumed;
+mod removal;
 mod tables;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -136,21 +138,6 @@ async fn index_json_names_every_tag_and_no_child_that_an_index_leads_to() {
 }
 
 #[tokio::test]
-async fn a_damaged_manifest_counts_as_missing() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (alpine, image) = (repository("alpine"), image(1));
-    let store = open(dir.path(), u64::MAX);
-    keep(&store, &alpine, &image, &[]).await;
-    store.close().await;
-    drop(store);
-    let path = dir.path().join("blobs/sha256").join(image.index.0.digest.encoded());
-    fs::write(path, b"{}").expect("writable");
-    let store = open(dir.path(), u64::MAX);
-    assert_eq!(store.manifest(&image.index.0.digest).await.expect("readable"), None);
-    store.close().await;
-}
-
-#[tokio::test]
 async fn one_wharf_a_directory_and_none_for_another_form() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = Config::at(dir.path());
@@ -158,9 +145,26 @@ async fn one_wharf_a_directory_and_none_for_another_form() {
     assert!(matches!(Store::open(&config, &Clock::system()), Err(Error::InUse { .. })));
     store.close().await;
     drop(store);
-    fs::write(dir.path().join("wharf/version"), "2\n").expect("writable");
+    fs::write(dir.path().join("wharf/version"), "3\n").expect("writable");
     let refused = Store::open(&config, &Clock::system()).expect_err("a later form");
-    assert!(matches!(&refused, Error::Version { found, .. } if found == "2"), "{refused}");
+    assert!(matches!(&refused, Error::Version { found, .. } if found == "3"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_an_older_wharf_kept_is_taken_over_and_marked() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (repository, kept) = (repository("alpine"), image(1));
+    let store = open(dir.path(), u64::MAX);
+    keep(&store, &repository, &kept, &[tag("3.20")]).await;
+    store.close().await;
+    drop(store);
+    fs::write(dir.path().join("wharf/version"), "1\n").expect("writable");
+    let store = open(dir.path(), u64::MAX);
+    let (meant, _) = store.tag(&repository, &tag("3.20")).expect("known");
+    assert_eq!(meant.digest, kept.index.0.digest);
+    let version = fs::read_to_string(dir.path().join("wharf/version")).expect("readable");
+    assert_eq!(version, "2\n", "an older one would not heed what is written from now on");
+    store.close().await;
 }
 
 #[tokio::test]
@@ -201,7 +205,7 @@ proptest! {
     /// and only the right ones become a blob.
     #[test]
     fn a_partial_blob_is_the_bytes_that_were_appended(steps in steps(), whole in any::<bool>()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let store = open(dir.path(), u64::MAX);

@@ -30,6 +30,8 @@ struct Health {
     rests_until: Option<Instant>,
     /// Whether it rests because it did not answer, rather than because a body broke off.
     is_silent: bool,
+    /// Whether the last request was answered, and since when that is so, in seconds since 1970; `None`: never asked.
+    seen: Option<(bool, u64)>,
 }
 
 impl Endpoint {
@@ -67,8 +69,15 @@ impl Endpoint {
         health.failures > 0 && health.is_silent
     }
 
+    /// Whether the last request here was answered, and since when that is so, in seconds since 1970; `None`: nothing was
+    /// asked yet.
+    pub(super) fn seen(&self) -> Option<(bool, u64)> {
+        self.health().seen
+    }
+
     /// A request here was not answered.
     pub(super) fn failed(&self, error: &Error) {
+        self.see(false);
         self.rest(error, true);
     }
 
@@ -98,13 +107,27 @@ impl Endpoint {
 
     /// A request here was answered.
     pub(super) fn worked(&self) {
-        if std::mem::take(&mut *self.health()).failures > 0 {
+        self.see(true);
+        let failures = {
+            let mut health = self.health();
+            let seen = health.seen;
+            std::mem::replace(&mut *health, Health { seen, ..Health::default() }).failures
+        };
+        if failures > 0 {
             tracing::info!(endpoint = %self.base, "the endpoint answers again");
         }
     }
 
+    fn see(&self, up: bool) {
+        let now = self.clock.unix_seconds();
+        let mut health = self.health();
+        if health.seen.is_none_or(|(was, _)| was != up) {
+            health.seen = Some((up, now));
+        }
+    }
+
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        // Two plain values: whatever a panicking holder left is still a health.
+        // Plain values: whatever a panicking holder left is still a health.
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,6 +156,28 @@ mod tests {
         endpoint.failed(&error);
         clock.advance(Duration::from_secs(1));
         assert!(!endpoint.rests());
+    }
+
+    #[test]
+    fn is_seen_up_or_down_since_it_became_so() {
+        let clock = Clock::system();
+        let base = "https://registry.example".parse().expect("an address");
+        let endpoint = Endpoint::new(base, clock.clone());
+        let error = Error::unavailable("test");
+        assert_eq!(endpoint.seen(), None);
+        endpoint.worked();
+        let (up, begun) = endpoint.seen().expect("asked");
+        assert!(up);
+        clock.advance(Duration::from_secs(100));
+        endpoint.worked();
+        endpoint.broke_off(&error);
+        assert_eq!(endpoint.seen(), Some((true, begun)), "a body that breaks off was an answer");
+        endpoint.failed(&error);
+        let (up, down) = endpoint.seen().expect("asked");
+        assert!(!up && down >= begun + 100);
+        clock.advance(Duration::from_secs(100));
+        endpoint.failed(&error);
+        assert_eq!(endpoint.seen(), Some((false, down)));
     }
 
     #[test]

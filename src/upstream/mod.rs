@@ -233,6 +233,14 @@ impl Upstream {
         })
     }
 
+    /// Whether an endpoint answered when it was last asked, and since when that is so, in seconds since 1970; `None` when
+    /// none was asked yet.
+    pub fn seen(&self) -> Option<(bool, u64)> {
+        let seen = || self.endpoints.iter().filter_map(|endpoint| endpoint.seen());
+        let answers = seen().filter(|(up, _)| *up).min_by_key(|(_, at)| *at);
+        answers.or_else(|| seen().max_by_key(|(_, at)| *at))
+    }
+
     /// How many pulls the registry still allows this wharf, as it said within the last hour; `None` where it did not.
     pub fn pulls_left(&self) -> Option<u64> {
         self.http.pulls_left()

@@ -53,8 +53,9 @@ impl Site {
         let wharf = self.wharf.restart_after(|cache| {
             let partial = cache.join(format!("wharf/partial/sha256-{}", self.digest.encoded()));
             assert_eq!(fs::metadata(&partial).expect("it is kept").len(), bytes as u64);
-            let said = fs::read_to_string(partial.with_extension("json")).expect("it says whence");
-            let origin = said.lines().next().expect("a line");
+            let beside =
+                fs::read_to_string(partial.with_extension("json")).expect("it says whence");
+            let origin = beside.lines().next().expect("a line");
             let origin: serde_json::Value = serde_json::from_str(origin).expect("JSON");
             assert_eq!(origin["repository"], format!("docker.io/{REPO}"));
         });

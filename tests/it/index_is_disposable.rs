@@ -448,7 +448,7 @@ async fn one_directory_is_for_one_wharf_of_one_form() {
     wharf.stop().await;
     let version = cache.join("wharf/version");
     let ours = fs::read(&version).expect("it says which form it has");
-    for later in ["2\n", "1.1\n", ""] {
+    for later in ["3\n", "1.1\n", ""] {
         fs::write(&version, later).expect("writable");
         let said = refused().await;
         assert!(said.contains("written by another version of wharf"), "{said}");

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod broken_uplink;
+mod budget;
 mod commands;
 mod composed;
 mod disk_fails;
@@ -22,6 +23,7 @@ mod platforms;
 mod prefetch;
 mod ranges;
 mod registries;
+mod rot;
 mod shared;
 mod stale;
 mod support;

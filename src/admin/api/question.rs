@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::refusal::Refusal;
-use crate::oci::{ImageName, Platform};
+use crate::{
+    oci::{ImageName, Platform},
+    pull::Verify,
+};
 
 /// Most platforms of one pull: more than there are.
 const PLATFORMS_MAX: usize = 64;
@@ -18,13 +21,28 @@ pub(super) enum Question {
     Explain { image: ImageName, client: Option<IpAddr>, user_agent: String },
     Clients,
     Mismatches,
+    Status,
 }
 
-/// A pull that is asked for.
+/// What an order is about: one to each path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pull,
+    Pin,
+    Unpin,
+    Remove,
+    Collect,
+    Verify,
+}
+
+/// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) image: ImageName,
-    pub(super) platforms: Vec<Platform>,
+pub(super) enum Order {
+    Pull { image: ImageName, platforms: Vec<Platform> },
+    Pin { image: ImageName, pinned: bool },
+    Remove(ImageName),
+    Collect,
+    Verify(Verify),
 }
 
 impl Question {
@@ -32,7 +50,7 @@ impl Question {
         let takes: &[&str] = match path {
             "/api/v1/inspect" => &["image"],
             "/api/v1/explain" => &["image", "client", "user_agent"],
-            "/api/v1/images" | "/api/v1/clients" | "/api/v1/mismatches" => &[],
+            "/api/v1/images" | "/api/v1/clients" | "/api/v1/mismatches" | "/api/v1/status" => &[],
             _ => return Err(Refusal::nothing_here()),
         };
         let mut query = Query::read(query.unwrap_or_default(), takes)?;
@@ -40,6 +58,7 @@ impl Question {
             "/api/v1/images" => Self::Images,
             "/api/v1/clients" => Self::Clients,
             "/api/v1/mismatches" => Self::Mismatches,
+            "/api/v1/status" => Self::Status,
             "/api/v1/inspect" => Self::Inspect(query.image()?),
             _ => Self::Explain {
                 image: query.image()?,
@@ -50,28 +69,113 @@ impl Question {
     }
 }
 
-impl Order {
-    /// Reads `{"image":"…","platforms":["…"]}`.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Written {
-            image: String,
-            #[serde(default)]
-            platforms: Vec<String>,
-        }
-        let Written { image, platforms } = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad(format!("the body is not a pull to ask for: {error}")))?;
-        if platforms.len() > PLATFORMS_MAX {
-            return Err(Refusal::bad(format!("more than {PLATFORMS_MAX} platforms")));
-        }
-        let platforms = platforms.iter().map(|platform| {
-            platform
-                .parse()
-                .map_err(|error| Refusal::bad(format!("platform \"{platform}\": {error}")))
-        });
-        Ok(Self { image: image_name(&image)?, platforms: platforms.collect::<Result<_, _>>()? })
+impl Kind {
+    /// What is asked for at this path, if that is something to be done.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/api/v1/pull" => Self::Pull,
+            "/api/v1/pin" => Self::Pin,
+            "/api/v1/unpin" => Self::Unpin,
+            "/api/v1/rm" => Self::Remove,
+            "/api/v1/gc" => Self::Collect,
+            "/api/v1/verify" => Self::Verify,
+            _ => return None,
+        })
     }
+
+    /// In a sentence.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "a pull",
+            Self::Pin => "a pin",
+            Self::Unpin => "an unpin",
+            Self::Remove => "a removal",
+            Self::Collect => "a collection",
+            Self::Verify => "a check",
+        }
+    }
+}
+
+impl Order {
+    /// Reads `{"image":"…","platforms":["…"]}`, or what else this kind of order takes; of `{}`, also nothing.
+    pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Self, Refusal> {
+        Ok(match kind {
+            Kind::Pull => {
+                let Pull { image, platforms } = parse(kind, body)?;
+                Self::Pull { image: image_name(&image)?, platforms: several(&platforms)? }
+            }
+            Kind::Pin | Kind::Unpin => {
+                let Named { image } = parse(kind, body)?;
+                Self::Pin { image: image_name(&image)?, pinned: kind == Kind::Pin }
+            }
+            Kind::Remove => {
+                let Named { image } = parse(kind, body)?;
+                Self::Remove(image_name(&image)?)
+            }
+            Kind::Collect => {
+                let Nothing {} = parse(kind, or_nothing(body))?;
+                Self::Collect
+            }
+            Kind::Verify => {
+                let Check { repair, rate } = parse(kind, or_nothing(body))?;
+                if rate == Some(0) {
+                    return Err(Refusal::bad(
+                        "a rate of 0 bytes per second ends never: leave it out for no limit"
+                            .to_owned(),
+                    ));
+                }
+                Self::Verify(Verify { repair, rate })
+            }
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pull {
+    image: String,
+    #[serde(default)]
+    platforms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    image: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    #[serde(default)]
+    repair: bool,
+    /// Bytes per second.
+    #[serde(default)]
+    rate: Option<u64>,
+}
+
+fn parse<'b, T: Deserialize<'b>>(kind: Kind, body: &'b [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::bad(format!("the body is not {} to ask for: {error}", kind.as_str()))
+    })
+}
+
+fn or_nothing(body: &[u8]) -> &[u8] {
+    if body.is_empty() { b"{}" } else { body }
+}
+
+fn several(platforms: &[String]) -> Result<Vec<Platform>, Refusal> {
+    if platforms.len() > PLATFORMS_MAX {
+        return Err(Refusal::bad(format!("more than {PLATFORMS_MAX} platforms")));
+    }
+    let platforms = platforms.iter().map(|platform| {
+        platform.parse().map_err(|error| Refusal::bad(format!("platform \"{platform}\": {error}")))
+    });
+    platforms.collect()
 }
 
 /// The keys and values of a query, each key once.

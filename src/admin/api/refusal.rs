@@ -45,8 +45,8 @@ impl Refusal {
     }
 
     pub(super) fn control_only() -> Self {
-        let sentence = "this address only tells; pulls are asked for on the control socket, \
-                        control.sock in the cache directory";
+        let sentence = "this address only tells; what is to be done is asked for on the control \
+                        socket, control.sock in the cache directory";
         Self::new(StatusCode::FORBIDDEN, sentence)
     }
 
@@ -55,6 +55,18 @@ impl Refusal {
         let sentence = format!("{most} pulls are running already: ask again when one has ended");
         let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
         Self { retry_after: Some(BUSY_RETRY), ..busy }
+    }
+
+    /// A check of all blobs runs already.
+    pub(super) fn checking() -> Self {
+        let sentence = "all blobs are being checked already: ask again when that has ended";
+        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        Self { retry_after: Some(BUSY_RETRY), ..busy }
+    }
+
+    /// Something died that should not.
+    pub(super) fn died() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this died half-way; the log says why")
     }
 
     pub(super) fn stopping() -> Self {
@@ -100,7 +112,7 @@ impl From<Error> for Refusal {
             | Error::NoPlatform { .. }
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Pinned(_) => StatusCode::CONFLICT,
+            Error::Pinned(_) | Error::PinnedByConfiguration(_) => StatusCode::CONFLICT,
             Error::Denied | Error::PlatformNotKept(_) | Error::PlatformRefused(_) => {
                 StatusCode::FORBIDDEN
             }

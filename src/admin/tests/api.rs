@@ -19,6 +19,7 @@ async fn questions_are_answered_alike_on_both_addresses() {
         ("/api/v1/clients", "[{\"client\":\"10.0.7.12\""),
         ("/api/v1/mismatches", "[]"),
         ("/api/v1/mismatches?", "[]"),
+        ("/api/v1/status", "{\"version\":\"1.2.3\",\"degraded\":null,\"cache\":{\"bytes\":7,"),
     ] {
         let answers = [site.on_tcp(&get(path)).await, site.on_control(&get(path)).await];
         for answer in answers {
@@ -113,7 +114,9 @@ async fn a_failure_has_the_status_of_whose_side_failed() {
 #[tokio::test]
 async fn each_path_takes_its_own_methods() {
     let site = Site::start().await;
-    for path in ["images", "inspect?image=alpine", "inspect", "explain", "clients", "mismatches"] {
+    let questions =
+        ["images", "inspect?image=alpine", "inspect", "explain", "clients", "mismatches", "status"];
+    for path in questions {
         for request in
             [post(&format!("/api/v1/{path}"), ""), post(&format!("/api/v1/{path}"), "{}")]
         {
@@ -124,11 +127,13 @@ async fn each_path_takes_its_own_methods() {
             }
         }
     }
-    for method in ["GET", "HEAD", "PUT", "DELETE", "BREW"] {
-        let request = format!("{method} /api/v1/pull HTTP/1.1\r\nHost: wharf\r\n\r\n");
-        for answer in [site.on_tcp(&request).await, site.on_control(&request).await] {
-            assert_eq!(answer.status, 405, "{method}: {}", answer.body);
-            assert!(answer.head.contains("allow: POST"), "{}", answer.head);
+    for path in ["pull", "pin", "unpin", "rm", "gc", "verify"] {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "BREW"] {
+            let request = format!("{method} /api/v1/{path} HTTP/1.1\r\nHost: wharf\r\n\r\n");
+            for answer in [site.on_tcp(&request).await, site.on_control(&request).await] {
+                assert_eq!(answer.status, 405, "{method} {path}: {}", answer.body);
+                assert!(answer.head.contains("allow: POST"), "{}", answer.head);
+            }
         }
     }
     let missing = site.on_control(&post("/api/v1/sink", "{}")).await;

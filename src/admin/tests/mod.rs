@@ -2,6 +2,7 @@
 
 mod api;
 mod control;
+mod orders;
 mod pulls;
 mod script;
 mod site;

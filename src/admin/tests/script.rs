@@ -27,6 +27,10 @@ pub(super) const DIGEST: &str =
 pub(super) struct Script {
     /// What each pull tells, in the order of the pulls; one that is not here fails.
     pulls: Mutex<VecDeque<mpsc::Receiver<PullEvent>>>,
+    /// What each check of all blobs tells; one that is not here ends at once.
+    checks: Mutex<VecDeque<mpsc::Receiver<VerifyEvent>>>,
+    /// How the checks were to be done.
+    pub(super) checked: Mutex<Vec<Verify>>,
     /// What was asked for by pulls: the image, then its platforms.
     pub(super) brought: Mutex<Vec<String>>,
 }
@@ -37,6 +41,15 @@ impl Script {
     pub(super) fn next_pull(&self) -> mpsc::Sender<PullEvent> {
         let (sender, receiver) = mpsc::channel(1);
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner).push_back(receiver);
+        sender
+    }
+}
+
+impl Script {
+    /// As [`Script::next_pull`], of a check.
+    pub(super) fn next_check(&self) -> mpsc::Sender<VerifyEvent> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).push_back(receiver);
         sender
     }
 }
@@ -54,6 +67,9 @@ async fn fate(image: &ImageName) -> Result<(), Error> {
         "library/elsewhere" => Error::RegistryUnknown(image.repository.registry.clone()),
         "library/closed" => Error::Store(crate::store::Error::Closed),
         "library/offline" => Error::Unavailable("no route".into()),
+        "library/pinned" => Error::Pinned(image.to_string()),
+        "library/configured" => Error::PinnedByConfiguration(image.to_string()),
+        "library/gone" => Error::NotKept(image.to_string()),
         "library/never" => future::pending().await,
         _ => return Ok(()),
     })
@@ -167,10 +183,15 @@ impl Images for Script {
         how: Verify,
         events: &'a mpsc::Sender<VerifyEvent>,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        let repaired = u64::from(how.repair);
-        let done = VerifyEvent::Done { blobs: 4, bytes: 3_400_000, bad: 1, repaired, lost: 0 };
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).push(how);
+        let next = self.checks.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         async move {
-            let _ = events.send(done).await;
+            let Some(mut told) = next else {
+                return Err(Error::Store(crate::store::Error::Closed));
+            };
+            while let Some(event) = told.recv().await {
+                let _ = events.send(event).await;
+            }
             Ok(())
         }
         .boxed()

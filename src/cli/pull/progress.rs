@@ -5,11 +5,11 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar};
 
 use crate::{
     admin::PullEvent,
-    cli::{say, say_json, words},
+    cli::{bar::bar, say, say_json, words},
     oci::Digest,
 };
 
@@ -115,16 +115,6 @@ impl Bars {
     }
 }
 
-/// Shown once it is among others. Not wider than 80 columns: a line that is cut by the screen's edge, or goes on behind it, is not cleared well.
-fn bar(size: u64, name: String) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{prefix:>12} [{bar:20}] {binary_bytes:>11} of {binary_total_bytes:>11}  {binary_bytes_per_sec}",
-    );
-    let style = style.expect("a fixed template").progress_chars("=> ");
-    let hidden = ProgressDrawTarget::hidden();
-    ProgressBar::with_draw_target(Some(size), hidden).with_style(style).with_prefix(name)
-}
-
 /// The first twelve digits, as `docker pull` shows them.
 fn short(digest: &Digest) -> String {
     digest.encoded().chars().take(12).collect()
@@ -156,6 +146,8 @@ fn line(event: &PullEvent) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use indicatif::ProgressDrawTarget;
+
     use super::*;
 
     fn digest(hex: &str) -> Digest {

@@ -1,5 +1,6 @@
 //! What a configuration is refused for, and that what is shown is what is in force.
 
+mod changes;
 mod compose;
 mod platforms;
 mod prefetch;
@@ -8,6 +9,7 @@ mod refusals;
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
 use super::*;
+use crate::store::{Limits, Share};
 
 /// A directory with a `wharf.toml` in it.
 struct Site(tempfile::TempDir);
@@ -147,6 +149,9 @@ fn everything() -> Site {
         listen = "off"
         [cache]
         dir = "/srv/with \"quotes\""
+        max_size = "32GiB"
+        min_free = "5%"
+        scrub = "off"
         tag_ttl = "1500ms"
         serve_stale = false
         [platforms]
@@ -177,6 +182,7 @@ fn everything() -> Site {
         platforms = ["linux/arm64"]
         every = "1m"
         window = "22:30-05:00"
+        pinned = true
         [log]
         format = "json"
         level = "warn,wharf::upstream=debug"
@@ -214,6 +220,22 @@ fn what_is_shown_reads_back_as_the_same() {
     let again = elsewhere.load().expect("what show prints is good").config;
     assert_eq!(again.show(), shown);
     assert_eq!(format!("{again:?}"), format!("{:?}", first.config));
+}
+
+#[test]
+fn the_budget_and_what_stays_are_carried() {
+    let config = everything().load().expect("good").config;
+    let limits = Limits { max_size: Share::Bytes(32 << 30), min_free: Share::Percent(5) };
+    assert_eq!(config.store.limits, limits);
+    assert_eq!(config.pull.scrub, None);
+    let pinned: Vec<_> =
+        config.store.pinned.iter().map(|(name, tag)| format!("{name}:{tag}")).collect();
+    assert_eq!(pinned, ["ghcr.io/owner/app:1.2"]);
+
+    let config = Config::default();
+    assert_eq!(config.store.limits, Limits::default());
+    assert_eq!(config.pull.scrub, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(config.store.pinned, []);
 }
 
 #[test]
@@ -313,6 +335,9 @@ fn variables_need_no_quotes() {
         ("WHARF_CACHE__SERVE_STALE", "false"),
         ("WHARF_CACHE__DIR", "2024"),
         ("WHARF_ADMIN__LISTEN", "off"),
+        ("WHARF_CACHE__MAX_SIZE", "200MiB"),
+        ("WHARF_CACHE__MIN_FREE", "0"),
+        ("WHARF_CACHE__SCRUB", "0"),
     ])
     .expect("good");
     assert_eq!(config.listen.len(), 2);
@@ -320,6 +345,8 @@ fn variables_need_no_quotes() {
     assert!(!config.pull.serve_stale);
     assert_eq!(config.store.dir, Path::new("2024"));
     assert_eq!(config.admin, None);
+    let limits = Limits { max_size: Share::Bytes(200 << 20), min_free: Share::Bytes(0) };
+    assert_eq!((config.store.limits, config.pull.scrub), (limits, None));
 
     for list in ["[::1]:5000", "[\"[::1]:5000\"]"] {
         let config = with_variables(&[("WHARF_SERVER__LISTEN", list)]).expect("good");
@@ -374,6 +401,9 @@ fn refuses_variables_by_name_and_leaves_those_of_others_alone() {
         ("WHARF_PLATFORMS__KEEP", "linux/arm64,arm", "\"arm\" is not a platform: write os/"),
         ("WHARF_PLATFORMS__OTHERS", "drop", "\"drop\" is nothing to do with other platforms"),
         ("WHARF_PREFETCH__RATE", "2MiB", "\"2MiB\" is not a rate"),
+        ("WHARF_CACHE__MAX_SIZE", "32", "\"32\" leaves no room for an image: write at least"),
+        ("WHARF_CACHE__MIN_FREE", "some", "\"some\" is not a size: write bytes"),
+        ("WHARF_CACHE__SCRUB", "never", "\"never\" is not a duration: write the time in which"),
     ] {
         let said = with_variables(&[(name, value)]).expect_err("refused").to_string();
         assert!(said.starts_with(&format!("{name}: {refusal}")), "{said}");

@@ -71,6 +71,62 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
         ),
         ("[cache]\ndir = \"\"".into(), "wharf.toml:2: cache.dir: an empty path"),
         (
+            "[cache]\nmax_size = \"100MB/s\"".into(),
+            "wharf.toml:2: cache.max_size: \"100MB/s\" is not a size: write a part of the file system",
+        ),
+        (
+            "[cache]\nmax_size = \"32Gb\"".into(),
+            "wharf.toml:2: cache.max_size: \"32Gb\" is not a size",
+        ),
+        (
+            "[cache]\nmax_size = \"101%\"".into(),
+            "wharf.toml:2: cache.max_size: \"101%\" is not a size",
+        ),
+        (
+            "[cache]\nmax_size = \"-1GiB\"".into(),
+            "wharf.toml:2: cache.max_size: \"-1GiB\" is not a size",
+        ),
+        (
+            "[cache]\nmax_size = \"0%\"".into(),
+            "wharf.toml:2: cache.max_size: \"0%\" leaves no room for an image: write at least \"1%\"",
+        ),
+        (
+            "[cache]\nmax_size = \"1000kB\"".into(),
+            "wharf.toml:2: cache.max_size: \"1000kB\" leaves no room for an image: write at least \"1MiB\"",
+        ),
+        (
+            "[cache]\nmax_size = 80".into(),
+            "wharf.toml:2: cache.max_size: integer 80 will not do: write a size in quotes, such as \"80%\"",
+        ),
+        (
+            "[cache]\nmin_free = \"100%\"".into(),
+            "wharf.toml:2: cache.min_free: \"100%\" leaves no room for an image: write at most \"99%\"",
+        ),
+        (
+            "[cache]\nmin_free = \"plenty\"".into(),
+            "wharf.toml:2: cache.min_free: \"plenty\" is not a size: write bytes with a capital B or",
+        ),
+        (
+            "[cache]\nmin_free = 0".into(),
+            "wharf.toml:2: cache.min_free: integer 0 will not do: write a size in quotes, such as",
+        ),
+        (
+            "[cache]\nscrub = \"monthly\"".into(),
+            "wharf.toml:2: cache.scrub: \"monthly\" is not a duration: write the time in which all is",
+        ),
+        (
+            "[cache]\nscrub = \"10m\"".into(),
+            "wharf.toml:2: cache.scrub: \"10m\" keeps the disk busy: write at least \"1h\", or run",
+        ),
+        (
+            "[cache]\nscrub = false".into(),
+            "wharf.toml:2: cache.scrub: boolean false will not do: write a duration in quotes, such as",
+        ),
+        (
+            "[[prefetch.image]]\nname = \"nginx\"\npinned = \"yes\"".into(),
+            "wharf.toml:3: prefetch.image.pinned: string \"yes\" will not do: write a boolean",
+        ),
+        (
             "[server]\nlisten = \"0.0.0.0:5000\"".into(),
             "wharf.toml:2: server.listen: string \"0.0.0.0:5000\" will not do: write a list",
         ),

@@ -7,6 +7,7 @@ mod log;
 mod number;
 mod pace;
 mod platform;
+mod size;
 mod tls;
 
 use std::{fmt, marker::PhantomData, path::PathBuf, str::FromStr};
@@ -23,8 +24,10 @@ pub(super) use image::Image;
 pub(super) use log::Filter;
 pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
-pub(super) use pace::{Every, Rate, Window};
+pub use pace::parse_rate;
+pub(super) use pace::{Every, Rate, Scrub, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
+pub(super) use size::{MaxSize, MinFree};
 pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.

@@ -2,9 +2,11 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use bytesize::ByteSize;
-
-use super::{Age, in_quotes, unwrapped};
+use super::{
+    Age, in_quotes,
+    size::{read_bytes, show_bytes},
+    unwrapped,
+};
 use crate::pull;
 
 /// Bytes per second.
@@ -15,6 +17,10 @@ pub(in crate::config) struct Rate(pub(in crate::config) u64);
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Every(pub(in crate::config) Duration);
 
+/// A time in which everything is read once; `None`: never.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Scrub(pub(in crate::config) Option<Duration>);
+
 /// A part of each day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Window(pub(in crate::config) pull::Window);
@@ -22,15 +28,8 @@ pub(in crate::config) struct Window(pub(in crate::config) pull::Window);
 /// Slower than this, one piece of a download takes as long as a download may stand still.
 const SLOWEST: u64 = 4 * bytesize::KIB;
 
-/// What a rate is shown in: the largest unit that leaves no fraction.
-const UNITS: [(&str, u64); 6] = [
-    ("GiB", bytesize::GIB),
-    ("GB", bytesize::GB),
-    ("MiB", bytesize::MIB),
-    ("MB", bytesize::MB),
-    ("KiB", bytesize::KIB),
-    ("kB", bytesize::KB),
-];
+/// A disk that is read more often does nothing else.
+const SHORTEST_SCRUB: Duration = Duration::from_secs(60 * 60);
 
 impl FromStr for Rate {
     type Err = String;
@@ -42,9 +41,7 @@ impl FromStr for Rate {
                  \"2MiB/s\" or \"500kB/s\""
             )
         };
-        // "2Mb/s" means bits to everyone but the parser.
-        let size = text.strip_suffix("/s").filter(|size| !size.contains('b')).ok_or_else(wrong)?;
-        let ByteSize(rate) = size.trim().parse().map_err(|_| wrong())?;
+        let rate = text.strip_suffix("/s").and_then(read_bytes).ok_or_else(wrong)?;
         if rate < SLOWEST {
             return Err(format!(
                 "\"{text}\" is too slow: write at least \"4KiB/s\", or leave the key out for no limit"
@@ -64,6 +61,37 @@ impl FromStr for Every {
         }
         Ok(Self(every))
     }
+}
+
+impl FromStr for Scrub {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let Age(period) = text.parse().map_err(|_| {
+            format!(
+                "\"{text}\" is not a duration: write the time in which all is read once, such as \"30d\", or \
+                 \"off\""
+            )
+        })?;
+        match period {
+            Duration::ZERO => Ok(Self(None)),
+            period if period < SHORTEST_SCRUB => Err(format!(
+                "\"{text}\" keeps the disk busy: write at least \"1h\", or run `wharf verify`"
+            )),
+            period => Ok(Self(Some(period))),
+        }
+    }
+}
+
+/// Bytes per second, as the command line takes them: `20MiB/s`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    text.parse().map(|Rate(rate)| rate)
 }
 
 impl FromStr for Window {
@@ -100,15 +128,22 @@ fn minute(text: &str) -> Option<u16> {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, factor)| self.0 % factor == 0);
-        let (unit, factor) = whole.copied().unwrap_or(("B", 1));
-        write!(f, "{}{unit}/s", self.0 / factor)
+        write!(f, "{}/s", show_bytes(self.0))
     }
 }
 
 impl fmt::Display for Every {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Age(self.0).fmt(f)
+    }
+}
+
+impl fmt::Display for Scrub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(period) => Age(period).fmt(f),
+            None => f.write_str("off"),
+        }
     }
 }
 
@@ -122,11 +157,13 @@ impl fmt::Display for Window {
 in_quotes! {
     Rate: "bytes per second in quotes, such as \"2MiB/s\"";
     Every: "a duration in quotes, such as \"6h\"";
+    Scrub: "a duration in quotes, such as \"30d\", or \"off\"";
     Window: "two times of the day in quotes, such as \"01:00-05:00\"";
 }
 
 unwrapped! {
     Every => Duration;
+    Scrub => Option<Duration>;
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Pull {
     ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
         if let Some(link) = pull.store.link(repository, digest) {
-            if pull.kept_blob(digest, Some(link.size)).await.is_some() {
+            if pull.kept_blob(repository, digest, Some(link.size)).await.is_some() {
                 return self.blob_of(repository, digest).await;
             }
         }

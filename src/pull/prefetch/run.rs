@@ -159,10 +159,12 @@ impl Inner {
     async fn attempt(self: &Arc<Self>, job: &Job) -> Result<Outcome, Error> {
         let _attempt = self.prefetch.attempts.acquire().await.map_err(|_| Error::Busy)?;
         let repository = &job.repository;
+        let _held = self.store.hold(&job.manifest.digest);
         if self.policy(repository, &job.manifest.digest).await != Policy::Keep {
             return Ok(Outcome::Skipped);
         }
         match self.manifest_ahead(repository, &job.manifest.digest).await?.1 {
+            image @ Manifest::Image { .. } if self.is_oversized(&image) => Ok(Outcome::Skipped),
             Manifest::Image { blobs } => {
                 self.attestations_ahead(job).await?;
                 self.image_ahead(job, blobs).await
@@ -246,7 +248,7 @@ impl Inner {
     }
 
     /// A manifest that is kept, or comes to be; and what it says.
-    async fn manifest_ahead(
+    pub(in crate::pull) async fn manifest_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         digest: &Digest,
@@ -266,7 +268,7 @@ impl Inner {
 
     /// Fetches a blob of `repository` unless it is kept; the bytes that were missing. `turn` is for what no client waits
     /// for: when one does, it goes to the next blob.
-    async fn blob_ahead(
+    pub(in crate::pull) async fn blob_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Descriptor,
@@ -276,7 +278,7 @@ impl Inner {
         let (digest, size) = (&blob.digest, Some(blob.size));
         let repository = &self.home(repository, digest);
         for _ in 0..FOREIGN_ENDS {
-            if self.kept_blob(digest, size).await.is_some() {
+            if self.kept_blob(repository, digest, size).await.is_some() {
                 return Ok(0);
             }
             let mut turn = match turn.take() {
@@ -296,19 +298,23 @@ impl Inner {
                 tokio::select! {
                     () = flight.interest.wanted(), if turn.is_some() => turn = None,
                     went_on = self.went_on(&mut progress) => {
-                        if !went_on? {
+                        let goes_on = went_on?;
+                        if let Phase::Detached { why, .. } = &progress.borrow_and_update().phase {
+                            // Whoever waits here reads nothing, and would be waited for.
+                            return Err(Error::NotTaken(why.to_string()));
+                        }
+                        if !goes_on {
                             break;
                         }
-                        progress.borrow_and_update();
                     }
                 }
             }
-            if self.kept_blob(digest, size).await.is_some() {
+            if self.kept_blob(repository, digest, size).await.is_some() {
                 return Ok(blob.size);
             }
             match &progress.borrow().phase {
                 Phase::Failed(error) if !foreign => return Err(error.clone()),
-                Phase::Detached { .. } => return Err(self.not_taken()),
+                Phase::Detached { why, .. } => return Err(Error::NotTaken(why.to_string())),
                 _ => {}
             }
         }
@@ -321,10 +327,14 @@ impl Inner {
         progress: &mut watch::Receiver<Progress>,
     ) -> Result<bool, Error> {
         let changed = timeout(STALL_DEADLINE, progress.changed()).await;
-        Ok(changed.map_err(|_| Error::Busy)?.is_ok())
+        let changed = changed.map_err(|_| Error::Busy)?.is_ok();
+        // What goes on past the disk does so for those who read it.
+        Ok(changed && !matches!(progress.borrow().phase, Phase::Detached { .. }))
     }
 
-    async fn turn_ahead(self: Arc<Self>) -> Result<OwnedSemaphorePermit, Error> {
+    pub(in crate::pull) async fn turn_ahead(
+        self: Arc<Self>,
+    ) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.prefetch.turns).acquire_owned().await.map_err(|_| Error::Busy)
     }
 }

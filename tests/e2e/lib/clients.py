@@ -16,6 +16,7 @@ PROGRAMS = {
     "docker-registry": "docker-registry",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "mkfs.ext4": "e2fsprogs",
     "ip": "iproute2",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",

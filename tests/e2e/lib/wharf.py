@@ -7,18 +7,21 @@ from .procs import Failed, free_port, read, wait_until
 
 
 class Wharf:
-    """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`; `more` is put at its configuration's end."""
+    """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`.
 
-    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m", more=""):
+    `cache` is put into its configuration's [cache], `more` at its end; `directory` is a cache directory elsewhere.
+    """
+
+    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m", cache="", more="", directory=None):
         self.workspace = workspace
         self.binary = binary
         self.name = name
-        self.dir = workspace.path(name, "cache")
+        self.dir = directory or workspace.path(name, "cache")
         self.address = f"127.0.0.1:{free_port()}"
         self.admin = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.config = workspace.path(name, "wharf.toml")
-        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl) + more)
+        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl, cache) + more)
         self.service = None
         self.start()
 
@@ -34,6 +37,11 @@ class Wharf:
         code = self.service.stop(seconds=40)
         if code != 0:
             raise Failed(f"after SIGTERM {self.name} ended with {code}, not 0 (None: it had to be killed)")
+
+    def kill(self):
+        """SIGKILL: what a power cut leaves, as far as the program goes."""
+        self.service.child.kill()
+        self.service.child.wait(30)
 
     def command(self, name, *words, **more):
         """Another command of the program, over the same directory."""
@@ -55,6 +63,10 @@ class Wharf:
     def ask(self, path, **more):
         return ask(self.address, path, **more)
 
+    def ready(self):
+        """What /readyz says, whatever its status."""
+        return ask(self.admin, "/readyz").body.decode().strip()
+
     def metrics(self):
         return ask(self.admin, "/metrics").body.decode()
 
@@ -70,12 +82,12 @@ class Wharf:
         return records
 
 
-def config_text(listen, admin, directory, upstreams, tag_ttl):
+def config_text(listen, admin, directory, upstreams, tag_ttl, cache=""):
     """A configuration file with these upstreams and everything else as shipped."""
     quoted = json.dumps
     text = (
         f"[server]\nlisten = [{quoted(listen)}]\n\n[admin]\nlisten = {quoted(admin)}\n\n"
-        f"[cache]\ndir = {quoted(str(directory))}\ntag_ttl = {quoted(tag_ttl)}\nserve_stale = true\n"
+        f"[cache]\ndir = {quoted(str(directory))}\ntag_ttl = {quoted(tag_ttl)}\nserve_stale = true\n{cache}"
     )
     for registry, endpoints in upstreams.items():
         text += f"\n[[upstream]]\nregistry = {quoted(registry)}\nendpoints = {quoted(endpoints)}\n"

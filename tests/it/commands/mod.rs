@@ -4,8 +4,11 @@
 
 mod bars;
 mod failing;
+mod keeping;
 mod looking;
+mod minding;
 mod pulling;
+mod reloading;
 mod stopping;
 
 use std::{
@@ -117,6 +120,13 @@ impl Site {
 
     fn cache(&self) -> PathBuf {
         self.dir.path().join("cache")
+    }
+
+    /// Changes the configuration's text.
+    fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let path = self.dir.path().join("config.toml");
+        let text = fs::read_to_string(&path).expect("written at the start");
+        fs::write(path, change(text)).expect("the directory can be written");
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -19,16 +19,16 @@ async fn held() -> (FakeHub, PushedManifest, Gate) {
     (hub, image, gate)
 }
 
-/// Waits until what the hub sends of the image's layer is on disk.
+/// Waits until so much of the image's layer is on disk that something vouches for it.
 async fn begun(site: &Site, image: &PushedManifest) {
     let name = image.layers[0].digest.to_string().replace(':', "-");
     let partial = site.cache().join("wharf/partial").join(name);
-    let half = async {
-        while fs::metadata(&partial).map_or(0, |file| file.len()) < HALF {
+    let some = async {
+        while fs::metadata(&partial).map_or(0, |file| file.len()) < 1 << 20 {
             tokio::task::yield_now().await;
         }
     };
-    deadline("half of it to be on disk", half).await;
+    deadline("bytes and a checkpoint to be on disk", some).await;
 }
 
 /// Another pull, which asks for no byte that is here.

@@ -1,7 +1,7 @@
 //! The real program as a process of its own: for what only a process has, limits and resident memory.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -63,7 +63,7 @@ impl Program {
         Self { addr: address(0, " on "), admin: address(3, "http://"), child, dir }
     }
 
-    /// Starts it and kills it on the way, when it was looked at so often or has said where it listens.
+    /// Starts it and kills it on the way, or soon after, when it was looked at so often.
     pub(crate) async fn killed_at_start(dir: &TempDir, looks: u64) {
         let mut child = Self::spawn_in(dir);
         let mut stdout = child.stdout.take().expect("piped");
@@ -84,7 +84,9 @@ impl Program {
         let mut command = Command::new("env");
         command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
         command.args(["serve", "--config", "config.toml", "--dir", "cache"]);
-        command.current_dir(dir.path()).stdin(Stdio::null()).stderr(Stdio::null());
+        let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"));
+        command.stderr(log.expect("the directory can be written"));
+        command.current_dir(dir.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).spawn().expect("it runs")
     }
 
@@ -98,6 +100,21 @@ impl Program {
     /// Sends it a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         send_signal(&self.child, name);
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).expect("it is made at the start")
+    }
+
+    /// Waits until the log has `what` in it.
+    pub(crate) async fn until_logged(&self, what: &str) {
+        let logged = async {
+            while !self.log().contains(what) {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline(&format!("{what:?} in the log"), logged).await;
     }
 
     /// The cache directory.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use model::{Keep, Op, World};
 
 use super::*;
+use crate::oci::Algorithm;
 
 /// Writes down what is done to the file system.
 #[derive(Debug, Default)]
@@ -27,9 +28,7 @@ impl Watch for Recorder {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
-        let name = |path: &Path| {
-            path.strip_prefix(&self.above).unwrap_or_else(|_| Path::new("")).to_owned()
-        };
+        let name = |path: &Path| path.strip_prefix(&self.above).unwrap_or(Path::new("")).to_owned();
         let op = match touch {
             Touch::MakeDir(path) => Op::MakeDir(name(path)),
             Touch::Open(path) => Op::Open(name(path)),

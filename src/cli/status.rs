@@ -1,0 +1,256 @@
+//! `wharf status`: how this wharf is, on one screen.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Failure,
+    cache::{CacheArgs, with_cache},
+    failed, say, say_json, words,
+};
+use crate::admin::{self, CacheStatus, ScrubStatus, UpstreamStatus};
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf status
+  wharf status --json | jq .cache.bytes
+
+While wharf is stopped, it says what is on the disk; what registries answered is not known then.
+Exit codes: 0 done, 1 there is no cache, 2 wrong usage or configuration.";
+
+/// Say how this wharf is
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Status {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The stable form.
+#[derive(Serialize)]
+struct Told {
+    /// Whether a daemon has the cache open.
+    running: bool,
+    #[serde(flatten)]
+    status: admin::Status,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        with_cache(self.cache.load_existing()?, async |client| {
+            let status = client.status().await.map_err(failed)?;
+            let told = Told { running: client.asks_a_daemon(), status };
+            if self.json {
+                say_json(&told);
+            } else {
+                say(&text(&told, words::now()));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn text(told: &Told, now: u64) -> String {
+    let admin::Status { version, degraded, cache, scrub, upstreams, downloads } = &told.status;
+    let state = match (told.running, degraded) {
+        (_, Some(why)) => format!("degraded, nothing new is kept: {why}"),
+        (true, None) => "running".to_owned(),
+        (false, None) => "stopped".to_owned(),
+    };
+    let mut rows = vec![["Version:".to_owned(), version.clone()], ["State:".to_owned(), state]];
+    let mut row = |label: &str, said: String| rows.push([label.to_owned(), said]);
+    if let Some(why) = cache.shortage() {
+        row("Warning:", why);
+    }
+    row("Cache:", kept(cache));
+    row("Disk:", disk(cache));
+    if cache.quarantined > 0 {
+        let size = words::size(cache.quarantined);
+        row("Put aside:", format!("{size} that the disk has damaged; never served"));
+    }
+    row(
+        "Scrub:",
+        scrub.as_ref().map_or_else(|| "off".to_owned(), |scrub| scrubbed(scrub, cache, now)),
+    );
+    row("Downloads:", under_way(*downloads, cache));
+    let widest = upstreams.iter().map(|upstream| upstream.registry.len()).max().unwrap_or(0);
+    for (number, upstream) in upstreams.iter().enumerate() {
+        let label = if number == 0 { "Registries:" } else { "" };
+        row(label, registry(upstream, widest, now));
+    }
+    words::table(&rows)
+}
+
+fn kept(cache: &CacheStatus) -> String {
+    let CacheStatus { bytes, blobs, images, limit, .. } = cache;
+    let share = match limit {
+        0 => String::new(),
+        limit => format!(" ({} %)", percent(*bytes, *limit)),
+    };
+    format!(
+        "{} of {}{share}, {} in {}",
+        words::size(*bytes),
+        words::size(*limit),
+        words::count(*images, "image"),
+        words::count(*blobs, "blob"),
+    )
+}
+
+fn disk(cache: &CacheStatus) -> String {
+    let free = cache.free.map_or_else(|| "unknown how much is".to_owned(), words::size);
+    match cache.min_free {
+        0 => format!("{free} free"),
+        min => format!("{free} free, of which {} stay free", words::size(min)),
+    }
+}
+
+fn scrubbed(scrub: &ScrubStatus, cache: &CacheStatus, now: u64) -> String {
+    let ScrubStatus { period, since, blobs, bad, finished, .. } = scrub;
+    let round = match cache.blobs {
+        0 => "nothing to read".to_owned(),
+        all => format!(
+            "{} % read since {} ago, all within {}",
+            percent(*blobs, all),
+            words::age(*since, now),
+            words::age(0, *period)
+        ),
+    };
+    let bad = if *bad > 0 { format!(", {bad} found damaged") } else { String::new() };
+    let last = finished.map(|at| format!("; the last round ended {} ago", words::age(at, now)));
+    format!("{round}{bad}{}", last.unwrap_or_default())
+}
+
+fn under_way(downloads: u64, cache: &CacheStatus) -> String {
+    let mut said = match downloads {
+        0 => "none".to_owned(),
+        some => some.to_string(),
+    };
+    if cache.partial > 0 {
+        said.push_str(&format!(", {} unfinished on the disk", words::size(cache.partial)));
+    }
+    if cache.reserved > 0 {
+        said.push_str(&format!(", {} reserved for them", words::size(cache.reserved)));
+    }
+    said
+}
+
+/// The name in as many columns as the widest one takes.
+fn registry(upstream: &UpstreamStatus, widest: usize, now: u64) -> String {
+    let UpstreamStatus { registry, up, since, pulls_left } = upstream;
+    let since = since.map(|since| format!(" for {}", words::age(since, now))).unwrap_or_default();
+    let answers = match up {
+        None => "not asked yet".to_owned(),
+        Some(true) => format!("up{since}"),
+        Some(false) => format!("down{since}"),
+    };
+    let left = pulls_left.map(|left| format!(", {} left", words::count(left, "pull")));
+    format!("{registry:widest$}  {answers}{}", left.unwrap_or_default())
+}
+
+/// At most 100, and only if it is all.
+fn percent(part: u64, whole: u64) -> u64 {
+    let hundredths = u128::from(part.min(whole)) * 100 / u128::from(whole.max(1));
+    u64::try_from(hundredths).unwrap_or(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told() -> Told {
+        let registry = |name: &str, up, since, pulls_left| UpstreamStatus {
+            registry: name.into(),
+            up,
+            since,
+            pulls_left,
+        };
+        let cache = CacheStatus {
+            bytes: 5 << 30,
+            blobs: 148,
+            images: 12,
+            partial: 3 << 20,
+            quarantined: 1 << 20,
+            reserved: 2 << 20,
+            limit: 32 << 30,
+            free: Some(40 << 30),
+            min_free: 1 << 30,
+        };
+        let scrub = ScrubStatus {
+            period: 30 * 86_400,
+            since: 97 * 86_400,
+            bytes: 1 << 30,
+            blobs: 37,
+            bad: 1,
+            finished: Some(97 * 86_400),
+        };
+        let status = admin::Status {
+            version: "1.2.3".into(),
+            degraded: None,
+            cache,
+            scrub: Some(scrub),
+            upstreams: vec![
+                registry("docker.io", Some(true), Some(97 * 86_400), Some(98)),
+                registry("ghcr.io", Some(false), Some(100 * 86_400 - 300), None),
+                registry("quay.io", None, None, None),
+            ],
+            downloads: 2,
+        };
+        Told { running: true, status }
+    }
+
+    #[test]
+    fn everything_is_on_one_screen() {
+        assert_eq!(
+            text(&told(), 100 * 86_400),
+            "\
+Version:     1.2.3
+State:       running
+Cache:       5.00 GiB of 32.00 GiB (15 %), 12 images in 148 blobs
+Disk:        40.00 GiB free, of which 1.00 GiB stay free
+Put aside:   1.00 MiB that the disk has damaged; never served
+Scrub:       25 % read since 3 days ago, all within 4 weeks, 1 found damaged; the last round ended 3 days ago
+Downloads:   2, 3.00 MiB unfinished on the disk, 2.00 MiB reserved for them
+Registries:  docker.io  up for 3 days, 98 pulls left
+             ghcr.io    down for 5 minutes
+             quay.io    not asked yet"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_first() {
+        let mut told = told();
+        told.status.degraded = Some("No space left on device (os error 28)".into());
+        told.status.cache.free = Some(1 << 20);
+        told.status.scrub = None;
+        let said = text(&told, 100 * 86_400);
+        let lines: Vec<_> = said.lines().collect();
+        let degraded =
+            "State:       degraded, nothing new is kept: No space left on device (os error 28)";
+        assert_eq!(lines[1], degraded);
+        assert!(lines[2].starts_with("Warning:     the file system has 1 MiB free"), "{said}");
+        assert!(said.contains("\nScrub:       off\n"), "{said}");
+        let empty = admin::Status {
+            degraded: None,
+            cache: CacheStatus::default(),
+            upstreams: Vec::new(),
+            downloads: 0,
+            ..told.status
+        };
+        let said = text(&Told { running: false, status: empty }, 0);
+        assert!(said.contains("State:      stopped\n"), "{said}");
+        assert!(said.contains("Disk:       unknown how much is free\n"), "{said}");
+        assert!(said.ends_with("Downloads:  none"), "{said}");
+    }
+
+    #[test]
+    fn the_stable_form_is_flat() {
+        let json = serde_json::to_value(told()).expect("strings and numbers");
+        assert_eq!(json["running"], true);
+        assert_eq!(json["version"], "1.2.3");
+        assert_eq!(json["cache"]["bytes"], 5_u64 << 30);
+        assert_eq!(json["upstreams"][1]["up"], false);
+    }
+}

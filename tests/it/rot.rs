@@ -1,0 +1,126 @@
+//! Bytes that rot (bug class: what a disk has damaged is served, is never noticed, or fails a client while the registry
+//! has it).
+
+mod scrubbing;
+mod serving;
+mod verifying;
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use wharf::{
+    oci::Digest,
+    store::{Disk, Touch, Watch},
+};
+
+use crate::support::{Challenge, FakeHub, PushedManifest, Wharf, blob_path};
+
+const REPO: &str = "library/busybox";
+const KEPT: &str = r#"wharf_verify_failures_total{stage="kept"}"#;
+const SIZE: usize = 300_000;
+
+/// A disk that does not give one file.
+#[derive(Debug, Default)]
+struct BadSector(Mutex<Option<Bad>>);
+
+#[derive(Debug)]
+struct Bad {
+    path: PathBuf,
+    /// Which file, while it lies there; `None`: whatever is read by that name.
+    inode: Option<u64>,
+    /// How many reads still go well.
+    passes: usize,
+}
+
+impl BadSector {
+    fn hit(&self, path: &Path, moves: bool, passes: usize) {
+        let inode = fs::metadata(path).expect("there").ino();
+        let bad = Bad { path: path.into(), inode: moves.then_some(inode), passes };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(bad);
+    }
+}
+
+impl Watch for BadSector {
+    fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
+        let mut bad = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Touch::Read(path), Some(bad)) = (touch, bad.as_mut()) else { return Ok(usize::MAX) };
+        let is = |inode| fs::metadata(path).is_ok_and(|found| found.ino() == inode);
+        if path != bad.path || !bad.inode.is_none_or(is) {
+            return Ok(usize::MAX);
+        }
+        if bad.passes > 0 {
+            bad.passes -= 1;
+            return Ok(usize::MAX);
+        }
+        // EIO.
+        Err(io::Error::from_raw_os_error(5))
+    }
+}
+
+/// A wharf that keeps an image of one layer.
+struct Site {
+    hub: FakeHub,
+    wharf: Wharf,
+    disk: Arc<BadSector>,
+    image: PushedManifest,
+    digest: Digest,
+    bytes: Bytes,
+    /// Where the layer is asked for.
+    path: String,
+}
+
+impl Site {
+    async fn start(size: usize) -> Self {
+        let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+        let image = hub.push_single(REPO, "latest", ("linux", "arm64", None), &[size]);
+        let disk = Arc::new(BadSector::default());
+        let watched = Disk::watched(disk.clone());
+        let wharf = Wharf::start_with(&hub, |config| config.store.disk = watched).await;
+        wharf.get(&format!("/v2/{REPO}/manifests/latest")).await.bytes();
+        let layer = image.layers[0].clone();
+        let path = blob_path(REPO, &layer.digest);
+        wharf.open(&path, &[]).await.expect(&layer.bytes).await;
+        wharf.quiet().await;
+        hub.clear_log();
+        Self { hub, wharf, disk, image, digest: layer.digest, bytes: layer.bytes, path }
+    }
+
+    /// The file that is to hold the layer.
+    fn file(&self) -> PathBuf {
+        self.wharf.blob_file(&self.digest)
+    }
+
+    /// The names of the files in quarantine, sorted.
+    fn quarantine(&self) -> Vec<String> {
+        let dir = fs::read_dir(self.wharf.cache().join("wharf/quarantine")).expect("there");
+        let name = |entry: io::Result<fs::DirEntry>| {
+            entry.expect("readable").file_name().to_string_lossy().into_owned()
+        };
+        let mut names: Vec<_> = dir.map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// The layer is missing, then fetched and kept; nothing is left in quarantine.
+    async fn recovers(self) {
+        for outcome in ["miss", "hit"] {
+            let answer = self.wharf.get(&self.path).await;
+            assert_eq!((answer.cache(), answer.bytes()), (outcome, &self.bytes));
+            self.wharf.quiet().await;
+        }
+        assert_eq!(fs::read(self.file()).expect("kept"), self.bytes);
+        assert_eq!(self.quarantine(), [""; 0]);
+        self.wharf.end().await;
+    }
+}
+
+/// The names in quarantine of a blob and of what is said of it.
+fn put_aside(digest: &Digest) -> [String; 2] {
+    let name = format!("sha256-{}", digest.encoded());
+    [name.clone(), format!("{name}.json")]
+}

@@ -1,0 +1,276 @@
+//! `wharf verify` names what is damaged, exactly that, and repairs it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use tokio::sync::mpsc;
+use wharf::{
+    oci::Digest,
+    pull::{Verify, VerifyEvent},
+};
+
+use super::{KEPT, REPO};
+use crate::support::{Challenge, FakeHub, PushedManifest, Wharf, blob_path};
+
+const REPAIR: Verify = Verify { repair: true, rate: None };
+
+/// A wharf that keeps many images of a few layers each.
+struct Fleet {
+    hub: FakeHub,
+    wharf: Wharf,
+    images: Vec<PushedManifest>,
+}
+
+impl Fleet {
+    async fn start(images: usize) -> Self {
+        let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+        // The scrub would repair some of it by itself.
+        let wharf = Wharf::start_with(&hub, |config| config.pull.scrub = None).await;
+        let push = |n: usize| {
+            hub.push_single(REPO, &format!("v{n}"), ("linux", "arm64", None), &[3000 + n, 500])
+        };
+        let images: Vec<_> = (0..images).map(push).collect();
+        let fleet = Self { hub, wharf, images };
+        for n in 0..images_of(&fleet) {
+            fleet.pull(n).await;
+        }
+        fleet.wharf.quiet().await;
+        fleet
+    }
+
+    /// Pulls an image as a client would, which checks what it gets; whether each answer was a hit.
+    async fn pull(&self, n: usize) -> bool {
+        let image = &self.images[n];
+        let manifest = self.wharf.get(&format!("/v2/{REPO}/manifests/v{n}")).await;
+        let mut hit = manifest.cache() == "hit";
+        assert_eq!(manifest.bytes(), &image.manifest.bytes);
+        for blob in std::iter::once(&image.config).chain(&image.layers) {
+            let answer = self.wharf.get(&blob_path(REPO, &blob.digest)).await;
+            hit &= answer.cache() == "hit";
+            assert_eq!(answer.bytes(), &blob.bytes);
+        }
+        hit
+    }
+
+    /// All blobs of an image, its manifest first.
+    fn blobs(&self, n: usize) -> Vec<Digest> {
+        let image = &self.images[n];
+        let rest = std::iter::once(&image.config).chain(&image.layers);
+        std::iter::once(&image.manifest).chain(rest).map(|blob| blob.digest).collect()
+    }
+
+    fn flip(&self, digest: &Digest, bit: usize) {
+        let file = self.wharf.blob_file(digest);
+        let mut bytes = fs::read(&file).expect("kept");
+        let at = bit / 8 % bytes.len();
+        bytes[at] ^= 1 << (bit % 8);
+        fs::write(file, bytes).expect("writable");
+    }
+
+    async fn verify(&self, how: Verify) -> Vec<VerifyEvent> {
+        let (sender, mut receiver) = mpsc::channel(4);
+        let reading = async {
+            let mut events = Vec::new();
+            while let Some(event) = receiver.recv().await {
+                events.push(event);
+            }
+            events
+        };
+        let verifying = async {
+            self.wharf.pull.verify(how, &sender).await.expect("readable");
+            drop(sender);
+        };
+        tokio::join!(verifying, reading).1
+    }
+}
+
+fn images_of(fleet: &Fleet) -> usize {
+    fleet.images.len()
+}
+
+/// What was found bad, and the images that it was told of.
+fn bad(events: &[VerifyEvent]) -> BTreeMap<Digest, Vec<String>> {
+    let bad = events.iter().filter_map(|event| match event {
+        VerifyEvent::Bad { digest, images, .. } => Some((*digest, images.clone())),
+        _ => None,
+    });
+    bad.collect()
+}
+
+fn repaired(events: &[VerifyEvent]) -> BTreeSet<Digest> {
+    let repaired = events.iter().filter_map(|event| match event {
+        VerifyEvent::Repaired { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    repaired.collect()
+}
+
+/// Blobs, bad, repaired, lost.
+fn done(events: &[VerifyEvent]) -> (u64, u64, u64, u64) {
+    match events.last() {
+        Some(VerifyEvent::Done { blobs, bad, repaired, lost, .. }) => {
+            (*blobs, *bad, *repaired, *lost)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_bit_in_each_of_fifty_blobs_is_found_and_repaired() {
+    let fleet = Fleet::start(40).await;
+    let all = 40 * 4;
+    assert_eq!(done(&fleet.verify(Verify::default()).await), (all, 0, 0, 0));
+    // Manifests, configs and layers; of the other images nothing.
+    let flipped: BTreeMap<Digest, Vec<String>> = (0..25)
+        .flat_map(|n| {
+            let blobs = fleet.blobs(n);
+            let name = format!("docker.io/{REPO}:v{n}");
+            [blobs[n % 4], blobs[(n + 1) % 4]].map(|digest| (digest, vec![name.clone()]))
+        })
+        .collect();
+    assert_eq!(flipped.len(), 50);
+    for (n, digest) in flipped.keys().enumerate() {
+        fleet.flip(digest, n * 2999);
+    }
+    fleet.hub.clear_log();
+    let events = fleet.verify(Verify::default()).await;
+    let found = bad(&events);
+    assert_eq!(found, flipped);
+    assert_eq!(done(&events), (all, 50, 0, 25));
+    assert_eq!(fleet.wharf.metric(KEPT), 50.0);
+    assert_eq!(fleet.hub.log().len(), 0, "nothing is fetched unasked");
+
+    let events = fleet.verify(REPAIR).await;
+    assert_eq!(repaired(&events), flipped.keys().copied().collect());
+    assert_eq!(done(&events), (all - 50, 0, 50, 0));
+    let events = fleet.verify(Verify::default()).await;
+    assert_eq!(done(&events), (all, 0, 0, 0));
+    let Fleet { mut hub, wharf, images } = fleet;
+    hub.stop().await;
+    let fleet = Fleet { hub, wharf, images };
+    for n in 0..images_of(&fleet) {
+        assert!(fleet.pull(n).await, "v{n} is here");
+    }
+    let aside = fleet.wharf.cache().join("wharf/quarantine");
+    assert_eq!(fs::read_dir(aside).expect("there").count(), 0);
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
+async fn what_was_damaged_and_not_looked_at_yet_is_never_a_whole_image_to_a_client_that_checks() {
+    let fleet = Fleet::start(1).await;
+    let [manifest, config, layer] = fleet.blobs(0)[..3] else { panic!("four blobs") };
+    for digest in [manifest, config, layer] {
+        fleet.flip(&digest, 77);
+    }
+    // A manifest is hashed whenever it is read from the disk, which it is after a start.
+    let Fleet { hub, wharf, images } = fleet;
+    let fleet = Fleet { hub, wharf: wharf.restart().await, images };
+    let answer = fleet.wharf.get(&format!("/v2/{REPO}/manifests/v0")).await;
+    assert_eq!(answer.bytes(), &fleet.images[0].manifest.bytes);
+    // A blob of the right length is not: it has the digest of another, which the client sees.
+    let answer = fleet.wharf.get(&blob_path(REPO, &layer)).await;
+    assert_eq!((answer.cache(), Digest::sha256(answer.bytes()) == layer), ("hit", false));
+    fleet.verify(Verify::default()).await;
+    assert!(!fleet.pull(0).await, "it is fetched anew");
+    fleet.wharf.quiet().await;
+    assert!(fleet.pull(0).await);
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
+async fn without_the_registry_what_is_lost_is_told_and_the_rest_is_right() {
+    let Fleet { mut hub, wharf, images } = Fleet::start(6).await;
+    hub.stop().await;
+    let fleet = Fleet { hub, wharf, images };
+    let lost: Vec<_> = (0..4).map(|n| fleet.blobs(n)[2]).collect();
+    lost.iter().for_each(|digest| fleet.flip(digest, 1234));
+    let events = fleet.verify(REPAIR).await;
+    assert_eq!(done(&events), (24, 4, 0, 4));
+    let unrepaired: BTreeSet<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            VerifyEvent::Unrepaired { digest, .. } => Some(*digest),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(unrepaired, lost.iter().copied().collect());
+    let told = events
+        .iter()
+        .filter(|event| matches!(event, VerifyEvent::Incomplete { missing: 1, lost: true, .. }));
+    assert_eq!(told.count(), 4);
+    let Fleet { mut hub, wharf, images } = fleet;
+    hub.resume();
+    let fleet = Fleet { hub, wharf, images };
+    assert_eq!(done(&fleet.verify(REPAIR).await), (20, 0, 4, 0));
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_blob_that_somebody_deleted_is_missed_and_fetched_again() {
+    let fleet = Fleet::start(3).await;
+    let [manifest, _, layer] = fleet.blobs(1)[..3] else { panic!("four blobs") };
+    fs::remove_file(fleet.wharf.blob_file(&layer)).expect("kept");
+    let events = fleet.verify(Verify::default()).await;
+    let incomplete = |event: &VerifyEvent| match event {
+        VerifyEvent::Incomplete { name, missing, .. } => Some((name.clone(), *missing)),
+        _ => None,
+    };
+    let told: Vec<_> = events.iter().filter_map(incomplete).collect();
+    assert_eq!(told, [(format!("docker.io/{REPO}:v1"), 1)]);
+    let events = fleet.verify(REPAIR).await;
+    assert_eq!(repaired(&events), BTreeSet::from([layer]));
+    // So is a manifest, after a start, and it is known to be lost.
+    fs::remove_file(fleet.wharf.blob_file(&manifest)).expect("kept");
+    let Fleet { hub, wharf, images } = fleet;
+    let fleet = Fleet { hub, wharf: wharf.restart().await, images };
+    assert_eq!(done(&fleet.verify(Verify::default()).await).3, 1);
+    let events = fleet.verify(REPAIR).await;
+    assert_eq!((repaired(&events), done(&events).3), (BTreeSet::from([manifest]), 0));
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
+async fn an_image_that_was_pulled_by_digest_is_looked_at_and_repaired_too() {
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let wharf = Wharf::start_with(&hub, |config| {
+        (config.pull.prefetch.on_pull, config.pull.scrub) = (false, None);
+    })
+    .await;
+    let platforms = [("linux", "arm64", None), ("linux", "amd64", None)];
+    let image = hub.push_image(REPO, "latest", &platforms, &[5000]);
+    let child = image.child("linux/arm64");
+    for digest in [&image.index.digest, &child.manifest.digest] {
+        wharf.get(&format!("/v2/{REPO}/manifests/{digest}")).await.bytes();
+    }
+    let blobs = [child.config.digest, child.layers[0].digest];
+    for digest in &blobs {
+        wharf.get(&blob_path(REPO, digest)).await.bytes();
+    }
+    wharf.quiet().await;
+    let fleet = Fleet { hub, wharf, images: vec![child.clone()] };
+    let flipped = [image.index.digest, child.manifest.digest, blobs[1]];
+    flipped.iter().for_each(|digest| fleet.flip(digest, 99));
+    let Fleet { hub, wharf, images } = fleet;
+    let fleet = Fleet { hub, wharf: wharf.restart().await, images };
+    let events = fleet.verify(Verify::default()).await;
+    assert_eq!(bad(&events).into_keys().collect::<Vec<_>>().len(), 3);
+    let name = format!("docker.io/{REPO}@{}", image.index.digest);
+    assert!(bad(&events)[&image.index.digest].contains(&name), "{events:?}");
+    let events = fleet.verify(REPAIR).await;
+    assert_eq!(repaired(&events), flipped.into_iter().collect(), "{events:?}");
+    assert_eq!(done(&fleet.verify(Verify::default()).await).3, 0);
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_ends_it() {
+    let fleet = Fleet::start(3).await;
+    let (sender, receiver) = mpsc::channel(1);
+    drop(receiver);
+    fleet.wharf.pull.verify(Verify::default(), &sender).await.expect("ended");
+    assert_eq!(done(&fleet.verify(Verify::default()).await), (12, 0, 0, 0));
+    fleet.wharf.end().await;
+}
