@@ -120,6 +120,11 @@ impl Error {
         }
     }
 
+    /// Whether the registry will most likely not give the next thing either.
+    pub(super) const fn is_silence(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+    }
+
     /// Whether a kept answer may stand in: nobody said no, there was just no good answer.
     pub(super) const fn is_outage(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@
 //! `wharf/scrub.json`.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -233,7 +234,7 @@ impl Inner {
             Checked::Right(size) => self.scrub.read(digest, size, false),
             Checked::Wrong { size, why, seen } => {
                 let survey = self.survey().await?;
-                let images = survey.images(&digest);
+                let images = self.images_of(&survey, &digest);
                 self.condemn(&digest, seen, &why, &images).await;
                 self.scrub.read(digest, size, true);
                 self.scrub.state().asked = 0;
@@ -244,13 +245,18 @@ impl Inner {
 
     /// Fetches again, ahead of clients, what was put aside and images need.
     async fn ask_for_what_is_aside(self: &Arc<Self>) -> Result<(), Error> {
+        let mut silent = HashSet::new();
         for (repository, blob) in self.needed_again().await? {
             let digest = blob.digest;
+            let registry = self.home(&repository, &digest).registry;
+            if silent.contains(&registry) {
+                continue;
+            }
             match self.ahead_again(&repository, &blob).await {
                 Ok(()) => tracing::info!(%digest, %repository, "what was damaged is here again"),
-                Err(error @ Error::Unavailable(_)) => {
+                Err(error) if error.is_silence() => {
                     tracing::warn!(%digest, %repository, %error, "what is damaged cannot be had now; it is asked for again in an hour");
-                    break;
+                    silent.insert(registry);
                 }
                 Err(error) => {
                     tracing::warn!(%digest, %repository, %error, "what is damaged cannot be had");

@@ -481,7 +481,7 @@ fn join_journals(layout: &Layout, position: Option<Position>) -> io::Result<u64>
     let mut generations = layout.journals()?;
     generations.sort_unstable();
     let known = position.map(|position| position.generation).filter(|g| generations.contains(g));
-    let Some(first) = known.or(generations.first().copied()) else { return Ok(0) };
+    let Some(first) = known.or_else(|| generations.first().copied()) else { return Ok(0) };
     let mut later = Vec::new();
     for generation in generations.into_iter().filter(|generation| *generation > first) {
         later.extend(Journal::open(layout.disk(), &layout.journal(generation), 0)?.1);

@@ -14,11 +14,12 @@ use std::{
 
 use bytes::Bytes;
 use wharf::{
+    config::Config,
     oci::Digest,
     store::{Disk, Touch, Watch},
 };
 
-use crate::support::{Challenge, FakeHub, PushedManifest, Wharf, blob_path};
+use crate::support::{Challenge, FakeHub, Host, PushedManifest, Wharf, blob_path, upstream};
 
 const REPO: &str = "library/busybox";
 const KEPT: &str = r#"wharf_verify_failures_total{stage="kept"}"#;
@@ -80,7 +81,12 @@ impl Site {
         let image = hub.push_single(REPO, "latest", ("linux", "arm64", None), &[size]);
         let disk = Arc::new(BadSector::default());
         let watched = Disk::watched(disk.clone());
-        let wharf = Wharf::start_with(&hub, |config| config.store.disk = watched).await;
+        let wharf = Wharf::start_with(&hub, |config| {
+            config.store.disk = watched;
+            // It would have fetched again what is put aside before a client asks.
+            config.pull.scrub = None;
+        })
+        .await;
         wharf.get(&format!("/v2/{REPO}/manifests/latest")).await.bytes();
         let layer = image.layers[0].clone();
         let path = blob_path(REPO, &layer.digest);
@@ -123,4 +129,66 @@ impl Site {
 fn put_aside(digest: &Digest) -> [String; 2] {
     let name = format!("sha256-{}", digest.encoded());
     [name.clone(), format!("{name}.json")]
+}
+
+/// A wharf that keeps an image of three layers of each of two registries.
+struct Two {
+    hub: FakeHub,
+    lan: FakeHub,
+    wharf: Wharf,
+    of_hub: PushedManifest,
+    of_lan: PushedManifest,
+}
+
+impl Two {
+    async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let open = || FakeHub::builder().challenge(Challenge::None).without_redirect().start();
+        let (hub, lan) = (open().await, open().await);
+        let wharf = Wharf::start_with(&hub, |config| {
+            let registry = "registry.lan:5000".parse().expect("a registry");
+            config.upstreams.push(upstream(registry, &[&lan.url(Host::Registry)]));
+            change(config);
+        })
+        .await;
+        let push = |hub: &FakeHub, tag| {
+            hub.push_single(REPO, tag, ("linux", "arm64", None), &[4000, 5000, 6000])
+        };
+        let (of_hub, of_lan) = (push(&hub, "hub"), push(&lan, "lan"));
+        for (image, tag, of) in [(&of_hub, "hub", ""), (&of_lan, "lan", "?ns=registry.lan:5000")] {
+            wharf.get(&format!("/v2/{REPO}/manifests/{tag}{of}")).await.bytes();
+            for blob in std::iter::once(&image.config).chain(&image.layers) {
+                let answer = wharf.get(&format!("{}{of}", blob_path(REPO, &blob.digest))).await;
+                assert_eq!(answer.bytes(), &blob.bytes);
+            }
+        }
+        wharf.quiet().await;
+        Self { hub, lan, wharf, of_hub, of_lan }
+    }
+
+    /// Damages all layers of both images.
+    fn damage(&self) {
+        for layer in self.of_hub.layers.iter().chain(&self.of_lan.layers) {
+            flip(&self.wharf, &layer.digest, 4321);
+        }
+    }
+
+    async fn end(self) {
+        let Self { wharf, hub, lan, .. } = self;
+        wharf.end().await;
+        drop((hub, lan));
+    }
+}
+
+/// Turns one bit of a kept blob over.
+fn flip(wharf: &Wharf, digest: &Digest, bit: usize) {
+    let file = wharf.blob_file(digest);
+    let mut bytes = fs::read(&file).expect("kept");
+    let at = bit / 8 % bytes.len();
+    bytes[at] ^= 1 << (bit % 8);
+    fs::write(file, bytes).expect("writable");
+}
+
+/// Whether a blob is kept and what its name says.
+fn is_right(wharf: &Wharf, digest: &Digest) -> bool {
+    fs::read(wharf.blob_file(digest)).is_ok_and(|bytes| Digest::sha256(&bytes) == *digest)
 }

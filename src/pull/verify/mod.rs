@@ -5,6 +5,7 @@ mod survey;
 
 use std::{
     collections::HashSet,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 pub(super) use self::survey::Survey;
 use super::{Error, Inner, Pull, VerifyEvent, pace::Rate};
@@ -23,6 +27,9 @@ use crate::{
 
 /// How often it is told how far a check is.
 const TELL: Duration = Duration::from_millis(500);
+
+/// How often it is told that a check goes on, while it waits.
+const STILL: Duration = Duration::from_secs(5);
 
 /// Blobs that are listed at once.
 const PAGE: usize = 1000;
@@ -137,15 +144,17 @@ impl Check<'_> {
             let reading = Arc::clone(&reading);
             async move { reading.went_on(bytes).await }
         };
-        let checked = self.pull.store.check(&digest, pace).await?;
-        if self.events.is_closed() {
-            return Err(Stop::Left);
-        }
+        // A large blob at a low rate takes hours.
+        let checked = tokio::select! {
+            biased;
+            () = self.events.closed() => return Err(Stop::Left),
+            checked = self.pull.store.check(&digest, pace) => checked?,
+        };
         match checked {
             Checked::Missing => return Ok(()),
             Checked::Right(_) => {}
             Checked::Wrong { size, why, seen } => {
-                let images = self.survey.images(&digest);
+                let images = self.pull.images_of(&self.survey, &digest);
                 self.pull.condemn(&digest, seen, &why, &images).await;
                 self.tell_bad(digest, size, why).await?;
             }
@@ -193,7 +202,7 @@ impl Check<'_> {
 
     async fn tell_bad(&mut self, digest: Digest, size: u64, why: String) -> Result<(), Stop> {
         self.found.bad.insert(digest);
-        let images = self.survey.images(&digest);
+        let images = self.pull.images_of(&self.survey, &digest);
         Ok(self.tell(VerifyEvent::Bad { digest, size, why, images }).await?)
     }
 
@@ -206,10 +215,17 @@ impl Reading {
     /// Takes the rate's time for so many bytes more, and tells now and then.
     async fn went_on(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(rate) = &self.rate {
-            rate.spend(bytes).await;
-        }
         let _ = self.tell(false).await;
+        let Some(rate) = &self.rate else { return };
+        let mut spending = pin!(rate.spend(bytes));
+        loop {
+            tokio::select! {
+                () = &mut spending => return,
+                () = sleep(STILL) => {
+                    let _ = self.tell(false).await;
+                }
+            }
+        }
     }
 
     /// Blobs and bytes.

@@ -1,26 +1,30 @@
 //! What is damaged or lost is fetched again.
 
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Check, Stop, Survey};
+use super::{Check, STILL, Stop, Survey};
 use crate::{
-    oci::{Descriptor, Digest, Repository},
+    oci::{Descriptor, Digest, RegistryName, Repository},
     pull::{Error, Inner, VerifyEvent, bring::Wanted},
 };
 
-/// How often it is told that something is still being fetched.
-const STILL: Duration = Duration::from_secs(5);
-
-/// Blobs in a row whose registry did not answer, after which the rest is not asked for.
+/// Blobs in a row that a registry did not give an answer for, after which it is not asked for the rest.
 const SILENT_MAX: u32 = 2;
+
+/// Registries that gave no answer when they were last asked: how often in a row, and why.
+type Silent = HashMap<RegistryName, (u32, String)>;
 
 impl Check<'_> {
     /// Fetches what images have lost, and what is missing of those that are here in part.
     pub(super) async fn repair(&mut self) -> Result<(), Stop> {
         let gone = self.gone().await?;
-        let (mut tried, mut silent) = (HashSet::new(), None);
+        let (mut tried, mut silent) = (HashSet::new(), Silent::new());
         for n in 0..self.survey.parts.len() {
             // A manifest that is here again says what else is missing.
             for _ in 0..2 {
@@ -54,11 +58,12 @@ impl Check<'_> {
         repository: &Repository,
         blob: Descriptor,
         is_manifest: bool,
-        silent: &mut Option<(u32, String)>,
+        silent: &mut Silent,
     ) -> Result<(), Stop> {
         let Descriptor { digest, size, .. } = blob;
         let pull = Arc::clone(self.pull);
-        let given_up = silent.as_ref().filter(|(times, _)| *times >= SILENT_MAX);
+        let registry = pull.home(repository, &digest).registry;
+        let given_up = silent.get(&registry).filter(|(times, _)| *times >= SILENT_MAX);
         let fetched = match given_up {
             Some((_, why)) => Err(why.clone()),
             None => {
@@ -71,14 +76,15 @@ impl Check<'_> {
                         _ = ticks.tick() => self.reading.tell(true).await?,
                     }
                 };
-                let why = fetched.as_ref().err().map(ToString::to_string);
-                *silent = match &fetched {
-                    Err(Error::Unavailable(_)) => {
-                        let times = silent.as_ref().map_or(1, |(times, _)| times + 1);
-                        Some((times, why.clone().unwrap_or_default()))
+                match &fetched {
+                    Err(error) if error.is_silence() => {
+                        let (times, why) = silent.entry(registry).or_default();
+                        (*times, *why) = (*times + 1, error.to_string());
                     }
-                    _ => None,
-                };
+                    _ => {
+                        silent.remove(&registry);
+                    }
+                }
                 fetched.map_err(|error| error.to_string())
             }
         };

@@ -38,6 +38,8 @@ pub(super) struct Part {
     pub(super) repository: Repository,
     pub(super) manifest: Descriptor,
     pub(super) platform: Option<Platform>,
+    /// Whether the manifest could be read, and so what it needs is known.
+    is_known: bool,
 }
 
 pub(super) struct Damaged {
@@ -66,12 +68,6 @@ struct Below {
 impl Survey {
     pub(super) fn name(&self, part: &Part) -> &str {
         &self.names[part.name]
-    }
-
-    /// The full names of images that need the blob, not more than a few dozen.
-    pub(in crate::pull) fn images(&self, digest: &Digest) -> Vec<String> {
-        let names = self.needed.get(digest).into_iter().flatten();
-        names.take(NAMES_MAX).map(|&name| self.names[name].clone()).collect()
     }
 
     /// Whether any image needs the blob.
@@ -106,6 +102,22 @@ impl State {
 }
 
 impl Inner {
+    /// The full names of images that need the blob, not more than a few dozen.
+    ///
+    /// When none is known to, those whose manifest cannot be read any more, and whose repository has the blob.
+    pub(in crate::pull) fn images_of(&self, survey: &Survey, digest: &Digest) -> Vec<String> {
+        let may_need =
+            |part: &&Part| !part.is_known && self.store.link(&part.repository, digest).is_some();
+        let names: Vec<usize> = match survey.needed.get(digest) {
+            Some(names) => names.iter().copied().take(NAMES_MAX).collect(),
+            None => {
+                let parts = survey.parts.iter().filter(may_need);
+                parts.map(|part| part.name).take(NAMES_MAX).collect()
+            }
+        };
+        names.into_iter().map(|name| survey.names[name].clone()).collect()
+    }
+
     /// Looks at every manifest that is kept.
     ///
     /// # Errors
@@ -162,6 +174,7 @@ impl Inner {
                 }
                 read => read?,
             };
+            let is_known = document.is_some();
             match document {
                 Some(Manifest::Index(index)) if depth < DEPTH_MAX => {
                     for entry in index.entries.into_iter().rev() {
@@ -183,7 +196,7 @@ impl Inner {
                 _ => {}
             }
             let repository = repository.clone();
-            survey.parts.push(Part { name: number, repository, manifest, platform });
+            survey.parts.push(Part { name: number, repository, manifest, platform, is_known });
         }
         Ok(())
     }

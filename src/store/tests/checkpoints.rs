@@ -10,6 +10,9 @@ const KIB: usize = 1024;
 const FIRST: u64 = 11 * 48 * 1024;
 const SECOND: u64 = 2 * FIRST;
 
+/// What becomes of a file's bytes.
+type Damage = fn(&mut Vec<u8>);
+
 /// A blob of two mebibytes, and its download that was killed after `written` bytes.
 struct Killed {
     dir: tempfile::TempDir,
@@ -90,7 +93,7 @@ async fn a_download_that_is_left_loses_nothing() {
 
 #[tokio::test]
 async fn what_a_power_cut_made_of_the_bytes_is_fetched_again() {
-    let damage: [(&str, fn(&mut Vec<u8>), u64); 5] = [
+    let damage: [(&str, Damage, u64); 5] = [
         ("zeros at the end", |bytes| bytes[1_100_000..].fill(0), SECOND),
         ("zeros in the middle", |bytes| bytes[600_000..604_096].fill(0), FIRST),
         ("the first page", |bytes| bytes[..4096].fill(0), 0),

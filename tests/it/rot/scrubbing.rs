@@ -1,8 +1,8 @@
 //! The slow check finds what rots, whenever wharf runs, and has it fetched again.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use super::{KEPT, REPO};
+use super::{KEPT, REPO, Two, flip, is_right};
 use crate::support::{Challenge, FakeHub, Fault, Gate, On, Wharf, blob_path};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -18,18 +18,6 @@ async fn site(period: Option<Duration>) -> (FakeHub, Wharf, Vec<wharf::oci::Dige
     }
     wharf.quiet().await;
     (hub, wharf, image.layers.iter().map(|layer| layer.digest).collect())
-}
-
-fn flip(wharf: &Wharf, digest: &wharf::oci::Digest) {
-    let file = wharf.blob_file(digest);
-    let mut bytes = fs::read(&file).expect("kept");
-    bytes[12_345] ^= 4;
-    fs::write(file, bytes).expect("writable");
-}
-
-fn is_right(wharf: &Wharf, digest: &wharf::oci::Digest) -> bool {
-    fs::read(wharf.blob_file(digest))
-        .is_ok_and(|bytes| wharf::oci::Digest::sha256(&bytes) == *digest)
 }
 
 /// Blobs read in this round, and what was bad.
@@ -62,7 +50,7 @@ async fn all_is_read_once_in_a_period_little_by_little() {
 async fn what_rots_is_found_put_aside_and_fetched_again() {
     let (hub, wharf, layers) = site(Some(10 * DAY)).await;
     wharf.pull.scrub().await;
-    flip(&wharf, &layers[3]);
+    flip(&wharf, &layers[3], 98_762);
     hub.clear_log();
     for _ in 0..9 {
         wharf.clock.advance(DAY);
@@ -80,7 +68,7 @@ async fn without_the_registry_it_is_asked_for_again_when_there_is_one() {
     let (mut hub, wharf, layers) = site(Some(10 * DAY)).await;
     wharf.pull.scrub().await;
     hub.stop().await;
-    flip(&wharf, &layers[0]);
+    flip(&wharf, &layers[0], 98_762);
     for _ in 0..9 {
         wharf.clock.advance(DAY);
         wharf.pull.scrub().await;
@@ -115,7 +103,7 @@ async fn a_restart_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn it_reads_nothing_while_a_client_downloads_and_nothing_when_it_is_off() {
+async fn it_reads_nothing_while_a_client_downloads() {
     let (hub, wharf, _) = site(Some(10 * DAY)).await;
     wharf.pull.scrub().await;
     let other = hub.push_single(REPO, "other", ("linux", "arm64", None), &[100_000]);
@@ -127,18 +115,61 @@ async fn it_reads_nothing_while_a_client_downloads_and_nothing_when_it_is_off() 
     wharf.clock.advance(9 * DAY);
     let pull = wharf.pull.clone();
     let scrubbing = tokio::spawn(async move { pull.scrub().await });
-    tokio::task::yield_now().await;
+    turns().await;
     assert_eq!(status(&wharf).await.0, 0);
     gate.open();
     client.expect(&other.layers[0].bytes).await;
     scrubbing.await.expect("done");
     assert!(status(&wharf).await.0 >= 8);
-
-    wharf.pull.set_scrub(None);
-    wharf.clock.advance(30 * DAY);
-    wharf.pull.scrub().await;
-    assert!(wharf.pull.status().await.scrub.is_none());
-    wharf.pull.set_scrub(Some(DAY));
-    assert!(status(&wharf).await.0 <= 10, "no round was made meanwhile");
     wharf.end().await;
+}
+
+#[tokio::test]
+async fn it_reads_nothing_when_it_is_off() {
+    let (_hub, wharf, layers) = site(Some(10 * DAY)).await;
+    wharf.pull.scrub().await;
+    wharf.pull.set_scrub(None);
+    flip(&wharf, &layers[0], 98_762);
+    for _ in 0..30 {
+        wharf.clock.advance(DAY);
+        wharf.pull.scrub().await;
+    }
+    turns().await;
+    assert!(wharf.pull.status().await.scrub.is_none());
+    assert_eq!(wharf.metric(KEPT), 0.0);
+    assert!(wharf.blob_file(&layers[0]).exists());
+    // On again, it finds what there is to find.
+    wharf.pull.set_scrub(Some(DAY));
+    wharf.clock.advance(DAY);
+    wharf.pull.scrub().await;
+    wharf.quiet().await;
+    assert_eq!(wharf.metric(KEPT), 1.0);
+    wharf.end().await;
+}
+
+/// Lets everything that runs go on for long enough to read all that is kept here many times over.
+async fn turns() {
+    for _ in 0..500 {
+        tokio::task::spawn_blocking(|| ()).await.expect("no panic");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_keeps_no_other_from_sending_what_was_damaged() {
+    let mut two = Two::start(|config| config.pull.scrub = Some(10 * DAY)).await;
+    two.wharf.pull.scrub().await;
+    two.damage();
+    two.hub.stop().await;
+    for _ in 0..9 {
+        two.wharf.clock.advance(DAY);
+        two.wharf.pull.scrub().await;
+    }
+    two.wharf.quiet().await;
+    assert_eq!(status(&two.wharf).await.1, 6);
+    let of_lan = &two.of_lan.layers;
+    assert!(of_lan.iter().all(|layer| is_right(&two.wharf, &layer.digest)));
+    let of_hub = &two.of_hub.layers;
+    assert!(of_hub.iter().all(|layer| !two.wharf.blob_file(&layer.digest).exists()));
+    two.end().await;
 }

@@ -417,7 +417,7 @@ fn moment(random: &mut Random) -> Moment {
         4 | 5 => Moment::Answered(1 + usize::try_from(random.below(90)).expect("few")),
         6 => [Moment::LastByte, Moment::Idle][usize::from(random.below(4) == 0)],
         7 => Moment::Fold,
-        _ => Moment::Start(random.below(200_000)),
+        _ => Moment::Start(random.below(40_000)),
     }
 }
 

@@ -28,7 +28,9 @@ impl Watch for Recorder {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
-        let name = |path: &Path| path.strip_prefix(&self.above).unwrap_or(Path::new("")).to_owned();
+        let name = |path: &Path| {
+            path.strip_prefix(&self.above).unwrap_or_else(|_| Path::new("")).to_owned()
+        };
         let op = match touch {
             Touch::MakeDir(path) => Op::MakeDir(name(path)),
             Touch::Open(path) => Op::Open(name(path)),
