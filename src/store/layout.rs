@@ -163,7 +163,9 @@ impl Layout {
     }
 
     /// Deletes what was left behind when a process was killed: of a replacement, its temporary file; of a blob that was
-    /// just put in its place, where it came from; and what was only passed on.
+    /// just put in its place, where it came from; and what was only passed on. Also what a power cut may leave: bytes that
+    /// nothing vouches for, because the file beside them is lost, and the old name of a blob that has its new one, so that
+    /// no download writes into the blob.
     fn sweep_temporaries(&self) -> io::Result<()> {
         for entry in self.disk.list(&self.partials())? {
             let path = entry?.path();
@@ -178,6 +180,8 @@ impl Layout {
                 if !partial.exists() {
                     self.disk.remove(&path)?;
                 }
+            } else if is_useless(&path) {
+                self.disk.remove(&path)?;
             }
         }
         Ok(())
@@ -294,6 +298,14 @@ pub(super) fn control_socket(dir: &Path) -> PathBuf {
 pub(super) fn other_owner(dir: &Path) -> Option<u32> {
     let owner = fs::metadata(dir).ok()?.uid();
     (owner != rustix::process::geteuid().as_raw()).then_some(owner)
+}
+
+/// Whether no download can go on from this file of one: its origin is lost, or it is a kept blob, too.
+fn is_useless(partial: &Path) -> bool {
+    let Some(metadata) = fs::metadata(partial).ok().filter(fs::Metadata::is_file) else {
+        return false;
+    };
+    metadata.nlink() > 1 || !partial.with_extension("json").exists()
 }
 
 fn lock_exclusively(lock: &DiskFile, dir: &Path) -> Result<(), Error> {

@@ -152,3 +152,26 @@ async fn checkpoints_of_another_attempt_vouch_for_nothing() {
     drop(store);
     assert_eq!(killed.goes_on_at().await, 0);
 }
+
+#[tokio::test]
+async fn what_a_power_cut_leaves_of_a_name_is_no_download() {
+    let whole = Killed::after(2048 * KIB).await;
+    let lines = fs::read(whole.sidecar()).expect("readable");
+    assert!(whole.goes_on_at().await > 0);
+    // The new name reached the disk, and that the old one is gone did not.
+    let blob = whole.dir.path().join("blobs/sha256").join(whole.digest.encoded());
+    fs::hard_link(&blob, whole.partial()).expect("linked");
+    fs::write(whole.sidecar(), lines).expect("written");
+    // The file beside another download is lost.
+    let other = whole.partial().with_file_name(format!("sha256-{}", "a".repeat(64)));
+    fs::write(&other, "bytes that nothing vouches for").expect("written");
+    for _ in 0..2 {
+        let store = open(whole.dir.path(), u64::MAX);
+        assert!(!whole.partial().exists() && !other.exists());
+        assert_eq!(store.usage().partial, 0);
+        store.close().await;
+        drop(store);
+    }
+    assert!(!whole.sidecar().exists());
+    assert!(fs::read(blob).expect("kept") == whole.bytes);
+}

@@ -63,7 +63,7 @@ impl Program {
         Self { addr: address(0, " on "), admin: address(3, "http://"), child, dir }
     }
 
-    /// Starts it and kills it on the way, when it was looked at so often or has said where it listens.
+    /// Starts it and kills it on the way, or soon after, when it was looked at so often.
     pub(crate) async fn killed_at_start(dir: &TempDir, looks: u64) {
         let mut child = Self::spawn_in(dir);
         let mut stdout = child.stdout.take().expect("piped");

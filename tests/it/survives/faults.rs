@@ -53,6 +53,36 @@ struct Plan {
     /// Whether a read did.
     lost_reads: bool,
     was_short: bool,
+    /// What each operation was, as long as nothing is to go wrong.
+    sorts: Vec<Sort>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Read,
+    Write,
+    Other,
+}
+
+impl Sort {
+    const fn of(touch: Touch<'_>) -> Self {
+        match touch {
+            Touch::Read(_) | Touch::List(_) => Self::Read,
+            Touch::Write { .. } => Self::Write,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Kind {
+    /// Whether the fault shows first at an operation of this sort: tried at others, it is the fault of a later one.
+    const fn begins_at(self, sort: Sort) -> bool {
+        match self {
+            Self::Short => matches!(sort, Sort::Write),
+            Self::FromThenOn(error) => error == ERRORS[0] || !matches!(sort, Sort::Read),
+            Self::Once(_) | Self::Stop => true,
+        }
+    }
 }
 
 impl Watch for Faulty {
@@ -60,7 +90,10 @@ impl Watch for Faulty {
         let mut plan = self.plan();
         let at = plan.seen;
         plan.seen += 1;
-        let Some((n, kind)) = plan.fault else { return Ok(usize::MAX) };
+        let Some((n, kind)) = plan.fault else {
+            plan.sorts.push(Sort::of(touch));
+            return Ok(usize::MAX);
+        };
         let written = match touch {
             Touch::Write { bytes, .. } => Some(bytes.len()),
             _ => None,
@@ -235,8 +268,8 @@ impl Site {
         swept.end().await;
     }
 
-    /// How many operations there are to a pull, cold and warm.
-    async fn count(&self) -> usize {
+    /// The operations of a pull, cold and warm.
+    async fn operations(&self) -> Vec<Sort> {
         let disk = Arc::new(Faulty::default());
         let wharf = self.start(&disk).await;
         disk.now(None);
@@ -244,23 +277,28 @@ impl Site {
             client::get(wharf.addr, path, LISTS).await.expect(bytes);
             wharf.quiet().await;
         }
-        let count = disk.now(None).seen;
+        let sorts = disk.now(None).sorts;
         wharf.end().await;
-        count
+        sorts
     }
 
     #[expect(clippy::print_stderr, reason = "how much was tried is worth knowing")]
     async fn every(name: &str, kinds: &[Kind]) {
         let site = Self::new().await;
-        let (count, mut outcomes) = (site.count().await, Outcomes::default());
+        let (operations, mut outcomes) = (site.operations().await, Outcomes::default());
         let all = std::env::var("WHARF_FAULTS").is_ok_and(|which| which == "all");
-        for n in 0..count {
-            let some = if all { kinds } else { &kinds[n % kinds.len()..][..1] };
-            for kind in some {
-                site.case(n, *kind, &mut outcomes).await;
+        for (n, sort) in operations.iter().enumerate() {
+            let begin: Vec<_> = kinds.iter().filter(|kind| kind.begins_at(*sort)).collect();
+            let some = if all || begin.is_empty() {
+                0..begin.len()
+            } else {
+                n % begin.len()..n % begin.len() + 1
+            };
+            for kind in &begin[some] {
+                site.case(n, **kind, &mut outcomes).await;
             }
         }
-        eprintln!("{name}: {count} operations, {outcomes:?}");
+        eprintln!("{name}: {} operations, {outcomes:?}", operations.len());
         assert!(outcomes.cases > 0);
     }
 }
