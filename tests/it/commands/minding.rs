@@ -234,7 +234,10 @@ async fn a_flipped_bit_is_found_put_aside_and_repaired() {
         let site = Site::start(&hub, daemon).await;
         site.pull(&["--platform", "linux/arm64", "busybox:1", "busybox:2"]).await;
         let said = site.ok(&["verify"]).await;
-        assert!(said.lines().last().is_some_and(|line| line.ends_with(": nothing is damaged")), "{said}");
+        assert!(
+            said.lines().last().is_some_and(|line| line.ends_with(": nothing is damaged")),
+            "{said}"
+        );
 
         let child = image.child("linux/arm64");
         let layer = &child.layers[0];
@@ -257,7 +260,10 @@ async fn a_flipped_bit_is_found_put_aside_and_repaired() {
         assert_eq!(named(&said, "repaired"), [layer.digest.to_string()]);
         assert_eq!(fs::read(path(&site, layer)).expect("kept"), layer.bytes);
         let said = site.ok(&["verify", "--rate", "1GiB/s"]).await;
-        assert!(said.lines().last().is_some_and(|line| line.ends_with(": nothing is damaged")), "{said}");
+        assert!(
+            said.lines().last().is_some_and(|line| line.ends_with(": nothing is damaged")),
+            "{said}"
+        );
 
         // Found and repaired in one go.
         flip(&site, layer);
