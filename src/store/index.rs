@@ -492,18 +492,29 @@ mod tests {
         let position = Position { generation: 3, offset: 500 };
         let index = Index::anew(&path).expect("new tables");
         index.apply(&[], &[link], Some(position)).expect("taken in");
-        // What is still being written would hold on to sled's lock for a moment.
-        index.flush().expect("written");
-        drop(index);
-        let (index, found) = Index::open(&path, usize::MAX).expect("opened");
+        let (index, found) = reopened(&index, &path, &dir.path().join("second"));
         assert_eq!(found, Some(position));
         index.db().remove(record).expect("written").expect("was there");
+        let again = reopened(&index, &dir.path().join("second"), &dir.path().join("third"));
+        assert_eq!(again.1, None, "the tables count as whole");
+    }
+
+    /// The tables as they are found at `from`, opened at `to`: sled's own lock stays for as long as its threads like.
+    fn reopened(index: &Index, from: &Path, to: &Path) -> (Index, Option<Position>) {
         index.flush().expect("written");
-        drop(index);
-        assert_eq!(
-            Index::open(&path, usize::MAX).expect("opened").1,
-            None,
-            "the tables count as whole"
-        );
+        copy(from, to);
+        Index::open(to, usize::MAX).expect("opened")
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).expect("writable");
+        for entry in fs::read_dir(from).expect("there") {
+            let entry = entry.expect("readable");
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            match from.is_dir() {
+                true => copy(&from, &to),
+                false => drop(fs::copy(from, to).expect("copied")),
+            }
+        }
     }
 }
