@@ -1,4 +1,6 @@
 //! The download itself: from the registry into the partial file, over as many broken connections as it takes.
+//!
+//! Long, because the ways in which a download ends are to be seen together.
 
 use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Duration};
 

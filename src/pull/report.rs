@@ -1,6 +1,8 @@
 //! What wharf tells of itself: the rows of `wharf ls`, `inspect`, `explain` and `pull`, and of the API.
 //!
 //! These types are the stable form of `--json`: a field may be added, none changes its meaning.
+//!
+//! Long, because it is words alone: what is told, and nothing that tells it.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,7 @@
 //! One stream from the registry for all who read a blob that the disk does not take: a window in memory that moves on with
 //! the slowest of them, and leaves behind who holds up the others for too long.
+//!
+//! Long by its tests.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -8,6 +8,8 @@
 //! `m` manifests that were taken into a repository, with links to all they name, `c` children (how an index lists a
 //! manifest), `k` pins, `r` referrers lists, `u` the last use of a manifest, `p` the position, with the form of the tables, `s` the
 //! sum of all other records, by which a loss that sled itself does not notice is found.
+//!
+//! Long, because it is sled's only home.
 
 use std::{
     collections::BTreeMap,

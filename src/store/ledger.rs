@@ -2,6 +2,8 @@
 //!
 //! It is filled by a count of the blobs' files, behind the start where there are many, and kept up with each file that
 //! comes or goes. What is promised goes back when its [`Promise`] is dropped, whichever way a download ends.
+//!
+//! Long by its tests.
 
 use std::{
     collections::HashMap,

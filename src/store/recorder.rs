@@ -2,6 +2,8 @@
 //!
 //! A fact goes to the journal, is synced, and only then reaches the look-up tables and whoever waits: so a tag that
 //! was answered is a tag that survives. Facts that arrive together are synced together.
+//!
+//! Long, because the order of these writes, and what is found when one was the last, are to be read in one place.
 
 use std::{
     collections::HashMap,

@@ -18,6 +18,8 @@
 //! a name without its files. Such files are what goes first the next time. Readers have their files open: for
 //! them, nothing is gone.
 //!
+//! Long, because the argument above is about all of it.
+//!
 //! [`Holds`]: super::holds::Holds
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! What there is to evict: the images, what each leads to, and the files that nothing leads to.
+//!
+//! Long, because one picture is made of the files and of six tables.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},

@@ -2,6 +2,8 @@
 //!
 //! By hand: `WHARF_KILLS=200 cargo test --test it survives::killed -- --nocapture`, with `WHARF_SEED` of an earlier run to
 //! have its moments again, as far as two processes can have the same moment twice.
+//!
+//! Long, because the site, its clients and what is looked at after each kill are one story.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
