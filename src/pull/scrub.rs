@@ -116,8 +116,8 @@ impl Scrubber {
         // A clock that was wrong is no reason to wait for years.
         if round.since == 0 || is_next || round.since > now {
             let (bad_before, finished) = (round.bad, round.finished);
+            // Written down once something is read: a start writes nothing.
             *round = Round { since: now, bad_before, finished, ..Round::default() };
-            state.is_unwritten = true;
         }
         let round = &state.round;
         let passed = u128::from(now - round.since) * 10;
