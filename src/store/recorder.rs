@@ -41,6 +41,9 @@ pub(super) const FOLD_BYTES: u64 = 16 * 1024;
 /// How long the tables are left alone after making them anew failed: a disk that is full stays so for a while.
 const REMAKE_PAUSE: Duration = Duration::from_secs(2);
 
+/// How much is written to see whether it is worth while before that.
+const TRIAL_BYTES: usize = 64 * 1024;
+
 /// Records of look-up tables that are read before the first answer, to see whether any is lost: a moment's work. Of
 /// larger tables that is found out behind it.
 const CHECKED_AT_ONCE: usize = 10_000;
@@ -222,7 +225,9 @@ impl Recorder {
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply(groups)));
         let applied = applied.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
         applied.or_else(|error| {
-            if Instant::now() < self.remake_after {
+            // A disk that has room again need not be waited for.
+            let is_ill = || self.layout.try_write(&[0; TRIAL_BYTES]).is_err();
+            if Instant::now() < self.remake_after && is_ill() {
                 return Err(error);
             }
             tracing::error!(%error, "the look-up tables failed, and are made anew");
