@@ -163,12 +163,22 @@ impl PartialBlob {
 
     /// Takes the bytes for the whole blob: gives it back verified if they match the digest, else `None`, with
     /// the file deleted.
-    pub async fn verify(self) -> Option<VerifiedBlob> {
-        if self.hasher.clone().finish() == self.digest {
-            return Some(VerifiedBlob(self));
+    ///
+    /// From here on its last byte may be given away: whoever is killed before the rename has the whole of it, without the
+    /// registry, when it is asked for again.
+    pub async fn verify(mut self) -> Option<VerifiedBlob> {
+        if self.hasher.clone().finish() != self.digest {
+            self.discard().await;
+            return None;
         }
-        self.discard().await;
-        None
+        let vouching = spawn_blocking(move || {
+            self.vouch();
+            self
+        });
+        let vouched = vouching.await;
+        Some(VerifiedBlob(
+            vouched.expect("it does not panic, and the runtime outlives its downloads"),
+        ))
     }
 
     /// Leaves the bytes on disk for a later download, which goes on behind the last of them.
@@ -211,6 +221,12 @@ impl Drop for PartialBlob {
 }
 
 impl VerifiedBlob {
+    /// As [`PartialBlob::kill`].
+    #[cfg(test)]
+    pub(super) fn kill(self) {
+        self.0.kill();
+    }
+
     /// Deletes the file, which is then only passed on; whoever has it open can still read it.
     pub async fn discard(self) {
         self.0.discard().await;

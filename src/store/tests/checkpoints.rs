@@ -175,3 +175,18 @@ async fn what_a_power_cut_leaves_of_a_name_is_no_download() {
     assert!(!whole.sidecar().exists());
     assert!(fs::read(blob).expect("kept") == whole.bytes);
 }
+
+#[tokio::test]
+async fn a_blob_whose_last_byte_may_be_given_away_is_whole_after_a_kill() {
+    let killed = Killed::after(2047 * KIB).await;
+    let store = open(killed.dir.path(), u64::MAX);
+    let partial = killed.begin(&store).await;
+    let at = usize::try_from(partial.written()).expect("in memory");
+    let rest = Bytes::copy_from_slice(&killed.bytes[at..]);
+    let (partial, appended) = partial.append(vec![rest]).await;
+    appended.expect("appended");
+    partial.verify().await.expect("right").kill();
+    store.close().await;
+    drop(store);
+    assert_eq!(killed.goes_on_at().await, killed.bytes.len() as u64);
+}
