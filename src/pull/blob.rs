@@ -11,7 +11,7 @@ use super::{
     in_flight::{Flight, Phase, Purpose},
 };
 use crate::{
-    oci::{Digest, Reference, Repository},
+    oci::{Digest, Reference, Repository, Rules},
     store::StoredBlob,
 };
 
@@ -84,10 +84,16 @@ impl Pull {
     ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
         let link = pull.store.link(repository, digest).map(|link| link.size);
-        let passing = pull.passing.size(repository, digest).filter(|_| link.is_none());
-        let keep = link.is_some() || (passing.is_none() && pull.keeps_unlinked());
+        let passing = pull.passing.get(repository, digest).filter(|_| link.is_none());
+        let awaited = passing.as_ref().and_then(|passing| passing.awaited.as_deref());
+        let is_passed = passing.is_some() && awaited.is_none();
+        let keep = link.is_some() || (!is_passed && pull.keeps_unlinked());
+        if let Some(manifest) = awaited.filter(|_| pull.prefetch.config.on_pull) {
+            // Clients that have the manifest do not ask for it again, and there may be room by now.
+            pull.fetch_ahead(repository, manifest, None, Rules::default());
+        }
         // From here on, what may be shown: because of a manifest that is kept, or of one that is passed on.
-        let link = link.or(passing);
+        let link = link.or(passing.map(|passing| passing.size));
         let size = link;
         if link.is_none() {
             if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {

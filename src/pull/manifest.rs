@@ -368,7 +368,7 @@ impl Inner {
         if let Err(error) = &kept {
             self.not_kept(error);
             if matches!(error, store::Error::NoRoom { .. }) {
-                self.passing.named(repository, &document);
+                self.passing.has_no_room(repository, &descriptor, &document);
             }
         }
         self.tell_usage();

@@ -1,10 +1,10 @@
 //! What may be passed on without being kept: the blobs of manifests that were, for the time of a pull.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
-use crate::oci::{Digest, Manifest, Repository};
+use crate::oci::{Descriptor, Digest, Manifest, Repository};
 
 /// Blobs remembered.
 const BLOBS_MAX: u64 = 20_000;
@@ -13,23 +13,57 @@ const BLOBS_MAX: u64 = 20_000;
 /// registry confirm the blob.
 const PULL: Duration = Duration::from_secs(60 * 60);
 
-/// Which repository may show which blob without keeping it, and its length in bytes as the manifest says.
+/// Which repository may show which blob without keeping it.
 #[derive(Debug)]
 pub(super) struct Passing {
-    blobs: Cache<(Repository, Digest), u64>,
+    blobs: Cache<(Repository, Digest), Passed>,
+}
+
+/// What a manifest that is not kept says of a blob.
+#[derive(Clone, Debug)]
+pub(super) struct Passed {
+    /// The blob's length in bytes.
+    pub(super) size: u64,
+    /// The manifest, if it is to be kept once there is room for it.
+    pub(super) awaited: Option<Arc<Descriptor>>,
 }
 
 impl Passing {
-    /// The registry just sent this manifest of `repository`, and it is not kept.
+    /// The registry just sent this manifest of `repository`, and it is not to be kept.
     pub(super) fn named(&self, repository: &Repository, document: &Manifest) {
+        self.insert(repository, document, None);
+    }
+
+    /// The registry just sent this manifest of `repository`, for which there was no room.
+    pub(super) fn has_no_room(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        document: &Manifest,
+    ) {
+        self.insert(repository, document, Some(Arc::new(manifest.clone())));
+    }
+
+    fn insert(
+        &self,
+        repository: &Repository,
+        document: &Manifest,
+        awaited: Option<Arc<Descriptor>>,
+    ) {
         for blob in document.references() {
-            self.blobs.insert((repository.clone(), blob.digest), blob.size);
+            let passed = Passed { size: blob.size, awaited: awaited.clone() };
+            self.blobs.insert((repository.clone(), blob.digest), passed);
         }
+    }
+
+    /// What is known of a blob that `repository` may show.
+    pub(super) fn get(&self, repository: &Repository, digest: &Digest) -> Option<Passed> {
+        self.blobs.get(&(repository.clone(), *digest))
     }
 
     /// The length of a blob that `repository` may show.
     pub(super) fn size(&self, repository: &Repository, digest: &Digest) -> Option<u64> {
-        self.blobs.get(&(repository.clone(), *digest))
+        self.get(repository, digest).map(|passed| passed.size)
     }
 }
 

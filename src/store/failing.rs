@@ -32,21 +32,38 @@ impl Store {
     }
 
     /// While writes fail: tries one, so that [`Store::failing`] ends without a pull when the disk is well again.
-    pub async fn try_again(&self) {
+    /// Whether writes succeed.
+    pub async fn try_again(&self) -> bool {
         if self.failing().is_none() {
-            return;
+            return true;
+        }
+        if !self.disk_could_take(TRIAL_BYTES as u64).await {
+            return false;
         }
         let layout = Arc::clone(&self.layout);
         let tried = spawn_blocking(move || layout.try_write(&vec![0; TRIAL_BYTES])).await;
-        if let Ok(Ok(())) = tried {
+        let works = matches!(tried, Ok(Ok(())));
+        if works {
             self.worked(Write::Blob);
         }
+        works
     }
 
     /// Why the last write failed; `None` while writes succeed.
     pub fn failing(&self) -> Option<String> {
         let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         failing.as_ref().map(|(_, why)| why.clone())
+    }
+
+    /// Notes that the file system has no room for a blob that the budget would allow, whatever is evicted.
+    pub(super) fn disk_is_full(&self, wanted: u64, free: u64, min_free: u64) {
+        self.fails(
+            Write::Blob,
+            format!(
+                "No space left for {wanted} bytes: the file system has {free} bytes free, of which [cache] min_free \
+                 leaves {min_free} alone, and nothing that is kept makes room enough"
+            ),
+        );
     }
 
     pub(super) fn noted(&self, write: Write, written: Result<(), Error>) -> Result<(), Error> {
@@ -66,11 +83,15 @@ impl Store {
     }
 
     fn failed(&self, write: Write, error: &Error) {
+        self.fails(write, error.to_string());
+    }
+
+    fn fails(&self, write: Write, why: String) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         if failing.is_none() {
-            tracing::error!(%error, "the cache does not take writes; pulls go on as relays");
+            tracing::error!(error = why, "the cache does not take writes; pulls go on as relays");
         }
         let greatest = failing.as_ref().map_or(write, |(failed, _)| write.max(*failed));
-        *failing = Some((greatest, error.to_string()));
+        *failing = Some((greatest, why));
     }
 }

@@ -1,6 +1,6 @@
 //! One job, from its manifest to its last blob, and again when it fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::{
@@ -100,8 +100,9 @@ impl Inner {
         let target = waiting.job().target();
         let mut tries = 0;
         loop {
-            let (again, job) = (waiting.again.notified(), waiting.job());
+            let (mut again, job) = (Box::pin(waiting.again.notified()), waiting.job());
             let (repository, digest) = (&job.repository, &job.manifest.digest);
+            let mut is_ill = false;
             // What just failed rests, however often it is asked for.
             let (rest, pause) = if self.must_pause(&job) {
                 self.metrics.prefetched("paused");
@@ -120,7 +121,9 @@ impl Inner {
                         let asked = error.retry_after().unwrap_or_default().min(RETRY_MAX);
                         let pause = rest.saturating_mul(1 << tries).max(asked);
                         tries += 1;
-                        (rest.max(asked), pause)
+                        is_ill =
+                            matches!(error, Error::NotTaken(_)) && self.store.failing().is_some();
+                        (if is_ill { Duration::ZERO } else { rest.max(asked) }, pause)
                     }
                     Err(error) => {
                         self.metrics.prefetched("failed");
@@ -131,10 +134,20 @@ impl Inner {
             };
             let _asleep = self.prefetch.jobs.sleep();
             sleep(rest).await;
-            tokio::select! {
-                () = sleep(pause.saturating_sub(rest)) => {}
-                // Somebody wants it still: it is not given up before that one's patience is.
-                () = again => tries = 0,
+            let mut over = pin!(sleep(pause.saturating_sub(rest)));
+            loop {
+                tokio::select! {
+                    () = &mut over => break,
+                    () = &mut again => {
+                        again.set(waiting.again.notified());
+                        // A disk that was full may have room by now, which it tells without a question to the registry.
+                        if !is_ill || self.store.try_again().await {
+                            // Somebody wants it still: it is not given up before that one's patience is.
+                            tries = 0;
+                            break;
+                        }
+                    }
+                }
             }
         }
         self.prefetch.jobs.remove(&target);

@@ -42,7 +42,7 @@ use tokio::{
 pub(super) use self::world::Names;
 use self::world::{Said, What, World};
 use super::{
-    Error, Freed, Store,
+    Error, Freed, Store, Usage,
     holds::{Holds, Watching},
     layout::Layout,
     ledger::{Ledger, Promise},
@@ -115,7 +115,29 @@ impl Store {
             }
         }
         self.evicted.lock().unwrap_or_else(PoisonError::into_inner).refused += 1;
+        let Usage { limit, free, min_free, .. } = self.ledger.usage();
+        if let Some(free) = free.filter(|free| *free < min_free.saturating_add(wanted)) {
+            if may_evict && wanted <= limit {
+                self.disk_is_full(wanted, free, min_free);
+            }
+        }
         Err(Error::NoRoom { wanted })
+    }
+
+    /// Whether the file system has room for `wanted` bytes, or would have if all went that may.
+    pub(super) async fn disk_could_take(&self, wanted: u64) -> bool {
+        self.look_at_space().await;
+        let Usage { free, min_free, .. } = self.ledger.usage();
+        let needed = min_free.saturating_add(wanted);
+        let missing = free.map_or(0, |free| needed.saturating_sub(free));
+        if missing == 0 {
+            return true;
+        }
+        let mut seen = self.evicting.lock().await;
+        let Ok(eviction) = self.survey(&mut seen).await else { return false };
+        let could = eviction.world.plan(missing).is_some();
+        *seen = Some(eviction);
+        could
     }
 
     /// Evicts to the budget, as far as that can be met.

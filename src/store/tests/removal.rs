@@ -322,6 +322,32 @@ impl Watch for Free {
 }
 
 #[tokio::test]
+async fn a_file_system_that_others_filled_is_told_of_until_there_is_room() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    full(dir.path(), &Clock::system()).await.close().await;
+    let free = Arc::new(Free(AtomicUsize::new(1000)));
+    let limits = Limits { max_size: Share::Percent(50), min_free: Share::Bytes(0) };
+    let config = Config { limits, disk: Disk::watched(free.clone()), ..Config::at(dir.path()) };
+    let store = Store::open(&config, &Clock::system()).expect("the store opens");
+    assert!(store.promise(1 << 30, true).await.is_err(), "larger than the budget");
+    assert!(store.promise(2 << 20, false).await.is_err(), "nothing is to go for it");
+    assert_eq!(store.failing(), None, "neither says anything of the disk");
+    let refused = store.promise(2 << 20, true).await;
+    assert!(matches!(refused, Err(Error::NoRoom { .. })));
+    let why = store.failing().expect("nothing can be kept, and that is to be known");
+    assert!(
+        why.starts_with("No space left for 2097152 bytes: ") && why.contains(" 1000 bytes free"),
+        "{why}"
+    );
+    store.try_again().await;
+    assert!(store.failing().is_some(), "as before");
+    free.0.store(5 << 20, Ordering::Relaxed);
+    store.try_again().await;
+    assert_eq!(store.failing(), None);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn so_much_is_left_free_as_is_to_be_and_nothing_goes_in_vain() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     full(dir.path(), &Clock::system()).await.close().await;
