@@ -78,6 +78,8 @@ async fn follow(
 #[derive(Default)]
 struct Found {
     damaged: HashSet<Digest>,
+    /// Whether one of those that were found could not be put aside.
+    in_place: bool,
     lost: u64,
 }
 
@@ -85,9 +87,10 @@ impl Found {
     fn take(&mut self, event: &VerifyEvent) {
         match event {
             // What no image needs is put aside, and that is all there is to do.
-            VerifyEvent::Bad { images, .. } if images.is_empty() => {}
-            VerifyEvent::Bad { digest, .. } => {
+            VerifyEvent::Bad { images, aside: true, .. } if images.is_empty() => {}
+            VerifyEvent::Bad { digest, aside, .. } => {
                 self.damaged.insert(*digest);
+                self.in_place |= !aside;
             }
             VerifyEvent::Repaired { digest, .. } => {
                 self.damaged.remove(digest);
@@ -108,10 +111,15 @@ impl Found {
             (0, 1) => "1 platform of an image is not whole any more".to_owned(),
             (0, lost) => format!("{lost} platforms of images are not whole any more"),
             (damaged, _) => format!(
-                "{} damaged, and put aside",
+                "{} damaged, and {}",
                 match damaged {
                     1 => "1 blob is".to_owned(),
                     many => format!("{many} blobs are"),
+                },
+                if self.in_place {
+                    "the disk lets not all of it be put aside"
+                } else {
+                    "put aside"
                 }
             ),
         };
@@ -136,6 +144,7 @@ mod tests {
             size: 1,
             why: "other bytes".into(),
             images: vec!["docker.io/library/alpine:3".into()],
+            aside: true,
         };
         let done = |lost| VerifyEvent::Done { blobs: 2, bytes: 2, bad: 2, repaired: 1, lost };
         let mut found = Found::default();
@@ -157,6 +166,7 @@ mod tests {
             size: 1,
             why: "other bytes".into(),
             images: Vec::new(),
+            aside: true,
         };
         found.take(&loose);
         found.take(&done(0));

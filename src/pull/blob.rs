@@ -93,7 +93,7 @@ impl Pull {
             pull.fetch_ahead(repository, manifest, None, Rules::default());
         }
         // From here on, what may be shown: because of a manifest that is kept, or of one that is passed on.
-        let link = link.or(passing.map(|passing| passing.size));
+        let link = link.or_else(|| passing.map(|passing| passing.size));
         let size = link;
         if link.is_none() {
             if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {

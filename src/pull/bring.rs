@@ -86,7 +86,8 @@ impl Pull {
         let digest = answer.descriptor.digest;
         let _held = pull.store.hold(&digest);
         let mut sum = Sum::default();
-        sum.add(pull.came(&answer));
+        // What has no room is not begun: its blobs would take that of others.
+        sum.add(Ok(pull.came(&answer)?));
         let (manifests, told, blobs) = if answer.descriptor.media_type.is_index() {
             let index = read_index(&answer.descriptor, answer.bytes.as_ref().ok_or(Error::Busy)?)?;
             let (manifests, told, missing) = pull.children(repository, &index, platforms).await?;
@@ -101,7 +102,7 @@ impl Pull {
         } else {
             pull.must_keep(repository, &digest).await?;
             let alone = Wanted { content: answer.descriptor.clone(), platform: None };
-            (Vec::new(), Vec::new(), named(&answer, &alone)?)
+            (Vec::new(), Vec::new(), pull.named(&answer, &alone)?)
         };
         let stale = answer.outcome == Outcome::Stale;
         telling.tell(PullEvent::Resolved { name: name.clone(), digest, platforms: told, stale });
@@ -160,10 +161,10 @@ impl Inner {
     ) -> Vec<Wanted> {
         for wanted in manifests {
             let named = match self.bring_manifest(repository, wanted).await {
-                Ok(answer) => {
-                    sum.add(self.came(&answer));
-                    named(&answer, wanted)
-                }
+                Ok(answer) => self.came(&answer).and_then(|part| {
+                    sum.add(Ok(part));
+                    self.named(&answer, wanted)
+                }),
                 Err(error) => Err(error),
             };
             match named {
@@ -200,8 +201,20 @@ impl Inner {
         }
     }
 
+    /// The blobs that a manifest names.
+    fn named(&self, answer: &ManifestAnswer, wanted: &Wanted) -> Result<Vec<Wanted>, Error> {
+        let bytes = answer.bytes.as_ref().ok_or(Error::Busy)?;
+        let document = Manifest::parse(&answer.descriptor.media_type, bytes)
+            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        if self.is_oversized(&document) {
+            return Err(self.not_taken());
+        }
+        let blobs = document.references().into_iter().cloned();
+        Ok(blobs.map(|content| Wanted { content, platform: wanted.platform.clone() }).collect())
+    }
+
     /// How long a manifest is that is kept now, and how much of it came just now.
-    fn came(&self, answer: &ManifestAnswer) -> Result<(u64, u64), Error> {
+    pub(super) fn came(&self, answer: &ManifestAnswer) -> Result<(u64, u64), Error> {
         let size = answer.descriptor.size;
         match answer.outcome {
             Outcome::Hit | Outcome::Stale => Ok((size, 0)),
@@ -337,13 +350,4 @@ impl Sum {
             }
         }
     }
-}
-
-/// The blobs that a manifest names.
-fn named(answer: &ManifestAnswer, wanted: &Wanted) -> Result<Vec<Wanted>, Error> {
-    let bytes = answer.bytes.as_ref().ok_or(Error::Busy)?;
-    let document = Manifest::parse(&answer.descriptor.media_type, bytes)
-        .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-    let blobs = document.references().into_iter().cloned();
-    Ok(blobs.map(|content| Wanted { content, platform: wanted.platform.clone() }).collect())
 }

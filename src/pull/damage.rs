@@ -82,6 +82,9 @@ impl Inner {
                     let why = format!("it is {size} bytes long instead of {told}");
                     pull.put_aside(&repository, &digest, seen, &why).await;
                 }
+                Ok(Checked::Unreadable(why)) => {
+                    tracing::error!(%digest, %repository, why, "the registry is asked for what cannot be read here");
+                }
                 Err(error) => pull.read_failed(&repository, &error),
             }
         };

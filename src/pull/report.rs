@@ -259,6 +259,8 @@ pub enum VerifyEvent {
         why: String,
         /// The images that name it.
         images: Vec<String>,
+        /// Whether it was put aside. Else it stays where it is, and is passed over for as long as this wharf runs.
+        aside: bool,
     },
     /// A blob that was bad is right again.
     Repaired {

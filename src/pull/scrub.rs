@@ -14,10 +14,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::{Error, Inner, Pull, ScrubStatus, pace::Rate};
+use super::{Error, Inner, Pull, ScrubStatus, pace::Rate, verify::Survey};
 use crate::{oci::Digest, store::Checked};
 
 /// Most bytes read per second: a fifth or so of what a poor card gives.
@@ -33,7 +33,11 @@ const PAGE: usize = 64;
 const GIVE_WAY: Duration = Duration::from_secs(600);
 
 /// How long it is until what is damaged and could not be had is asked for once more.
-const ASK_AGAIN: u64 = 3600;
+const ASK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// For how long a clock that is behind the round's begin is thought to be wrong: a box without a clock of its own starts
+/// in the past, until it hears the time.
+const BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the scrub is, and what it does next.
 #[derive(Debug)]
@@ -52,8 +56,10 @@ struct State {
     round: Round,
     /// Whether `round` is not written down as it is.
     is_unwritten: bool,
-    /// When it was last asked for what is damaged, in seconds since 1970.
-    asked: u64,
+    /// When it was last asked for what is damaged.
+    asked: Option<Instant>,
+    /// Since when the clock has been behind the round's begin.
+    behind: Option<Instant>,
 }
 
 /// What is written down.
@@ -110,16 +116,22 @@ impl Scrubber {
     /// The blob behind which to read on, if more than was read is due `now` of a cache of `kept` bytes.
     fn due(&self, now: u64, kept: u64) -> Option<Option<Digest>> {
         let mut state = self.state();
-        let period = state.period?.as_secs().max(1);
-        let round = &mut state.round;
+        let State { period, round, behind, .. } = &mut *state;
+        let period = (*period)?.as_secs().max(1);
+        if round.since > now {
+            let long = behind.get_or_insert_with(Instant::now).elapsed();
+            if long < BEHIND {
+                return None;
+            }
+        }
+        *behind = None;
         let is_next = round.is_over && now >= round.since.saturating_add(period);
-        // A clock that was wrong is no reason to wait for years.
+        // A round that was begun by a wrong clock is no reason to wait for years.
         if round.since == 0 || is_next || round.since > now {
             let (bad_before, finished) = (round.bad, round.finished);
             // Written down once something is read: a start writes nothing.
             *round = Round { since: now, bad_before, finished, ..Round::default() };
         }
-        let round = &state.round;
         let passed = u128::from(now - round.since) * 10;
         let due = u128::from(kept) * passed / (u128::from(period) * u128::from(TENTHS));
         // At the end of that time all is due, whatever came meanwhile.
@@ -147,11 +159,12 @@ impl Scrubber {
     }
 
     /// Whether it is time to ask for what is damaged.
-    fn asks(&self, now: u64) -> bool {
+    fn asks(&self) -> bool {
         let mut state = self.state();
-        let asks = state.period.is_some() && now >= state.asked.saturating_add(ASK_AGAIN);
+        let is_time = state.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
+        let asks = state.period.is_some() && is_time;
         if asks {
-            state.asked = now;
+            state.asked = Some(Instant::now());
         }
         asks
     }
@@ -190,7 +203,16 @@ impl Pull {
 impl Inner {
     async fn scrub_due(self: &Arc<Self>) -> Result<(), Error> {
         let _alone = self.scrub.reads.lock().await;
-        let rate = Arc::new(Rate::new(RATE));
+        let read = self.read_due().await;
+        // Whatever became of the reading.
+        if self.scrub.asks() && !self.store.quarantined().await?.is_empty() {
+            self.ask_for_what_is_aside().await?;
+        }
+        read
+    }
+
+    async fn read_due(self: &Arc<Self>) -> Result<(), Error> {
+        let (rate, mut survey) = (Arc::new(Rate::new(RATE)), None);
         while let Some(last) = self.scrub_position() {
             let page = self.store.blobs_after(last.as_ref(), PAGE).await?;
             if page.is_empty() {
@@ -201,12 +223,8 @@ impl Inner {
                 if self.scrub_position().is_none() {
                     break;
                 }
-                self.scrub_blob(digest, &rate).await?;
+                self.scrub_blob(digest, &rate, &mut survey).await?;
             }
-        }
-        if self.scrub.asks(self.clock.unix_seconds()) && !self.store.quarantined().await?.is_empty()
-        {
-            self.ask_for_what_is_aside().await?;
         }
         Ok(())
     }
@@ -217,7 +235,13 @@ impl Inner {
         self.scrub.due(self.clock.unix_seconds(), whole)
     }
 
-    async fn scrub_blob(self: &Arc<Self>, digest: Digest, rate: &Arc<Rate>) -> Result<(), Error> {
+    /// Reads a blob. `survey` is made when it is first needed: it takes a look at every manifest.
+    async fn scrub_blob(
+        self: &Arc<Self>,
+        digest: Digest,
+        rate: &Arc<Rate>,
+        survey: &mut Option<Survey>,
+    ) -> Result<(), Error> {
         let (wanted, rate) = (self.scrub.wanted.clone(), Arc::clone(rate));
         let pace = move |bytes: u64| {
             let (mut wanted, rate) = (wanted.clone(), Arc::clone(&rate));
@@ -233,11 +257,22 @@ impl Inner {
             Checked::Missing => self.scrub.read(digest, 0, false),
             Checked::Right(size) => self.scrub.read(digest, size, false),
             Checked::Wrong { size, why, seen } => {
-                let survey = self.survey().await?;
-                let images = self.images_of(&survey, &digest);
-                self.condemn(&digest, seen, &why, &images).await;
+                // First of all, before anybody is served more of it.
+                self.condemn(&digest, seen, &why, &[]).await;
                 self.scrub.read(digest, size, true);
-                self.scrub.state().asked = 0;
+                self.scrub.state().asked = None;
+                if survey.is_none() {
+                    *survey = self.survey().await.ok();
+                }
+                let images = survey.as_ref().map(|survey| self.images_of(survey, &digest));
+                let images = images.unwrap_or_default();
+                if !images.is_empty() {
+                    tracing::warn!(%digest, ?images, "images need what was damaged");
+                }
+            }
+            Checked::Unreadable(why) => {
+                tracing::error!(%digest, why, "a kept blob cannot be looked at");
+                self.scrub.read(digest, 0, true);
             }
         }
         Ok(())
@@ -245,15 +280,19 @@ impl Inner {
 
     /// Fetches again, ahead of clients, what was put aside and images need.
     async fn ask_for_what_is_aside(self: &Arc<Self>) -> Result<(), Error> {
-        let mut silent = HashSet::new();
+        let (mut silent, mut here) = (HashSet::new(), HashSet::new());
         for (repository, blob) in self.needed_again().await? {
             let digest = blob.digest;
             let registry = self.home(&repository, &digest).registry;
-            if silent.contains(&registry) {
+            if here.contains(&digest) || silent.contains(&registry) {
                 continue;
             }
             match self.ahead_again(&repository, &blob).await {
-                Ok(()) => tracing::info!(%digest, %repository, "what was damaged is here again"),
+                Ok(()) => {
+                    here.insert(digest);
+                    tracing::info!(%digest, %repository, "what was damaged is here again");
+                }
+                Err(error @ Error::NotTaken(_)) => return Err(error),
                 Err(error) if error.is_silence() => {
                     tracing::warn!(%digest, %repository, %error, "what is damaged cannot be had now; it is asked for again in an hour");
                     silent.insert(registry);

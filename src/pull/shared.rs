@@ -151,9 +151,9 @@ impl Filler {
                 Room::Full { patience } => patience,
                 Room::Late => LATE_LOOK,
             };
-            let begun = Instant::now();
+            let (begun, is_held_up) = (Instant::now(), self.0.lock().holds_up_somebody());
             let _ = timeout(wait, moved).await;
-            self.0.lock().waited(begun.elapsed(), expected > 0);
+            self.0.lock().waited(begun.elapsed(), expected > 0, is_held_up);
             self.0.grown.send_modify(|count| *count += 1);
         }
     }
@@ -230,11 +230,20 @@ impl State {
         self.readers.values().filter(|place| matches!(place, Place::At { .. })).count()
     }
 
-    /// The stream waited so long for whoever has not read the first piece: those whose patience is over are left behind,
-    /// unless they are the only ones.
-    fn waited(&mut self, long: Duration, late: bool) {
+    /// Whether a reader has read all there is, and waits for more.
+    fn holds_up_somebody(&self) -> bool {
+        let at_end = |place: &Place| matches!(place, Place::At { next, .. } if *next >= self.end);
+        self.readers.values().any(at_end)
+    }
+
+    /// The stream waited so long for whoever has not read the first piece. If that held up another reader, those whose
+    /// patience is over are left behind.
+    fn waited(&mut self, long: Duration, late: bool, is_held_up: bool) {
         if late {
             self.late = self.late.saturating_sub(long);
+        }
+        if !is_held_up {
+            return;
         }
         let first = self.pieces.front().map_or(0, |first| first.len() as u64);
         let behind = self.start + first;

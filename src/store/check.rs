@@ -2,6 +2,7 @@
 
 use std::{collections::BinaryHeap, io, sync::Arc};
 
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -32,6 +33,8 @@ pub enum Checked {
         /// The file that was read, for [`Store::quarantine`]; `None` when it could not be opened.
         seen: Option<Seen>,
     },
+    /// The system does not let it be read, in a few words why: that may be no fault of the disk, and it stays where it is.
+    Unreadable(String),
 }
 
 impl Store {
@@ -72,7 +75,8 @@ impl Store {
                 let size = size.and_then(|sizes| sizes.first().copied().flatten()).unwrap_or(0);
                 return Ok(Checked::Wrong { size, why: unreadable(&error), seen: None });
             }
-            Err(error) => return Err(Error::read(error)),
+            Err(error) if is_want_of_handles(&error) => return Err(Error::read(error)),
+            Err(error) => return Ok(Checked::Unreadable(unreadable(&error))),
         };
         let wrong = |why| {
             let seen = blob.file().seen();
@@ -84,7 +88,9 @@ impl Store {
             hashing = match hashing.to(before + PIECE_BYTES).await {
                 Ok(further) => further,
                 Err(error) if is_damage(&error) => return wrong(unreadable(&error)),
-                Err(error) => return Err(Error::read(error)),
+                // The thread's own end is no word of the system's.
+                Err(error) if error.raw_os_error().is_none() => return Err(Error::read(error)),
+                Err(error) => return Ok(Checked::Unreadable(unreadable(&error))),
             };
             if hashing.at == before {
                 return wrong("it ends early".to_owned());
@@ -114,6 +120,12 @@ impl BlobFile {
         }
         Ok(hashing.hasher)
     }
+}
+
+/// Whether this process has no file handle left: that says nothing of the file, and passes.
+fn is_want_of_handles(error: &io::Error) -> bool {
+    let handles = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| handles.map(Errno::raw_os_error).contains(&code))
 }
 
 /// What is wrong with a blob that cannot be read.

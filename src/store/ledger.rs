@@ -6,7 +6,7 @@
 //! Long by its tests.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::Path,
     sync::{
@@ -30,6 +30,7 @@ pub(super) struct Ledger {
     account: Mutex<Account>,
     /// Held while the file of a whole blob comes or goes, so that the account learns of it in the same order.
     files: Mutex<()>,
+    condemned: Condemned,
     /// Held while the files are counted.
     counting: Mutex<()>,
     counted: watch::Sender<bool>,
@@ -50,11 +51,37 @@ struct Account {
     since: Option<HashMap<Digest, Option<u64>>>,
 }
 
+/// Blobs that are damaged, and that the disk did not let be put aside. They count as missing until a file comes to their
+/// name, or the damaged one goes.
+#[derive(Debug, Default)]
+struct Condemned {
+    /// Whether there may be any: almost never, and that costs no lock.
+    any: AtomicBool,
+    digests: Mutex<HashSet<Digest>>,
+}
+
 /// Bytes that a download may write. When it is dropped, those that were not written are free for others.
 #[derive(Debug)]
 pub(super) struct Promise {
     ledger: Arc<Ledger>,
     left: u64,
+}
+
+/// Blobs that are remembered as damaged in their place. Of more than these, the next reading finds that out again.
+const CONDEMNED_MAX: usize = 65_536;
+
+impl Condemned {
+    fn forget(&self, digest: &Digest) {
+        if self.any.load(Ordering::Acquire) {
+            let mut digests = self.lock();
+            digests.remove(digest);
+            self.any.store(!digests.is_empty(), Ordering::Release);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Ledger {
@@ -77,6 +104,7 @@ impl Ledger {
         Arc::new(Self {
             account: Mutex::new(account),
             files: Mutex::default(),
+            condemned: Condemned::default(),
             counting: Mutex::default(),
             counted: watch::Sender::new(false),
             stop: AtomicBool::new(false),
@@ -198,6 +226,7 @@ impl Ledger {
         // Of what cannot be looked at, the next count knows.
         let before = layout.disk().len(&layout.blob(digest)).ok().flatten();
         come()?;
+        self.condemned.forget(digest);
         let mut account = self.account();
         account.bytes = account.bytes.saturating_sub(before.unwrap_or(0)).saturating_add(size);
         account.blobs += u64::from(before.is_none());
@@ -215,6 +244,7 @@ impl Ledger {
         let _files = self.files();
         let Some(size) = layout.disk().len(&layout.blob(digest))? else { return Ok(None) };
         go()?;
+        self.condemned.forget(digest);
         let mut account = self.account();
         account.bytes = account.bytes.saturating_sub(size);
         account.blobs = account.blobs.saturating_sub(1);
@@ -231,12 +261,31 @@ impl Ledger {
     ) -> io::Result<bool> {
         let _files = self.files();
         let Some((size, before)) = put()? else { return Ok(false) };
+        self.condemned.forget(digest);
         let mut account = self.account();
         account.bytes = account.bytes.saturating_sub(size);
         account.blobs = account.blobs.saturating_sub(1);
         account.quarantined = account.quarantined.saturating_sub(before).saturating_add(size);
         account.note(digest, None);
         Ok(true)
+    }
+
+    /// The damaged file of a blob stays under its name. To be called where the files are held.
+    pub(super) fn condemn(&self, digest: &Digest) {
+        let mut digests = self.condemned.lock();
+        if digests.len() < CONDEMNED_MAX {
+            digests.insert(*digest);
+            self.condemned.any.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the file of the blob is known to be damaged.
+    pub(super) fn is_condemned(&self, digest: &Digest) -> bool {
+        self.condemned.any.load(Ordering::Acquire) && self.condemned.lock().contains(digest)
+    }
+
+    pub(super) fn condemned(&self) -> Vec<Digest> {
+        self.condemned.lock().iter().copied().collect()
     }
 
     /// An unfinished download grew by so many bytes.

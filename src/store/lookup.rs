@@ -1,6 +1,6 @@
 //! What is known of repositories, tags and manifests.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
@@ -68,14 +68,17 @@ impl Store {
         listing.await.map_err(Error::join)
     }
 
-    /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept.
+    /// How long the blobs kept under these digests are, in bytes; `None` for one that is not kept, or cannot be looked at.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the daemon is ending.
     pub async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<Option<u64>>, Error> {
-        let layout = Arc::clone(&self.layout);
-        let size = move |digest: &Digest| layout.disk().len(&layout.blob(digest));
-        let looking = spawn_blocking(move || digests.iter().map(size).collect::<io::Result<_>>());
-        looking.await.map_err(Error::join)?.map_err(Error::read)
+        let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
+        let size = move |digest: &Digest| {
+            let len = layout.disk().len(&layout.blob(digest)).ok().flatten();
+            len.filter(|_| !ledger.is_condemned(digest))
+        };
+        let looking = spawn_blocking(move || digests.iter().map(size).collect());
+        looking.await.map_err(Error::join)
     }
 }

@@ -188,6 +188,9 @@ impl Store {
     /// # Errors
     /// When the disk fails; [`Error::Damaged`] once if the blob cannot be opened: it is missing then.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredBlob>, Error> {
+        if self.is_condemned(digest) {
+            return Ok(None);
+        }
         let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
         let opening = spawn_blocking(move || StoredBlob::open(layout.disk(), &path));
         match opening.await.map_err(Error::join)? {
@@ -203,6 +206,9 @@ impl Store {
     pub async fn manifest(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
         if let Some(bytes) = self.hot.get(digest) {
             return Ok(Some(bytes));
+        }
+        if self.is_condemned(digest) {
+            return Ok(None);
         }
         let (layout, expected) = (Arc::clone(&self.layout), *digest);
         let reading = spawn_blocking(move || read_manifest(&layout, &expected));

@@ -53,7 +53,7 @@ impl Store {
     /// It is done only if the blob still is the file that was `seen`; with `None`, if it cannot be opened.
     ///
     /// # Errors
-    /// When the disk does not do it.
+    /// When the disk does not do it. The blob counts as missing all the same, for as long as this process remembers.
     pub async fn quarantine(
         &self,
         digest: &Digest,
@@ -72,22 +72,29 @@ impl Store {
         moving.await.map_err(Error::join)?.map_err(Error::write)
     }
 
-    /// The blobs that were put aside and are missing still, in the order of their digests.
+    /// The blobs that were put aside, or should have been, and are missing still, in the order of their digests.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub async fn quarantined(&self) -> Result<Vec<Digest>, Error> {
-        let layout = Arc::clone(&self.layout);
+        let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
         let listing = spawn_blocking(move || {
             let mut found = Vec::new();
             for entry in layout.disk().list(&layout.quarantine_dir())? {
                 found.extend(digest_of(&entry?.path()));
             }
             found.retain(|digest| !layout.has_blob(digest));
+            found.extend(ledger.condemned());
             found.sort_unstable();
+            found.dedup();
             Ok(found)
         });
         listing.await.map_err(Error::join)?.map_err(Error::read)
+    }
+
+    /// Whether the blob is damaged, and the disk did not let it be put aside: it counts as missing.
+    pub fn is_condemned(&self, digest: &Digest) -> bool {
+        self.ledger.is_condemned(digest)
     }
 
     /// Bytes of the blobs that were put aside.
@@ -128,7 +135,10 @@ fn put_aside(
             Ok(()) => {}
             // Evicted since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => {
+                ledger.condemn(digest);
+                return Err(error);
+            }
         }
         let size = seen.and_then(|seen| seen.open.len().ok()).unwrap_or_else(|| len(disk, &to));
         Ok(Some((size, before)))

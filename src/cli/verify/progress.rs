@@ -70,11 +70,14 @@ fn draw(shown: &MultiProgress, drawn: &mut Option<ProgressBar>, event: &VerifyEv
 /// What stays on the screen of an event.
 fn line(event: &VerifyEvent) -> Option<String> {
     match event {
-        VerifyEvent::Bad { digest, size, why, images } => {
+        VerifyEvent::Bad { digest, size, why, images, aside } => {
             let mut line = format!("damaged: {digest}, {}: {why}", words::size(*size));
             match images.is_empty() {
                 true => line.push_str("; no image needs it"),
                 false => line.push_str(&format!("; of {}", images.join(", "))),
+            }
+            if !aside {
+                line.push_str("; it could not be put aside");
             }
             Some(line)
         }
@@ -126,10 +129,23 @@ mod tests {
                     size: 3 << 20,
                     why: "other bytes".into(),
                     images: vec![name(), "ghcr.io/a/b:1".into()],
+                    aside: true,
                 },
                 Some(format!(
                     "damaged: {digest}, 3.00 MiB: other bytes; of {}, ghcr.io/a/b:1",
                     name()
+                )),
+            ),
+            (
+                VerifyEvent::Bad {
+                    digest,
+                    size: 1,
+                    why: "other bytes".into(),
+                    images: Vec::new(),
+                    aside: false,
+                },
+                Some(format!(
+                    "damaged: {digest}, 1 B: other bytes; no image needs it; it could not be put aside"
                 )),
             ),
             (VerifyEvent::Repaired { digest, size: 1 }, Some(format!("repaired: {digest}, 1 B"))),

@@ -260,22 +260,27 @@ impl Inner {
         Ok(if fetched > 0 { Outcome::Fetched } else { Outcome::Kept })
     }
 
-    /// A manifest that is kept, or comes to be; and what it says.
+    /// A manifest that is kept, or comes to be, unless it is larger than all that may be; and what it says.
     pub(in crate::pull) async fn manifest_ahead(
         self: &Arc<Self>,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<(Descriptor, Manifest), Error> {
-        let (descriptor, bytes) = match self.kept(repository, digest).await {
-            Some(kept) => kept,
+        let (descriptor, bytes, came) = match self.kept(repository, digest).await {
+            Some((descriptor, bytes)) => (descriptor, bytes, Ok(())),
             None => {
                 let _turn = Arc::clone(self).turn_ahead().await?;
                 let answer = Pull(Arc::clone(self)).fetch(repository, digest).await?;
-                (answer.descriptor, answer.bytes.ok_or(Error::Busy)?)
+                let came = self.came(&answer).map(drop);
+                (answer.descriptor, answer.bytes.ok_or(Error::Busy)?, came)
             }
         };
         let document = Manifest::parse(&descriptor.media_type, &bytes)
             .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        if !self.is_oversized(&document) {
+            // Its blobs would take room from what is kept, and be of no image.
+            came?;
+        }
         Ok((descriptor, document))
     }
 

@@ -113,7 +113,8 @@ impl Pull {
 impl Check<'_> {
     async fn run(&mut self, how: Verify) -> Result<(), Stop> {
         for bad in std::mem::take(&mut self.survey.damaged) {
-            self.tell_bad(bad.digest, bad.size, bad.why).await?;
+            let aside = !self.pull.store.is_condemned(&bad.digest);
+            self.tell_bad(bad.digest, bad.size, bad.why, aside).await?;
         }
         self.read_all().await?;
         if how.repair {
@@ -156,8 +157,10 @@ impl Check<'_> {
             Checked::Wrong { size, why, seen } => {
                 let images = self.pull.images_of(&self.survey, &digest);
                 self.pull.condemn(&digest, seen, &why, &images).await;
-                self.tell_bad(digest, size, why).await?;
+                let aside = !self.pull.store.is_condemned(&digest);
+                self.tell_bad(digest, size, why, aside).await?;
             }
+            Checked::Unreadable(why) => self.tell_bad(digest, 0, why, false).await?,
         }
         self.reading.blobs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -171,7 +174,8 @@ impl Check<'_> {
             let part = &self.survey.parts[n];
             let (name, digest) = (self.survey.name(part).to_owned(), part.manifest.digest);
             let platform = part.platform.clone();
-            if !told.insert((name.clone(), digest, platform.clone())) {
+            let is_new = told.insert((name.clone(), digest, platform.clone()));
+            if !is_new || !self.pull.is_there(part) {
                 continue;
             }
             let state = self.pull.look_at(part).await?;
@@ -200,10 +204,16 @@ impl Check<'_> {
         Ok(self.found.bad.iter().copied().chain(aside).collect())
     }
 
-    async fn tell_bad(&mut self, digest: Digest, size: u64, why: String) -> Result<(), Stop> {
+    async fn tell_bad(
+        &mut self,
+        digest: Digest,
+        size: u64,
+        why: String,
+        aside: bool,
+    ) -> Result<(), Stop> {
         self.found.bad.insert(digest);
         let images = self.pull.images_of(&self.survey, &digest);
-        Ok(self.tell(VerifyEvent::Bad { digest, size, why, images }).await?)
+        Ok(self.tell(VerifyEvent::Bad { digest, size, why, images, aside }).await?)
     }
 
     async fn tell(&self, event: VerifyEvent) -> Result<(), Left> {

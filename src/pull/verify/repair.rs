@@ -1,7 +1,7 @@
 //! What is damaged or lost is fetched again.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
     sync::Arc,
 };
@@ -25,19 +25,28 @@ impl Check<'_> {
     pub(super) async fn repair(&mut self) -> Result<(), Stop> {
         let gone = self.gone().await?;
         let (mut tried, mut silent) = (HashSet::new(), Silent::new());
+        let mut unrepaired: BTreeMap<Digest, String> = BTreeMap::new();
         for n in 0..self.survey.parts.len() {
+            if !self.pull.is_to_be_kept(&self.survey.parts[n]).await {
+                continue;
+            }
             // A manifest that is here again says what else is missing.
             for _ in 0..2 {
                 let part = &self.survey.parts[n];
                 let state = self.pull.look_at(part).await?;
-                if !state.has_lost(&gone) && !state.is_begun {
+                if (!state.has_lost(&gone) && !state.is_begun) || state.is_oversized {
                     break;
                 }
                 let repository = part.repository.clone();
                 let is_manifest = state.manifest_is_missing;
                 for blob in state.missing {
-                    if tried.insert(blob.digest) {
-                        self.fetch(&repository, blob, is_manifest, &mut silent).await?;
+                    // What one repository does not give any more another may.
+                    if tried.insert((repository.clone(), blob.digest)) {
+                        let digest = blob.digest;
+                        match self.fetch(&repository, blob, is_manifest, &mut silent).await? {
+                            Ok(()) => unrepaired.remove(&digest),
+                            Err(why) => unrepaired.insert(digest, why),
+                        };
                     }
                 }
                 if !is_manifest {
@@ -46,20 +55,30 @@ impl Check<'_> {
             }
         }
         for (repository, list) in lists(self.pull, &self.survey, &gone) {
-            if tried.insert(list.digest) {
-                self.fetch(&repository, list, true, &mut silent).await?;
+            let digest = list.digest;
+            if self.pull.store.sizes(vec![digest]).await? == [None]
+                && tried.insert((repository.clone(), digest))
+            {
+                match self.fetch(&repository, list, true, &mut silent).await? {
+                    Ok(()) => unrepaired.remove(&digest),
+                    Err(why) => unrepaired.insert(digest, why),
+                };
             }
+        }
+        for (digest, why) in unrepaired {
+            self.tell(VerifyEvent::Unrepaired { digest, why }).await?;
         }
         Ok(())
     }
 
+    /// Fetches it, and tells when it is here; else why it is not.
     async fn fetch(
         &mut self,
         repository: &Repository,
         blob: Descriptor,
         is_manifest: bool,
         silent: &mut Silent,
-    ) -> Result<(), Stop> {
+    ) -> Result<Result<(), String>, Stop> {
         let Descriptor { digest, size, .. } = blob;
         let pull = Arc::clone(self.pull);
         let registry = pull.home(repository, &digest).registry;
@@ -88,30 +107,29 @@ impl Check<'_> {
                 fetched.map_err(|error| error.to_string())
             }
         };
-        let event = match fetched {
-            Ok(()) => {
-                self.found.repaired += 1;
-                VerifyEvent::Repaired { digest, size }
-            }
-            Err(why) => VerifyEvent::Unrepaired { digest, why },
-        };
-        Ok(self.tell(event).await?)
+        if fetched.is_ok() {
+            self.found.repaired += 1;
+            self.tell(VerifyEvent::Repaired { digest, size }).await?;
+        }
+        Ok(fetched)
     }
 }
 
 /// The lists that are among what is `gone`: they are no image's part, and needed all the same.
 fn lists(pull: &Inner, survey: &Survey, gone: &HashSet<Digest>) -> Vec<(Repository, Descriptor)> {
-    let list = |digest: &Digest| {
-        survey.repositories().find_map(|repository| {
-            let list = pull.store.link(repository, digest)?;
-            list.media_type.is_index().then(|| (repository.clone(), list))
-        })
-    };
-    gone.iter().filter(|digest| survey.has(digest)).filter_map(list).collect()
+    let mut lists = Vec::new();
+    for repository in survey.repositories() {
+        for digest in gone.iter().filter(|digest| survey.has(digest)) {
+            let list = pull.store.link(repository, digest);
+            let list = list.filter(|list| list.media_type.is_index());
+            lists.extend(list.map(|list| (repository.clone(), list)));
+        }
+    }
+    lists
 }
 
 impl Inner {
-    /// What was put aside and kept images need, and the repository to ask for it.
+    /// What was put aside and kept images need, and the repositories to ask for it, one after the other.
     pub(in crate::pull) async fn needed_again(
         self: &Arc<Self>,
     ) -> Result<Vec<(Repository, Descriptor)>, Error> {
@@ -120,8 +138,14 @@ impl Inner {
         let mut seen = HashSet::new();
         let mut needed = lists(self, &survey, &gone);
         for part in &survey.parts {
-            for blob in self.look_at(part).await?.missing {
-                if gone.contains(&blob.digest) && seen.insert(blob.digest) {
+            let state = self.look_at(part).await?;
+            let mut missing = state.missing;
+            missing.retain(|blob| gone.contains(&blob.digest));
+            if missing.is_empty() || state.is_oversized || !self.is_to_be_kept(part).await {
+                continue;
+            }
+            for blob in missing {
+                if seen.insert((part.repository.clone(), blob.digest)) {
                     needed.push((part.repository.clone(), blob));
                 }
             }
@@ -135,6 +159,7 @@ impl Inner {
         repository: &Repository,
         blob: &Descriptor,
     ) -> Result<(), Error> {
+        let repository = &self.home(repository, &blob.digest);
         let is_manifest = self.store.has_manifest(repository, &blob.digest);
         if is_manifest {
             return match self.near_limit(repository) {
@@ -155,7 +180,7 @@ impl Inner {
     ) -> Result<(), Error> {
         let wanted = Wanted { content: blob, platform: None };
         match is_manifest {
-            true => self.bring_manifest(repository, &wanted).await.map(drop),
+            true => self.came(&self.bring_manifest(repository, &wanted).await?).map(drop),
             false => self.bring_blob_quietly(repository, &wanted).await,
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     oci::{Descriptor, Digest, Manifest, Platform, Repository},
-    pull::{Error, Inner},
+    pull::{Error, Inner, platform::Policy},
     store,
 };
 
@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) manifest_is_missing: bool,
     /// Whether more is here than the manifest and one blob, its config: so that the rest was wanted here, too.
     pub(super) is_begun: bool,
+    /// Whether the image is larger than all that may be kept.
+    pub(super) is_oversized: bool,
 }
 
 /// A manifest that is yet to be looked at.
@@ -172,7 +174,9 @@ impl Inner {
                     survey.damaged.push(Damaged { digest, size: manifest.size, why });
                     None
                 }
-                read => read?,
+                // The reading of all blobs comes by it, and says so.
+                Err(_) => None,
+                Ok(read) => read,
             };
             let is_known = document.is_some();
             match document {
@@ -203,14 +207,12 @@ impl Inner {
 
     /// What is here of a part now.
     pub(super) async fn look_at(self: &Arc<Self>, part: &Part) -> Result<State, Error> {
-        let alone = |missing| State { missing, manifest_is_missing: true, is_begun: false };
-        let document = match self.document(&part.manifest).await {
-            Ok(Some(document)) => document,
-            Ok(None) | Err(store::Error::Damaged { .. }) => {
-                return Ok(alone(vec![part.manifest.clone()]));
-            }
-            Err(error) => return Err(error.into()),
+        let Ok(Some(document)) = self.document(&part.manifest).await else {
+            let missing = vec![part.manifest.clone()];
+            let (manifest_is_missing, is_begun, is_oversized) = (true, false, false);
+            return Ok(State { missing, manifest_is_missing, is_begun, is_oversized });
         };
+        let is_oversized = self.is_oversized(&document);
         let (blobs, digests) = named_once(document);
         let sizes = self.store.sizes(digests).await?;
         let all = blobs.len();
@@ -221,7 +223,20 @@ impl Inner {
             }
         }
         let is_begun = all - missing.len() > 1;
-        Ok(State { missing, manifest_is_missing: false, is_begun })
+        Ok(State { missing, manifest_is_missing: false, is_begun, is_oversized })
+    }
+
+    /// Whether the part is kept still: it may have been removed since the survey.
+    pub(super) fn is_there(&self, part: &Part) -> bool {
+        let digest = &part.manifest.digest;
+        self.store.has_manifest(&self.home(&part.repository, digest), digest)
+    }
+
+    /// Whether what a part lacks is fetched again: not what is gone meanwhile, or would not be kept if it were pulled now.
+    pub(super) async fn is_to_be_kept(self: &Arc<Self>, part: &Part) -> bool {
+        let digest = &part.manifest.digest;
+        let home = self.home(&part.repository, digest);
+        self.is_there(part) && self.policy(&home, digest).await == Policy::Keep
     }
 
     /// What a kept manifest says; `None` when it is missing.
