@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Error, Inner, Pull, ScrubStatus, pace::Rate, verify::Survey};
-use crate::{oci::Digest, store::Checked};
+use crate::{clock::Clock, oci::Digest, store::Checked};
 
 /// Most bytes read per second: a fifth or so of what a poor card gives.
 const RATE: u64 = 4 << 20;
@@ -114,13 +114,14 @@ impl Scrubber {
     }
 
     /// The blob behind which to read on, if more than was read is due `now` of a cache of `kept` bytes.
-    fn due(&self, now: u64, kept: u64) -> Option<Option<Digest>> {
+    fn due(&self, clock: &Clock, kept: u64) -> Option<Option<Digest>> {
+        let now = clock.unix_seconds();
         let mut state = self.state();
         let State { period, round, behind, .. } = &mut *state;
         let period = (*period)?.as_secs().max(1);
         if round.since > now {
-            let long = behind.get_or_insert_with(Instant::now).elapsed();
-            if long < BEHIND {
+            let since = *behind.get_or_insert_with(|| clock.now());
+            if clock.now() < since + BEHIND {
                 return None;
             }
         }
@@ -159,12 +160,12 @@ impl Scrubber {
     }
 
     /// Whether it is time to ask for what is damaged.
-    fn asks(&self) -> bool {
+    fn asks(&self, now: Instant) -> bool {
         let mut state = self.state();
-        let is_time = state.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
+        let is_time = state.asked.is_none_or(|asked| now >= asked + ASK_AGAIN);
         let asks = state.period.is_some() && is_time;
         if asks {
-            state.asked = Some(Instant::now());
+            state.asked = Some(now);
         }
         asks
     }
@@ -205,7 +206,7 @@ impl Inner {
         let _alone = self.scrub.reads.lock().await;
         let read = self.read_due().await;
         // Whatever became of the reading.
-        if self.scrub.asks() && !self.store.quarantined().await?.is_empty() {
+        if self.scrub.asks(self.clock.now()) && !self.store.quarantined().await?.is_empty() {
             self.ask_for_what_is_aside().await?;
         }
         read
@@ -232,7 +233,7 @@ impl Inner {
     fn scrub_position(&self) -> Option<Option<Digest>> {
         let usage = self.store.usage();
         let whole = usage.bytes.saturating_sub(usage.partial).saturating_sub(usage.quarantined);
-        self.scrub.due(self.clock.unix_seconds(), whole)
+        self.scrub.due(&self.clock, whole)
     }
 
     /// Reads a blob. `survey` is made when it is first needed: it takes a look at every manifest.

@@ -383,6 +383,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_two_who_are_both_slow_none_is_left_behind() {
+        let (shared, filler) = begin();
+        let filling = async {
+            for n in 0..40 {
+                assert!(filler.push(piece(n), || 0).await);
+            }
+            filler.end(Ok(()));
+        };
+        let reading = async |mut reader: Follower| {
+            for n in 0..40 {
+                tokio::time::sleep(PATIENCE / 2).await;
+                assert_eq!(read(&mut reader).await, piece(n));
+            }
+            assert!(matches!(reader.next().await, Ok(Next::End)));
+        };
+        let readers = [(), ()].map(|()| shared.follow(0).expect("it is in time"));
+        let [first, second] = readers.map(reading);
+        tokio::join!(filling, first, second);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_stream_that_nobody_reads_ends() {
         let (shared, filler) = begin();
         let begun = Instant::now();

@@ -41,6 +41,23 @@ impl Watch for BadSector {
     }
 }
 
+/// A disk from which nothing can be put aside.
+#[derive(Debug, Default)]
+struct Stuck;
+
+impl Watch for Stuck {
+    fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
+        match touch {
+            Touch::Rename { to, .. }
+                if to.parent().is_some_and(|dir| dir.ends_with("quarantine")) =>
+            {
+                Err(io::ErrorKind::ReadOnlyFilesystem.into())
+            }
+            _ => Ok(usize::MAX),
+        }
+    }
+}
+
 struct Site {
     dir: tempfile::TempDir,
     disk: Arc<BadSector>,
@@ -199,6 +216,44 @@ async fn each_kind_of_damage_is_found_and_put_aside() {
         assert!(note["at"].as_u64().expect("a time") > 1_700_000_000);
         site.store.close().await;
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_aside_counts_as_missing_until_it_is_kept_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = Config { disk: Disk::watched(Arc::new(Stuck)), ..Config::at(dir.path()) };
+    let store = Store::open(&config, &Clock::system()).expect("the store opens");
+    let (digest, other) = (Digest::sha256(b"bytes"), Digest::sha256(b"other"));
+    commit(&store, &digest, b"bytes").await;
+    commit(&store, &other, b"other").await;
+    let path = dir.path().join("blobs/sha256").join(digest.encoded());
+    fs::write(&path, "wrong").expect("written");
+    let check = async || store.check(&digest, async |_| ()).await.expect("checked");
+    let (_, why, seen) = wrong(check().await);
+    store.quarantine(&digest, seen, &why).await.expect_err("it stays where it is");
+    assert!(path.exists() && store.is_condemned(&digest) && !store.is_condemned(&other));
+    assert!(store.blob(&digest).await.expect("looked").is_none(), "nobody is served of it");
+    assert_eq!(store.manifest(&digest).await.expect("looked"), None);
+    assert_eq!(store.sizes(vec![digest, other]).await.expect("looked"), [None, Some(5)]);
+    assert_eq!(store.quarantined().await.expect("listed"), [digest], "it is fetched again");
+    wrong(check().await);
+    commit(&store, &digest, b"bytes").await;
+    assert_eq!(check().await, Checked::Right(5));
+    assert!(!store.is_condemned(&digest));
+    assert_eq!(store.sizes(vec![digest]).await.expect("looked"), [Some(5)]);
+    assert_eq!(store.quarantined().await.expect("listed"), []);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_the_system_does_not_let_be_read_is_told_and_stays() {
+    let site = Site::new();
+    let digest = site.keep(b"bytes").await;
+    fs::remove_file(site.blob(&digest)).expect("there");
+    fs::create_dir(site.blob(&digest)).expect("made");
+    let Checked::Unreadable(why) = site.check(&digest).await else { panic!("a directory") };
+    assert_eq!(why, "it cannot be read: Is a directory (os error 21)");
+    assert!(site.blob(&digest).exists());
 }
 
 #[tokio::test]

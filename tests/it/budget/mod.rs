@@ -217,6 +217,15 @@ async fn an_image_larger_than_the_budget_is_passed_on_and_nothing_goes_for_it() 
         assert_eq!(account(&wharf), [on_disk(wharf.cache()), 0, 0]);
     }
     assert_eq!(readiness(&wharf).await, "ok\n");
+    // Nor when its operator asks for it.
+    hub.clear_log();
+    let (events, _told) = tokio::sync::mpsc::channel(100);
+    let (pull, image) = (wharf.pull.clone(), name("large"));
+    let bringing = tokio::spawn(async move { pull.bring(&image, &[], &events).await });
+    let brought = deadline("the end of a pull", bringing).await.expect("no panic");
+    brought.expect_err("it has no room");
+    assert_eq!(kept(&wharf).await, ["small"]);
+    assert!(large.layers.iter().all(|layer| hub.blob_gets(&layer.digest).is_empty()));
     // Those who pull it at the same time share one stream, though nothing of it has room.
     hub.clear_log();
     let layer = &huge.layers[0];

@@ -1,6 +1,6 @@
 //! The slow check finds what rots, whenever wharf runs, and has it fetched again.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use super::{KEPT, REPO, Two, flip, is_right};
 use crate::support::{Challenge, FakeHub, Fault, Gate, On, Wharf, blob_path};
@@ -99,6 +99,33 @@ async fn a_restart_goes_on_where_it_was() {
     wharf.pull.scrub().await;
     let after = wharf.pull.status().await.scrub.expect("it is on");
     assert_eq!((after.blobs, after.finished.is_some()), (8, true), "{after:?}");
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_starts_in_the_past_costs_no_round() {
+    let (_hub, wharf, _) = site(Some(10 * DAY)).await;
+    wharf.pull.scrub().await;
+    wharf.clock.advance(4 * DAY);
+    wharf.pull.scrub().await;
+    wharf.pull.write_down().await;
+    // A box without a clock of its own, until it hears the time; and one that never does.
+    let path = wharf.cache().join("wharf/scrub.json");
+    let written = fs::read_to_string(&path).expect("written");
+    let mut round: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    round["since"] = (round["since"].as_u64().expect("a time") + 400 * DAY.as_secs()).into();
+    fs::write(&path, round.to_string()).expect("written");
+    let wharf = wharf.restart().await;
+    let before = wharf.pull.status().await.scrub.expect("it is on");
+    assert!(before.blobs >= 3, "{before:?}");
+    wharf.pull.scrub().await;
+    wharf.clock.advance(DAY / 2);
+    wharf.pull.scrub().await;
+    assert_eq!(wharf.pull.status().await.scrub.expect("it is on"), before, "it goes on from there");
+    wharf.clock.advance(DAY);
+    wharf.pull.scrub().await;
+    let anew = wharf.pull.status().await.scrub.expect("it is on");
+    assert!(anew.since < before.since && anew.blobs == 0, "{anew:?}");
     wharf.end().await;
 }
 

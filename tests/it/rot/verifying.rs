@@ -296,6 +296,59 @@ async fn a_registry_that_is_down_keeps_no_other_from_repairing() {
 }
 
 #[tokio::test]
+async fn what_one_registry_does_not_give_another_may() {
+    let mut two = Two::start(|config| config.pull.scrub = None).await;
+    let same = two.lan.push_single(REPO, "hub", ("linux", "arm64", None), &[4000, 5000, 6000]);
+    assert_eq!(same.manifest.bytes, two.of_hub.manifest.bytes);
+    let of_lan = format!("/v2/{REPO}/manifests/hub?ns=registry.lan:5000");
+    assert_eq!(two.wharf.get(&of_lan).await.bytes(), &same.manifest.bytes);
+    two.wharf.quiet().await;
+    flip(&two.wharf, &same.layers[1].digest, 77);
+    two.hub.stop().await;
+    let events = verify(&two.wharf, REPAIR).await;
+    assert_eq!(repaired(&events), BTreeSet::from([same.layers[1].digest]), "{events:?}");
+    let is_in_vain = |event: &VerifyEvent| matches!(event, VerifyEvent::Unrepaired { .. });
+    assert!(!events.iter().any(is_in_vain), "{events:?}");
+    two.end().await;
+}
+
+#[tokio::test]
+async fn an_image_that_goes_meanwhile_is_not_missed_nor_brought_back() {
+    let fleet = Fleet::start(4).await;
+    for n in 0..4 {
+        fleet.flip(&fleet.blobs(n)[2], 7);
+    }
+    let (sender, mut receiver) = mpsc::channel(1);
+    let pull = fleet.wharf.pull.clone();
+    let reading = async {
+        let mut events = Vec::new();
+        while let Some(event) = receiver.recv().await {
+            let is_first = matches!(event, VerifyEvent::Bad { .. }) && bad(&events).is_empty();
+            events.push(event);
+            if is_first {
+                for n in 1..4 {
+                    let name = format!("{REPO}:v{n}").parse().expect("a name");
+                    pull.remove(&name).await.expect("removed");
+                }
+            }
+        }
+        events
+    };
+    let verifying = async {
+        fleet.wharf.pull.verify(REPAIR, &sender).await.expect("readable");
+        drop(sender);
+    };
+    let ((), events) = tokio::join!(verifying, reading);
+    assert_eq!(repaired(&events), BTreeSet::from([fleet.blobs(0)[2]]), "{events:?}");
+    let is_lost = |event: &VerifyEvent| matches!(event, VerifyEvent::Incomplete { .. });
+    assert!(!events.iter().any(is_lost), "{events:?}");
+    for n in 1..4 {
+        assert!(fleet.blobs(n).iter().all(|digest| !fleet.wharf.blob_file(digest).exists()));
+    }
+    fleet.wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_blob_whose_manifest_is_damaged_as_well_is_one_of_that_image() {
     let fleet = Fleet::start(3).await;
     let [manifest, _, layer] = fleet.blobs(1)[..3] else { panic!("four blobs") };
