@@ -9,6 +9,7 @@ use super::{
     content::{Alone, Reader, STALL_DEADLINE, Source},
     freshness::Kind,
     in_flight::{Flight, Phase, Purpose},
+    passing::{Because, Passed},
 };
 use crate::{
     oci::{Digest, Reference, Repository, Rules},
@@ -85,12 +86,14 @@ impl Pull {
         let pull = &self.0;
         let link = pull.store.link(repository, digest).map(|link| link.size);
         let passing = pull.passing.get(repository, digest).filter(|_| link.is_none());
-        let awaited = passing.as_ref().and_then(|passing| passing.awaited.as_deref());
-        let is_passed = passing.is_some() && awaited.is_none();
+        let because = passing.as_ref().map(|passing| &passing.because);
+        let is_passed = matches!(because, Some(Because::Passed));
         let keep = link.is_some() || (!is_passed && pull.keeps_unlinked());
-        if let Some(manifest) = awaited.filter(|_| pull.prefetch.config.on_pull) {
+        if let Some(Because::NoRoom(manifest)) = because {
             // Clients that have the manifest do not ask for it again, and there may be room by now.
-            pull.fetch_ahead(repository, manifest, None, Rules::default());
+            if pull.prefetch.config.on_pull {
+                pull.fetch_ahead(repository, manifest, None, Rules::default());
+            }
         }
         // From here on, what may be shown: because of a manifest that is kept, or of one that is passed on.
         let link = link.or_else(|| passing.map(|passing| passing.size));
@@ -166,8 +169,9 @@ impl Pull {
         if let Some(link) = pull.store.link(repository, digest) {
             return Ok((link.size, Outcome::Hit));
         }
-        if let Some(size) = pull.passing.size(repository, digest) {
-            return Ok((size, Outcome::Relay));
+        if let Some(Passed { size, because }) = pull.passing.get(repository, digest) {
+            let is_told = matches!(because, Because::Confirmed);
+            return Ok((size, if is_told { Outcome::Hit } else { Outcome::Relay }));
         }
         if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
             return Err(error);
@@ -251,6 +255,7 @@ impl Inner {
             error
         })?;
         if self.keeps_unlinked() {
+            self.passing.confirmed(&repository, &digest, size);
             self.keep_link(&repository, &digest, size).await;
         }
         Ok(size)

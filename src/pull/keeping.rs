@@ -38,6 +38,9 @@ impl Pull {
         if store.is_pinned(repository, reference) {
             return Err(Error::Pinned(image.to_string()));
         }
+        if let Some(reference) = store.pinned_with(repository, reference) {
+            return Err(Error::Pinned(ImageName { reference, ..image.clone() }.to_string()));
+        }
         match store.remove(repository, reference).await? {
             Some(freed) => {
                 self.0.prefetch.forget_complete();

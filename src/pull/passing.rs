@@ -1,4 +1,5 @@
-//! What may be passed on without being kept: the blobs of manifests that were, for the time of a pull.
+//! What may be shown though nothing that is kept names it: the blobs of manifests that were passed on, and those that the
+//! registry was asked for one by one. For the time of a pull.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,19 +20,29 @@ pub(super) struct Passing {
     blobs: Cache<(Repository, Digest), Passed>,
 }
 
-/// What a manifest that is not kept says of a blob.
+/// What is known of a blob that no kept manifest names.
 #[derive(Clone, Debug)]
 pub(super) struct Passed {
     /// The blob's length in bytes.
     pub(super) size: u64,
-    /// The manifest, if it is to be kept once there is room for it.
-    pub(super) awaited: Option<Arc<Descriptor>>,
+    pub(super) because: Because,
+}
+
+/// Why a repository may show a blob.
+#[derive(Clone, Debug)]
+pub(super) enum Because {
+    /// A manifest names it that is not to be kept.
+    Passed,
+    /// A manifest names it that is to be kept, once there is room for it.
+    NoRoom(Arc<Descriptor>),
+    /// The registry said so when it was asked for the blob.
+    Confirmed,
 }
 
 impl Passing {
     /// The registry just sent this manifest of `repository`, and it is not to be kept.
     pub(super) fn named(&self, repository: &Repository, document: &Manifest) {
-        self.insert(repository, document, None);
+        self.insert(repository, document, &Because::Passed);
     }
 
     /// The registry just sent this manifest of `repository`, for which there was no room.
@@ -41,19 +52,22 @@ impl Passing {
         manifest: &Descriptor,
         document: &Manifest,
     ) {
-        self.insert(repository, document, Some(Arc::new(manifest.clone())));
+        self.insert(repository, document, &Because::NoRoom(Arc::new(manifest.clone())));
     }
 
-    fn insert(
-        &self,
-        repository: &Repository,
-        document: &Manifest,
-        awaited: Option<Arc<Descriptor>>,
-    ) {
+    fn insert(&self, repository: &Repository, document: &Manifest, because: &Because) {
         for blob in document.references() {
-            let passed = Passed { size: blob.size, awaited: awaited.clone() };
+            let passed = Passed { size: blob.size, because: because.clone() };
             self.blobs.insert((repository.clone(), blob.digest), passed);
         }
+    }
+
+    /// The registry just said that `repository` has the blob, and how long it is. No more than that: what a manifest said
+    /// stays.
+    pub(super) fn confirmed(&self, repository: &Repository, digest: &Digest, size: u64) {
+        let passed = Passed { size, because: Because::Confirmed };
+        let blob = self.blobs.entry((repository.clone(), *digest));
+        blob.or_insert(passed);
     }
 
     /// What is known of a blob that `repository` may show.

@@ -13,7 +13,7 @@ use super::{
     layout::Layout,
     ledger::{Ledger, Promise},
 };
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, Reference, Repository, Tag};
 
 /// A number of bytes, or a part of the whole file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,10 +226,37 @@ impl Store {
         if self.index.is_pinned(repository, reference) == pinned {
             return Ok(Some(false));
         }
+        let meant = match reference {
+            Reference::Tag(tag) => self.index.tag(repository, tag).map(|(meant, _)| meant.digest),
+            Reference::Digest(digest) => Some(*digest),
+        };
+        // An eviction that runs has looked at the pins already.
+        self.holds.touch(meant.as_ref());
         let (repository, reference) = (repository.clone(), reference.clone());
         self.record(vec![Fact::Pinned { repository, reference, pinned }], Vec::new()).await?;
         self.pins.fetch_add(1, Ordering::Relaxed);
         Ok(Some(true))
+    }
+
+    /// What is pinned and would go with the image of this name: a tag that means its digest, or the digest that its tag
+    /// means.
+    pub fn pinned_with(&self, repository: &Repository, reference: &Reference) -> Option<Reference> {
+        let is_pinned = |reference: &Reference| self.is_pinned(repository, reference);
+        match reference {
+            Reference::Tag(tag) => {
+                let (meant, _) = self.index.tag(repository, tag)?;
+                Some(Reference::Digest(meant.digest)).filter(is_pinned)
+            }
+            Reference::Digest(digest) => {
+                let means = |tag: &Tag| {
+                    self.index
+                        .tag(repository, tag)
+                        .is_some_and(|(meant, _)| meant.digest == *digest)
+                };
+                let mut tags = self.index.tags(repository).into_iter().filter(means);
+                tags.find_map(|tag| Some(Reference::Tag(tag)).filter(is_pinned))
+            }
+        }
     }
 
     /// Removes an image and all that no other needs; `None` when it is not kept. By digest: the manifest that no index

@@ -17,7 +17,10 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
@@ -48,6 +51,8 @@ pub(super) struct Position {
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     db: Arc<RwLock<sled::Db>>,
+    /// A record could not be read.
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Index {
@@ -77,13 +82,34 @@ impl Index {
     pub(super) fn replace(&self, other: &Self) {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *db, other.db());
+        self.has_failed.store(false, Ordering::Release);
         drop(db);
         // Its closing takes a while; nobody is to wait for the lock meanwhile.
         drop(old);
     }
 
     fn over(db: sled::Db) -> Self {
-        Self { db: Arc::new(RwLock::new(db)) }
+        Self { db: Arc::new(RwLock::new(db)), has_failed: Arc::default() }
+    }
+
+    /// Whether a record could not be read, so that what was found may be less than there is.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    fn failed(&self, error: &sled::Error) {
+        if !self.has_failed.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "the look-up tables cannot be read; they are remade from the files");
+        }
+    }
+
+    /// Records whose keys begin like this, up to one that cannot be read: sled would give that again and again.
+    fn scan<'a>(
+        &'a self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = (sled::IVec, sled::IVec)> + use<'a> {
+        let records = self.db().scan_prefix(prefix);
+        records.map_while(|record| record.inspect_err(|error| self.failed(error)).ok())
     }
 
     fn db(&self) -> sled::Db {
@@ -144,8 +170,7 @@ impl Index {
     /// The manifests of the repository of which one of these indexes says how it is listed.
     pub(super) fn listed_by(&self, repository: &Repository, indexes: &[Digest]) -> Vec<Digest> {
         let prefix = key(b'c', repository, b"");
-        let records = self.db().scan_prefix(&prefix).filter_map(Result::ok);
-        let listed = records.filter_map(|(key, value)| {
+        let listed = self.scan(&prefix).filter_map(|(key, value)| {
             let listed = Listed::from_bytes(&value)?;
             indexes.contains(&listed.index).then(|| Digest::from_bytes(&key[prefix.len()..]))?
         });
@@ -155,7 +180,7 @@ impl Index {
     /// The manifests that were taken into the repository.
     pub(super) fn manifests(&self, repository: &Repository) -> Vec<Digest> {
         let prefix = key(b'm', repository, b"");
-        let keys = self.db().scan_prefix(&prefix).keys().filter_map(Result::ok);
+        let keys = self.scan(&prefix).map(|(key, _)| key);
         keys.filter_map(|key| Digest::from_bytes(&key[prefix.len()..])).collect()
     }
 
@@ -199,7 +224,7 @@ impl Index {
     /// The tags of a repository, in order.
     pub(super) fn tags(&self, repository: &Repository) -> Vec<Tag> {
         let prefix = key(b't', repository, b"");
-        let keys = self.db().scan_prefix(&prefix).keys().filter_map(Result::ok);
+        let keys = self.scan(&prefix).map(|(key, _)| key);
         keys.filter_map(|key| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok())
             .collect()
     }
@@ -211,7 +236,8 @@ impl Index {
         let mut from =
             last.map_or_else(|| b"t".to_vec(), |last| format!("t{last}\x01").into_bytes());
         while found.len() < n {
-            let Some(Ok((key, _))) = self.db().range(from..b"u".to_vec()).next() else { break };
+            let Some(next) = self.db().range(from..b"u".to_vec()).next() else { break };
+            let Ok((key, _)) = next.inspect_err(|error| self.failed(error)) else { break };
             let name = key[1..].split(|&b| b == 0).next().unwrap_or_default();
             let Ok(name) = std::str::from_utf8(name) else { break };
             from = format!("t{name}\x01").into_bytes();
@@ -222,7 +248,7 @@ impl Index {
 
     /// How many tags are kept.
     pub(super) fn tag_count(&self) -> u64 {
-        self.db().scan_prefix(b"t").count() as u64
+        self.scan(b"t").count() as u64
     }
 
     /// The kept list of what refers to `subject`.
@@ -234,13 +260,13 @@ impl Index {
         serde_json::from_slice(&self.read(&key(b'r', repository, subject.as_bytes()))?).ok()
     }
 
-    /// All records of one table: whose, the rest of the key, the value. Those that cannot be read are left out.
+    /// All records of one table: whose, the rest of the key, the value. When one cannot be read, it ends there, and
+    /// [`Index::has_failed`] says so.
     pub(super) fn records(
         &self,
         table: u8,
     ) -> impl Iterator<Item = (Repository, sled::IVec, sled::IVec)> {
-        let records = self.db().scan_prefix([table]).filter_map(Result::ok);
-        records.filter_map(|(key, value)| {
+        self.scan(&[table]).filter_map(|(key, value)| {
             let end = key.iter().position(|&b| b == 0)?;
             let repository = std::str::from_utf8(&key[1..end]).ok()?.parse().ok()?;
             Some((repository, key.subslice(end + 1, key.len() - end - 1), value))
@@ -264,7 +290,7 @@ impl Index {
     /// A record; one that cannot be read counts as missing, since the files can give it back.
     fn read(&self, key: &[u8]) -> Option<sled::IVec> {
         self.db().get(key).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a look-up failed; delete wharf/index.sled to have it remade");
+            self.failed(&error);
             None
         })
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Error, Fact, Store, failing::Write, links::Link, quarantine, recorder};
+use super::{Error, Fact, Store, failing::Write, ledger::Came, links::Link, quarantine, recorder};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 
 impl Store {
@@ -78,13 +78,15 @@ impl Store {
         self.record(vec![self.tag_fact(repository, tag, manifest)], Vec::new()).await
     }
 
-    /// Records that the registry itself says that `repository` holds `blob`.
+    /// Records that the registry itself says that `repository` holds `blob`, which is kept.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it; [`Error::Gone`] when it is not kept.
     pub async fn keep_link(&self, repository: &Repository, blob: &Descriptor) -> Result<(), Error> {
         let _changes = self.changes.read().await;
         self.holds.touch([&blob.digest]);
+        // There is no end of blobs that a registry has.
+        self.must_be_kept(&blob.digest).await?;
         let fact = Fact::Blob { repository: repository.clone(), blob: blob.clone() };
         self.record(vec![fact], Vec::new()).await
     }
@@ -118,7 +120,8 @@ impl Store {
         let writing = spawn_blocking(move || {
             let size = bytes.len() as u64;
             layout.replace_blob(&digest, &bytes, |temporary| {
-                quarantine::put_in_place(&layout, &ledger, temporary, &digest, size)
+                let came = Came { size, partial: 0 };
+                quarantine::put_in_place(&layout, &ledger, temporary, &digest, came)
             })
         });
         let written = writing.await.map_err(Error::join)?.map_err(Error::write);
@@ -143,7 +146,12 @@ impl Store {
     /// An error if an eviction was faster. Only while nothing goes.
     async fn must_be_kept(&self, digest: &Digest) -> Result<(), Error> {
         let (layout, digest) = (Arc::clone(&self.layout), *digest);
-        let looking = spawn_blocking(move || layout.disk().len(&layout.blob(&digest)));
+        let looking = spawn_blocking(move || {
+            let path = layout.blob(&digest);
+            let found = layout.disk().len(&path)?;
+            // Whoever put it there may not have synced its name yet, and the fact is durable in a moment.
+            found.map(|_| layout.disk().sync_parent(&path)).transpose()
+        });
         let found = looking.await.map_err(Error::join)?.map_err(Error::read)?;
         found.map(drop).ok_or(Error::Gone)
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::{
     budget::{Limits, Share, Usage},
-    disk::Space,
+    disk::{Space, is_damage},
     layout::Layout,
 };
 use crate::oci::{Algorithm, Digest};
@@ -58,6 +58,15 @@ struct Condemned {
     /// Whether there may be any: almost never, and that costs no lock.
     any: AtomicBool,
     digests: Mutex<HashSet<Digest>>,
+}
+
+/// The file of a whole blob that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    /// How long it is in bytes.
+    pub(super) size: u64,
+    /// How many of these were an unfinished download's.
+    pub(super) partial: u64,
 }
 
 /// Bytes that a download may write. When it is dropped, those that were not written are free for others.
@@ -149,6 +158,10 @@ impl Ledger {
                 match entry.metadata() {
                     Ok(metadata) => seen.push((digest, metadata.len())),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // Neither a start nor the budget fails for one bad sector.
+                    Err(error) if is_damage(&error) => {
+                        tracing::warn!(%digest, %error, "a blob cannot be looked at, and is not counted");
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -219,9 +232,10 @@ impl Ledger {
         &self,
         layout: &Layout,
         digest: &Digest,
-        size: u64,
+        came: Came,
         come: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
+        let Came { size, partial } = came;
         let _files = self.files();
         // Of what cannot be looked at, the next count knows.
         let before = layout.disk().len(&layout.blob(digest)).ok().flatten();
@@ -230,6 +244,7 @@ impl Ledger {
         let mut account = self.account();
         account.bytes = account.bytes.saturating_sub(before.unwrap_or(0)).saturating_add(size);
         account.blobs += u64::from(before.is_none());
+        account.partial = account.partial.saturating_sub(partial);
         account.note(digest, Some(size));
         Ok(())
     }
@@ -288,13 +303,7 @@ impl Ledger {
         self.condemned.lock().iter().copied().collect()
     }
 
-    /// An unfinished download grew by so many bytes.
-    pub(super) fn partial_grew(&self, bytes: u64) {
-        let mut account = self.account();
-        account.partial = account.partial.saturating_add(bytes);
-    }
-
-    /// So many bytes of unfinished downloads are gone, or are a blob's.
+    /// So many bytes of unfinished downloads are gone.
     pub(super) fn partial_shrank(&self, bytes: u64) {
         let mut account = self.account();
         account.partial = account.partial.saturating_sub(bytes);
@@ -361,12 +370,17 @@ impl Account {
 }
 
 impl Promise {
-    /// So many bytes were written: they are in a file now.
-    pub(super) fn spend(&mut self, bytes: u64) {
+    /// So many bytes were written: they are an unfinished download's now. Nobody sees them counted twice.
+    pub(super) fn written(&mut self, bytes: u64) {
+        self.spend(bytes, bytes);
+    }
+
+    fn spend(&mut self, bytes: u64, partial: u64) {
         let spent = bytes.min(self.left);
         self.left -= spent;
         let mut account = self.ledger.account();
         account.reserved = account.reserved.saturating_sub(spent);
+        account.partial = account.partial.saturating_add(partial);
     }
 
     /// How many bytes may still be written.
@@ -387,7 +401,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.spend(self.left);
+        self.spend(self.left, 0);
     }
 }
 
@@ -413,12 +427,11 @@ mod tests {
         assert!(ledger.count(&layout, 10).expect("counted"));
         let mut promise = ledger.promise(60).expect("room");
         assert_eq!(ledger.promise(41).map(drop), Err(1));
-        promise.spend(50);
-        ledger.partial_grew(50);
+        promise.written(50);
         assert_eq!((ledger.usage().bytes, ledger.usage().reserved), (50, 10));
         promise.join(ledger.promise(40).expect("room"));
         assert_eq!((promise.left(), ledger.usage().reserved), (50, 50));
-        promise.spend(u64::MAX);
+        promise.spend(u64::MAX, 0);
         assert_eq!(ledger.usage().reserved, 0);
         drop(promise);
         assert_eq!(ledger.usage().reserved, 0);
@@ -449,7 +462,8 @@ mod tests {
         let digests: Vec<Digest> = (0..5_u8).map(|n| Digest::sha256(&[n])).collect();
         let write = |digest: &Digest, len: usize| {
             let path = layout.blob(digest);
-            ledger.comes(&layout, digest, len as u64, || std::fs::write(path, vec![0; len]))
+            let came = Came { size: len as u64, partial: 0 };
+            ledger.comes(&layout, digest, came, || std::fs::write(path, vec![0; len]))
         };
         for digest in &digests[..3] {
             write(digest, 10).expect("written");

@@ -12,7 +12,7 @@ use super::{
     disk::DiskFile,
     holds::Held,
     layout::Layout,
-    ledger::Promise,
+    ledger::{Came, Promise},
     quarantine,
 };
 use crate::oci::{Digest, Hasher, Repository};
@@ -127,8 +127,7 @@ impl PartialBlob {
             };
             self.hasher.update(&rest[..taken]);
             self.written += taken as u64;
-            self.room.promise.ledger().partial_grew(taken as u64);
-            self.room.promise.spend(taken as u64);
+            self.room.promise.written(taken as u64);
             rest = &rest[taken..];
             if self.checkpoints.are_due(self.written) {
                 self.vouch();
@@ -258,8 +257,8 @@ fn commit(partial: &PartialBlob) -> io::Result<()> {
     partial.file.sync()?;
     let ledger = partial.room.promise.ledger();
     let from = layout.partial(digest);
-    quarantine::put_in_place(layout, ledger, &from, digest, partial.written)?;
-    ledger.partial_shrank(partial.written);
+    let size = partial.written;
+    quarantine::put_in_place(layout, ledger, &from, digest, Came { size, partial: size })?;
     disk.sync_parent(&layout.blob(digest))?;
     if let Err(error) = disk.remove(&layout.partial_origin(digest)) {
         tracing::warn!(%digest, %error, "the origin of a finished download could not be deleted");

@@ -18,7 +18,7 @@ use super::{
     blobs::BlobFile,
     disk::{Disk, DiskFile, is_damage},
     layout::Layout,
-    ledger::Ledger,
+    ledger::{Came, Ledger},
 };
 use crate::oci::Digest;
 
@@ -181,16 +181,16 @@ fn is_the_wrong_one(disk: &Disk, path: &Path, seen: Option<&Seen>) -> io::Result
     }
 }
 
-/// Puts a right file of `size` bytes under its digest, and deletes what was put aside of it. Blocks.
+/// Puts a right file under its digest, and deletes what was put aside of it. Blocks.
 pub(super) fn put_in_place(
     layout: &Layout,
     ledger: &Ledger,
     file: &Path,
     digest: &Digest,
-    size: u64,
+    came: Came,
 ) -> io::Result<()> {
     let disk = layout.disk();
-    ledger.comes(layout, digest, size, || {
+    ledger.comes(layout, digest, came, || {
         disk.rename(file, &layout.blob(digest))?;
         let aside = layout.quarantined(digest);
         // Almost always, nothing is there, and one look tells.

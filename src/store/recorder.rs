@@ -29,7 +29,7 @@ use super::{
     links::Link,
     recovery,
 };
-use crate::oci::{Digest, Repository};
+use crate::oci::{Digest, Reference, Repository};
 
 /// Facts that wait for the recorder; more make their senders wait.
 const QUEUE: usize = 256;
@@ -77,6 +77,8 @@ struct Recorder {
     /// Bytes of the journal that there is no point in folding: facts that a fold put there because they have no
     /// place in `index.json`, and those before a fold that failed.
     carried: u64,
+    /// The tables lack something of the files: until they are made anew, nothing is recorded, nor looked for what may go.
+    is_stale: bool,
     /// When the tables may be made anew once more, after that failed.
     remake_after: Instant,
     /// Where the next look-up tables are made, should those in use fail; theirs is the other place.
@@ -157,6 +159,7 @@ impl Recorder {
             unsettled: None,
             fold_bytes,
             carried: 0,
+            is_stale: false,
             remake_after: Instant::now(),
             spare,
         })
@@ -199,6 +202,7 @@ impl Recorder {
     fn check(&mut self) {
         if !self.index.is_whole() {
             tracing::warn!("the look-up tables lack records; they are remade from the files");
+            self.is_stale = true;
             if let Err(error) = self.remake() {
                 tracing::error!(%error, "the look-up tables could not be made anew");
             }
@@ -216,23 +220,38 @@ impl Recorder {
 
     fn record(&mut self, groups: &[Group]) -> Result<(), Error> {
         let facts: Vec<Fact> = groups.iter().flat_map(|group| group.facts.clone()).collect();
+        if !facts.is_empty() {
+            self.settle().map_err(Error::write)?;
+            self.journal.append(&facts).map_err(Error::write)?;
+        }
+        self.is_stale |= self.index.has_failed();
+        if self.is_stale {
+            let error = Error::Index("they lack records, and wait to be made anew".to_owned());
+            return self.remake_if_worthwhile(error);
+        }
         if facts.is_empty() {
             return Ok(());
         }
-        self.settle().map_err(Error::write)?;
-        self.journal.append(&facts).map_err(Error::write)?;
         // sled has reports of panics; one must not end this thread.
         let applied = catch_unwind(AssertUnwindSafe(|| self.apply(groups)));
         let applied = applied.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
         applied.or_else(|error| {
-            // A disk that has room again need not be waited for.
-            let is_ill = || self.layout.try_write(&[0; TRIAL_BYTES]).is_err();
-            if Instant::now() < self.remake_after && is_ill() {
-                return Err(error);
-            }
-            tracing::error!(%error, "the look-up tables failed, and are made anew");
-            self.remake().inspect_err(|_| self.remake_after = Instant::now() + REMAKE_PAUSE)
+            self.is_stale = true;
+            self.remake_if_worthwhile(error)
         })
+    }
+
+    /// Makes the tables anew because of `error`, unless that failed a moment ago for a reason that is still there.
+    fn remake_if_worthwhile(&mut self, error: Error) -> Result<(), Error> {
+        // A disk that has room again need not be waited for.
+        let is_ill = || self.layout.try_write(&[0; TRIAL_BYTES]).is_err();
+        if Instant::now() < self.remake_after && is_ill() {
+            return Err(error);
+        }
+        tracing::error!(%error, "the look-up tables failed, and are made anew");
+        let remade = catch_unwind(AssertUnwindSafe(|| self.remake()));
+        let remade = remade.unwrap_or_else(|_| Err(Error::Index("it panicked".to_owned())));
+        remade.inspect_err(|_| self.remake_after = Instant::now() + REMAKE_PAUSE)
     }
 
     fn apply(&self, groups: &[Group]) -> Result<(), Error> {
@@ -253,6 +272,7 @@ impl Recorder {
         rebuild(&self.layout, &fresh, facts, self.position())?;
         fresh.flush()?;
         self.index.replace(&fresh);
+        self.is_stale = false;
         let first = self.layout.sled();
         self.spare = if self.spare == first { self.layout.spare_sled() } else { first };
         // At the next start the one that is there is the one that is right.
@@ -288,7 +308,19 @@ impl Recorder {
     /// `index.json` names its journal, so until it is replaced the old pair counts and after it the new one.
     fn fold(&mut self) -> io::Result<()> {
         self.settle()?;
-        let facts = self.facts()?;
+        let mut facts = self.facts()?;
+        // A link is worth something with its blob; of the others there is no end.
+        facts.blobs.retain(|(_, digest), _| self.layout.has_blob(digest));
+        let is_bare = |(repository, reference): &(Repository, Reference)| match reference {
+            Reference::Digest(digest) => {
+                !facts.manifests.contains_key(&(repository.clone(), *digest))
+            }
+            Reference::Tag(_) => false,
+        };
+        if facts.pinned.iter().any(is_bare) {
+            // Known by its index alone, it would have no entry in which its pin could stand.
+            catalog::expand(&self.layout, &mut facts);
+        }
         let old = self.layout.journal(self.generation);
         let next = self.generation + 1;
         let path = self.layout.journal(next);
@@ -319,6 +351,8 @@ impl Recorder {
             return Ok(());
         }
         let named = catalog::read(&self.layout)?.map(|(_, named)| named);
+        // What was renamed and not synced is seen, and may be gone after a power cut.
+        self.layout.disk().sync_parent(&self.layout.index_json())?;
         let Some(journal) = self.unsettled.take() else { return Ok(()) };
         let (old, next) = (self.generation, self.generation + 1);
         let unused = if named == Some(next) {
@@ -337,6 +371,10 @@ impl Recorder {
     fn go_on_in(&mut self, journal: Journal) {
         self.carried = journal.len();
         (self.journal, self.generation) = (journal, self.generation + 1);
+        if self.is_stale {
+            // Tables without all facts must not say that they have them.
+            return;
+        }
         if let Err(error) = self.index.apply(&[], &[], Some(self.position())) {
             tracing::warn!(%error, "the look-up tables will be remade at the next start");
         }
@@ -511,7 +549,94 @@ fn remove_other_journals(layout: &Layout, generation: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::oci::{Descriptor, RegistryName, media_type};
-    use crate::store::disk::Disk;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::store::disk::{Disk, Touch, Watch};
+
+    /// A disk that does not give `index.json`, or does not make its name durable.
+    #[derive(Debug, Default)]
+    struct Fails {
+        read: AtomicBool,
+        sync: AtomicBool,
+    }
+
+    impl Watch for Fails {
+        fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
+            let fails = match touch {
+                Touch::Read(path) => {
+                    path.ends_with("index.json") && self.read.load(Ordering::Relaxed)
+                }
+                Touch::SyncDir(path) => {
+                    path.join("index.json").exists() && self.sync.load(Ordering::Relaxed)
+                }
+                _ => false,
+            };
+            if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(usize::MAX) }
+        }
+    }
+
+    fn failing(dir: &std::path::Path) -> (Arc<Fails>, Recorder) {
+        let disk = Arc::new(Fails::default());
+        let layout = Layout::open(dir, Disk::watched(disk.clone())).expect("a new directory");
+        let mut recorder = Recorder::open(Arc::new(layout), FOLD_BYTES).expect("a new store");
+        recorder.fold().expect("written");
+        (disk, recorder)
+    }
+
+    fn tag(n: u8) -> (Repository, crate::oci::Tag, Group) {
+        let repository = Repository::new(RegistryName::docker_hub(), "alpine").expect("a name");
+        let tag: crate::oci::Tag = format!("v{n}").parse().expect("a tag");
+        let manifest = Descriptor {
+            media_type: media_type::OCI_MANIFEST.parse().expect("a media type"),
+            digest: Digest::sha256(&[n]),
+            size: 1,
+        };
+        let fact = Fact::Tag { repository: repository.clone(), tag: tag.clone(), manifest, at: 1 };
+        (repository, tag, Group { facts: vec![fact], links: Vec::new() })
+    }
+
+    #[test]
+    fn tables_that_lack_records_and_cannot_be_remade_are_not_relied_on() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (disk, mut recorder) = failing(dir.path());
+        let index = recorder.index.clone();
+        let (repository, first, group) = tag(1);
+        recorder.record(&[group]).expect("recorded");
+        index.clear().expect("lost");
+        disk.read.store(true, Ordering::Relaxed);
+        recorder.is_stale = true;
+        assert!(recorder.record(&[]).is_err(), "whoever looks for what may go waits for it");
+        let (_, second, group) = tag(2);
+        assert!(recorder.record(&[group]).is_err());
+        disk.read.store(false, Ordering::Relaxed);
+        recorder.record(&[]).expect("remade");
+        for tag in [first, second] {
+            assert!(index.tag(&repository, &tag).is_some(), "what the journal had is known");
+        }
+    }
+
+    #[test]
+    fn an_index_json_whose_name_is_not_durable_is_not_gone_on_from() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (disk, mut recorder) = failing(dir.path());
+        let (repository, first, group) = tag(1);
+        recorder.record(&[group]).expect("recorded");
+        let old = recorder.layout.journal(recorder.generation);
+        disk.sync.store(true, Ordering::Relaxed);
+        recorder.fold().expect_err("it may be undone by a power cut");
+        assert!(old.exists(), "and then the old journal is needed");
+        let (_, second, group) = tag(2);
+        assert!(recorder.record(&[group]).is_err(), "in neither journal would it be safe");
+        disk.sync.store(false, Ordering::Relaxed);
+        let (_, third, group) = tag(3);
+        recorder.record(&[group]).expect("recorded");
+        assert!(!old.exists());
+        drop(recorder);
+        let layout = Layout::open(dir.path(), Disk::default()).expect("the directory");
+        let recorder = Recorder::open(Arc::new(layout), FOLD_BYTES).expect("the store");
+        let knows = |tag| recorder.index.tag(&repository, tag).is_some();
+        assert_eq!([&first, &second, &third].map(knows), [true, false, true]);
+    }
 
     #[test]
     fn tables_that_failed_are_made_anew_as_often_as_it_takes() {

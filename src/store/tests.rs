@@ -73,6 +73,7 @@ async fn what_is_kept_is_found_again_with_and_without_the_tables_and_after_folds
     let lone = descriptor(media_type::OCTET_STREAM, b"a blob that no manifest names");
     for fold_bytes in [u64::MAX, 2000] {
         let store = open(dir.path(), fold_bytes);
+        removal::put(&store, b"a blob that no manifest names").await;
         store.keep_link(&alpine, &lone).await.expect("kept");
         for (n, image) in images.iter().enumerate() {
             keep(&store, &alpine, image, &[tag(&format!("v{n}"))]).await;

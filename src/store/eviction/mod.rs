@@ -378,12 +378,17 @@ impl Store {
                 return Ok(());
             }
             let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
+            // One that cannot be deleted, or is gone by now, is in nobody's way.
             let removing = spawn_blocking(move || {
-                layout.disk().remove(&path).inspect(|()| ledger.aside_went(size))
+                let removed = layout.disk().remove(&path);
+                removed.inspect(|()| ledger.aside_went(size)).inspect_err(
+                    |error| tracing::warn!(?path, %error, "what was put aside could not be deleted"),
+                )
             });
-            removing.await.map_err(Error::join)?.map_err(Error::write)?;
-            self.ledger.freed(size);
-            freed.sweeps(size, 1);
+            if removing.await.map_err(Error::join)?.is_ok() {
+                self.ledger.freed(size);
+                freed.sweeps(size, 1);
+            }
         }
         let now = self.clock.unix_seconds();
         partials.sort_unstable_by_key(|(_, _, at)| *at);
@@ -399,7 +404,10 @@ impl Store {
                     holds.unless_wanted(&digest, || sweep_partial(&layout, &ledger, &digest));
                 removed.transpose()
             });
-            let removed = removing.await.map_err(Error::join)?.map_err(Error::write)?;
+            let removed = removing.await.map_err(Error::join)?.unwrap_or_else(|error| {
+                tracing::warn!(%digest, %error, "an unfinished download could not be deleted");
+                None
+            });
             if let Some(size) = removed {
                 self.ledger.freed(size);
                 freed.sweeps(size, 1);

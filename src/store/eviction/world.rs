@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag},
-    store::{Fact, index::Index, layout::Layout},
+    store::{Fact, disk::is_damage, index::Index, layout::Layout},
 };
 
 /// How many indexes lead to an image, one in the other: none that is known has more than two.
@@ -162,6 +162,10 @@ impl World {
         }
         world.add_lone();
         world.add_loose(index, &mut share);
+        if index.has_failed() {
+            // What seems to be needed by nobody may be named by a record that was not found.
+            return Err(io::Error::other("the look-up tables cannot be read"));
+        }
         let is_pinned = |repository: &Arc<Repository>, reference: Reference| {
             pinned.contains(&(Arc::clone(repository), reference))
         };
@@ -333,6 +337,10 @@ impl World {
                 match entry.metadata() {
                     Ok(file) => drop(self.files.insert(digest, (file.len(), seconds(&file)))),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // One bad sector keeps nobody else's room.
+                    Err(error) if is_damage(&error) => {
+                        tracing::warn!(%digest, %error, "a blob cannot be looked at");
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -405,12 +413,14 @@ impl World {
     }
 }
 
-/// What a kept document names; `None` when it is not what it was: what it named is then held by its links alone, until
+/// What a kept document names; `None` when it is not what it was, or lost by the disk: what it named is then held by its links alone, until
 /// it is repaired. One that cannot be read may name anything: nothing is evicted then.
 fn named(layout: &Layout, manifest: &Descriptor) -> io::Result<Option<Arc<[Digest]>>> {
     let bytes = match layout.disk().read(&layout.blob(&manifest.digest)) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_damage(&error) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     if Digest::of(manifest.digest.algorithm(), &bytes) != manifest.digest {

@@ -246,6 +246,22 @@ async fn what_cannot_be_put_aside_counts_as_missing_until_it_is_kept_again() {
 }
 
 #[tokio::test]
+async fn one_manifest_that_the_disk_lost_keeps_no_other_image_from_going() {
+    let site = Site::new();
+    let alpine = repository("alpine");
+    let images = [image(1), image(2)];
+    for (n, image) in images.iter().enumerate() {
+        keep(&site.store, &alpine, image, &[tag(&format!("v{n}"))]).await;
+    }
+    let site = site.reopen().await;
+    site.disk.hit(&site.blob(&images[0].child.0.digest));
+    site.store.set_limits(Limits { max_size: Share::Bytes(1), min_free: Share::Bytes(0) });
+    site.store.keep_to_budget().await.expect("evicted");
+    assert_eq!(site.store.tags(&alpine), []);
+    site.store.close().await;
+}
+
+#[tokio::test]
 async fn what_the_system_does_not_let_be_read_is_told_and_stays() {
     let site = Site::new();
     let digest = site.keep(b"bytes").await;

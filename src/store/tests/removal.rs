@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::oci::Reference;
 
 /// All records of the tables, but the position and the sum.
 fn records(store: &Store) -> BTreeMap<(u8, String, Vec<u8>), Vec<u8>> {
@@ -152,7 +153,7 @@ impl Watch for Crash {
     }
 }
 
-async fn put(store: &Store, bytes: &[u8]) {
+pub(super) async fn put(store: &Store, bytes: &[u8]) {
     let (digest, alpine, size) = (Digest::sha256(bytes), repository("alpine"), bytes.len() as u64);
     let begun = store.begin(&digest, &alpine, Some(size), true).await.expect("begun");
     let (partial, appended) = begun.append(vec![Bytes::copy_from_slice(bytes)]).await;
@@ -345,6 +346,87 @@ async fn a_file_system_that_others_filled_is_told_of_until_there_is_room() {
     store.try_again().await;
     assert_eq!(store.failing(), None);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_pin_of_one_platform_outlives_the_tables() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (alpine, kept) = (repository("alpine"), image(1));
+    let store = open(dir.path(), u64::MAX);
+    keep(&store, &alpine, &kept, &[tag("3")]).await;
+    store.close().await;
+    drop(store);
+    // By now, the child is known by its index alone.
+    let child = Reference::Digest(kept.child.0.digest);
+    let store = open(dir.path(), u64::MAX);
+    assert_eq!(store.pin(&alpine, &child, true).await.expect("pinned"), Some(true));
+    store.close().await;
+    drop(store);
+    for _ in 0..2 {
+        fs::remove_dir_all(dir.path().join("wharf/index.sled")).expect("deleted");
+        let store = open(dir.path(), u64::MAX);
+        assert!(store.is_pinned(&alpine, &child));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_pinned_by_its_other_name_is_known() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (alpine, kept) = (repository("alpine"), image(1));
+    let store = open(dir.path(), u64::MAX);
+    keep(&store, &alpine, &kept, &[tag("3"), tag("3.20")]).await;
+    let digest = Reference::Digest(kept.index.0.digest);
+    assert_eq!(store.pinned_with(&alpine, &digest), None);
+    assert_eq!(store.pin(&alpine, &tag("3").into(), true).await.expect("pinned"), Some(true));
+    assert_eq!(store.pinned_with(&alpine, &digest), Some(tag("3").into()));
+    assert_eq!(store.pinned_with(&alpine, &tag("3.20").into()), None, "it can go alone");
+    assert_eq!(store.pin(&alpine, &digest, true).await.expect("pinned"), Some(true));
+    assert_eq!(store.pinned_with(&alpine, &tag("3.20").into()), Some(digest));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_swept_keeps_nothing_from_going() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = full(dir.path(), &Clock::system()).await;
+    for obstacle in ["quarantine/.mine", "partial/mine"] {
+        let obstacle = dir.path().join("wharf").join(obstacle);
+        fs::create_dir_all(obstacle.join("something")).expect("made");
+    }
+    let before = store.tags(&repository("alpine")).len();
+    store.set_limits(Limits { max_size: Share::Bytes(1), min_free: Share::Bytes(0) });
+    store.keep_to_budget().await.expect("evicted");
+    assert!(before > 1 && store.tags(&repository("alpine")).len() < before);
+    store.collect().await.expect("collected");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn only_what_is_kept_is_remembered_as_what_a_registry_has() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = open(dir.path(), u64::MAX);
+    let (alpine, kept) = (repository("alpine"), image(1));
+    let link = store.keep_link(&alpine, &kept.layer).await;
+    assert!(matches!(link, Err(Error::Gone)));
+    assert_eq!(store.link(&alpine, &kept.layer.digest), None);
+    put(&store, &1_u32.to_be_bytes()).await;
+    store.keep_link(&alpine, &kept.layer).await.expect("it is here");
+    assert_eq!(store.link(&alpine, &kept.layer.digest).as_ref(), Some(&kept.layer));
+    store.close().await;
+    drop(store);
+    // Of one that went, nothing is written down again.
+    fs::remove_file(dir.path().join("blobs/sha256").join(kept.layer.digest.encoded()))
+        .expect("there");
+    let store = open(dir.path(), u64::MAX);
+    keep(&store, &repository("other"), &image(2), &[tag("3")]).await;
+    store.close().await;
+    let journals = fs::read_dir(dir.path().join("wharf")).expect("there").filter_map(Result::ok);
+    for file in journals.filter(|file| file.path().is_file()) {
+        let text = fs::read(file.path()).expect("readable");
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(!text.contains(&kept.layer.digest.encoded()), "{:?}", file.path());
+    }
 }
 
 #[tokio::test]
