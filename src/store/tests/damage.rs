@@ -262,6 +262,22 @@ async fn one_manifest_that_the_disk_lost_keeps_no_other_image_from_going() {
 }
 
 #[tokio::test]
+async fn a_list_of_referrers_that_was_put_aside_is_kept_again() {
+    let site = Site::new();
+    let (alpine, subject) = (repository("alpine"), Digest::sha256(b"subject"));
+    let list = Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#);
+    let index = descriptor(media_type::OCI_INDEX, &list);
+    let keep = async || site.store.keep_referrers(&alpine, &subject, &index, &list).await;
+    keep().await.expect("kept");
+    fs::write(site.blob(&index.digest), "wrong").expect("written");
+    let (_, why, seen) = wrong(site.check(&index.digest).await);
+    assert!(site.store.quarantine(&index.digest, seen, &why).await.expect("moved"));
+    keep().await.expect("kept again");
+    assert_eq!(site.check(&index.digest).await, Checked::Right(list.len() as u64));
+    site.store.close().await;
+}
+
+#[tokio::test]
 async fn what_the_system_does_not_let_be_read_is_told_and_stays() {
     let site = Site::new();
     let digest = site.keep(b"bytes").await;
