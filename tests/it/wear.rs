@@ -21,8 +21,9 @@ fn is_full() -> bool {
 async fn each_byte_is_written_once_and_a_warm_pull_writes_none() {
     let (layer, pulls) = if is_full() { (256 * MIB, 10_000) } else { (16 * MIB, 500) };
     let hub = FakeHub::start().await;
-    // A directory in memory is written to for nothing.
-    let wharf = Program::start_in(Program::site_on_disk(&hub, "")).await;
+    // A directory in memory is written to for nothing. The log is its reader's.
+    let site = Program::site_on_disk(&hub, "[log]\nlevel = \"warn\"\n");
+    let wharf = Program::start_in(site).await;
     let image = hub.push_single(REPO, "latest", ("linux", "arm64", None), &[layer; 4]);
     let manifest = format!("/v2/{REPO}/manifests/latest");
     let paths = Arc::new(
