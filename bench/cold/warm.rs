@@ -6,11 +6,10 @@ use futures_util::future::try_join_all;
 
 use super::{
     Setting,
-    setting::Pair,
     support::{
         MIB, Result,
         line::Rate,
-        nginx::Nginx,
+        nginx::{Manner, Nginx},
         now,
         process::Process,
         report::{Report, Row, print},
@@ -36,7 +35,8 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     setting.client.get(site.wharf.addr, &path)?;
     site.wharf.settle(&setting.client)?;
     let root = kept.parent().unwrap_or_else(|| Path::new("/"));
-    let Some(nginx) = Nginx::start(root, &setting.options.dir)? else {
+    let start = |manner| Nginx::start(root, &setting.options.dir, manner);
+    let (Some(stock), Some(tuned)) = (start(Manner::Stock)?, start(Manner::Tuned)?) else {
         print("warm blob: left out, nginx is not installed\n");
         return Ok(());
     };
@@ -49,30 +49,46 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         setting.client.get(addr, path)?;
         fetch(setting, addr, process, path, gets)
     };
-    let mut nginx_first = false;
-    let ours = [site.wharf.process, nginx.process];
+    let servers = [
+        (stock.addr, stock.process, &file),
+        (tuned.addr, tuned.process, &file),
+        (site.wharf.addr, site.wharf.process, &path),
+    ];
+    // Each is first, second and last in turn.
+    let mut first = 0;
+    let ours = servers.map(|(_, process, _)| process);
     let made = setting.repeat(&ours, setting.options.runs(), || {
-        nginx_first = !nginx_first;
-        let early = nginx_first.then(|| serve(nginx.addr, nginx.process, &file)).transpose()?;
-        let through = serve(site.wharf.addr, site.wharf.process, &path)?;
-        let direct = early.map_or_else(|| serve(nginx.addr, nginx.process, &file), Ok)?;
-        Ok(Pair { direct, through })
+        first += 1;
+        let mut served = [None; 3];
+        for n in 0..3 {
+            let n = (first + n) % 3;
+            let (addr, process, path) = servers[n];
+            served[n] = Some(serve(addr, process, path)?);
+        }
+        served
+            .map(|served| served.ok_or_else(|| "it was not measured".into()))
+            .into_iter()
+            .collect::<Result<Vec<_>>>()
     })?;
     let gigabytes = (size * gets * CONNECTIONS as u64) as f64 / 1e9;
     let speed = |served: Served| gigabytes / served.took.as_secs_f64();
     let cost = |served: Served| served.cpu.as_secs_f64() / gigabytes;
-    let each = |of: &dyn Fn(&Pair<Served>) -> f64| made.values.iter().map(of).collect();
+    let each = |of: &dyn Fn(&[Served]) -> f64| made.values.iter().map(|all| of(all)).collect();
     report.add(Row {
         title: format!(
-            "warm blob, {} MiB, {CONNECTIONS} connections, bare loopback; nginx: one worker, sendfile, tcp_nopush",
+            "warm blob, {} MiB, {CONNECTIONS} connections, bare loopback; nginx: one worker, sendfile; stock: tcp_nopush; tuned: sndbuf=256k",
             size / MIB
         ),
         series: vec![
-            Series::new("nginx", "GB/s", each(&|pair| speed(pair.direct))),
-            Series::new("wharf", "GB/s", each(&|pair| speed(pair.through))),
-            Series::new("wharf ÷ nginx", "", each(&|pair| speed(pair.through) / speed(pair.direct))),
-            Series::new("nginx", "CPU s/GB", each(&|pair| cost(pair.direct))),
-            Series::new("wharf", "CPU s/GB", each(&|pair| cost(pair.through))),
+            Series::new("nginx, stock", "GB/s", each(&|all| speed(all[0]))),
+            Series::new("nginx, tuned", "GB/s", each(&|all| speed(all[1]))),
+            Series::new("wharf", "GB/s", each(&|all| speed(all[2]))),
+            Series::new("wharf ÷ stock", "", each(&|all| speed(all[2]) / speed(all[0]))),
+            Series::new("wharf ÷ tuned", "", each(&|all| speed(all[2]) / speed(all[1]))),
+            Series::new("nginx, stock", "CPU s/GB", each(&|all| cost(all[0]))),
+            Series::new("nginx, tuned", "CPU s/GB", each(&|all| cost(all[1]))),
+            Series::new("wharf", "CPU s/GB", each(&|all| cost(all[2]))),
+            Series::new("wharf ÷ tuned", "of CPU", each(&|all| cost(all[2]) / cost(all[1]))),
         ],
         disturbed: made.disturbed,
         repeated: made.repeated,

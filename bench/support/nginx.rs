@@ -25,6 +25,15 @@ pub(crate) struct Nginx {
     _dir: TempDir,
 }
 
+/// How it is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As in Debian's nginx.conf: `tcp_nopush on`.
+    Stock,
+    /// With wharf's own socket settings: no `tcp_nopush`, a send buffer of 256 KiB.
+    Tuned,
+}
+
 /// Its version, or that there is none.
 pub(crate) fn version() -> String {
     match Path::new(PROGRAM).exists() {
@@ -34,9 +43,8 @@ pub(crate) fn version() -> String {
 }
 
 impl Nginx {
-    /// Serves the files below `root`; `None` if nginx is not installed. One process, `sendfile` and `tcp_nopush` on,
-    /// as in Debian's nginx.conf.
-    pub(crate) fn start(root: &Path, parent: &Path) -> Result<Option<Self>> {
+    /// Serves the files below `root`; `None` if nginx is not installed. One process, with `sendfile`.
+    pub(crate) fn start(root: &Path, parent: &Path, manner: Manner) -> Result<Option<Self>> {
         if !Path::new(PROGRAM).exists() {
             return Ok(None);
         }
@@ -46,13 +54,15 @@ impl Nginx {
         let config = format!(
             "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\n\
              events {{ worker_connections 1024; }}\n\
-             http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  tcp_nodelay on;\n\
+             http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush {nopush};\n  tcp_nodelay on;\n\
              \x20 default_type application/octet-stream;\n\
              \x20 client_body_temp_path {at}/a;\n  proxy_temp_path {at}/b;\n\
              \x20 fastcgi_temp_path {at}/c;\n  uwsgi_temp_path {at}/d;\n  scgi_temp_path {at}/e;\n\
-             \x20 server {{ listen {addr}; root {root}; }}\n}}\n",
+             \x20 server {{ listen {addr}{buffer}; root {root}; }}\n}}\n",
             at = dir.path().display(),
             root = root.display(),
+            nopush = if manner == Manner::Stock { "on" } else { "off" },
+            buffer = if manner == Manner::Stock { "" } else { " sndbuf=256k" },
         );
         let path = dir.path().join("nginx.conf");
         fs::write(&path, config)?;

@@ -21,6 +21,12 @@ use crate::{
 /// this one holds when a disk hangs. Kubernetes gives up on a pull after the same time.
 pub(super) const STALL_DEADLINE: Duration = Duration::from_secs(300);
 
+/// Bytes of a file that are given out at once as such. What of them a client that hung up did not take is counted as sent.
+const PART_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Fewer are read: that is measured to be cheaper.
+const PART_MIN_BYTES: u64 = 32 * 1024;
+
 /// A body that cannot be finished: the connection must be cut, so that nobody takes it for whole.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -31,6 +37,18 @@ pub struct Reader {
     /// The next byte to give out, and the one behind the last; the end is `u64::MAX` while it is unknown.
     range: Range<u64>,
     source: Source,
+    /// Whether large parts of files are given out as such.
+    by_file: bool,
+}
+
+/// Some of a blob's bytes.
+#[derive(Debug)]
+pub struct Piece {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// The file that they lie in, and where: then they are better sent from there than looked at, and are in the system's
+    /// memory, as far as can be told.
+    pub part: Option<(BlobFile, u64)>,
 }
 
 pub(super) enum Source {
@@ -63,16 +81,27 @@ enum Step {
     Wait,
 }
 
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, part: None }
+    }
+}
+
 impl Reader {
     pub(super) const fn new(range: Range<u64>, source: Source) -> Self {
-        Self { range, source }
+        Self { range, source, by_file: false }
+    }
+
+    /// Gives large parts of files out as such, for whoever can send them without reading them.
+    pub fn by_file(self) -> Self {
+        Self { by_file: true, ..self }
     }
 
     /// The next piece; `None` after the last.
     ///
     /// # Errors
     /// [`Cut`] when the rest cannot be had, or is not what the digest says.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+    pub async fn next(&mut self) -> Result<Option<Piece>, Cut> {
         loop {
             if self.range.is_empty() {
                 return Ok(None);
@@ -81,7 +110,8 @@ impl Reader {
                 Source::File { file, .. } => Step::Read(file.clone(), self.range.end),
                 Source::Relay(relay) => {
                     let piece = relay.next().await?;
-                    return Ok(piece.inspect(|piece| self.range.start += piece.len() as u64));
+                    let piece = piece.inspect(|piece| self.range.start += piece.len() as u64);
+                    return Ok(piece.map(Piece::from));
                 }
                 Source::Shared { follower, alone, total } => {
                     match timeout(STALL_DEADLINE, follower.next()).await {
@@ -90,7 +120,7 @@ impl Reader {
                                 let wanted = self.range.end - self.range.start;
                                 piece.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
                                 self.range.start += piece.len() as u64;
-                                return Ok(Some(piece));
+                                return Ok(Some(piece.into()));
                             }
                             Next::End => Step::End,
                             Next::Left(hasher) => {
@@ -105,9 +135,9 @@ impl Reader {
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
-                Step::Read(file, end) => match file.read(self.range.start, end).await {
+                Step::Read(file, end) => match self.read(&file, end).await {
                     Ok(piece) => {
-                        self.range.start += piece.len() as u64;
+                        self.range.start += piece.bytes.len() as u64;
                         return Ok(Some(piece));
                     }
                     Err(error) => self.leave(&file, &error).await?,
@@ -122,6 +152,21 @@ impl Reader {
                 Step::Wait => self.wait().await?,
             }
         }
+    }
+
+    /// A piece of a file that has the blob's bytes up to `end`.
+    async fn read(&self, file: &BlobFile, end: u64) -> io::Result<Piece> {
+        let start = self.range.start;
+        if self.by_file && end - start >= PART_MIN_BYTES {
+            let part = start..end.min(start + PART_BYTES);
+            // On a small system, addresses may run out.
+            if let Ok(mapped) = file.map(&part) {
+                file.load(part).await?;
+                let bytes = Bytes::from_owner(mapped);
+                return Ok(Piece { bytes, part: Some((file.clone(), start)) });
+            }
+        }
+        file.read(start, end).await.map(Piece::from)
     }
 
     /// Goes on at the registry, because the disk does not give what is in `file`.

@@ -40,6 +40,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use crate::store::BlobFile;
+
 pub use self::{
     answer::{ManifestAnswer, Want},
     blob::BlobAnswer,
@@ -48,7 +50,7 @@ pub use self::{
         AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
         Window,
     },
-    content::{Cut, Reader},
+    content::{Cut, Piece, Reader},
     error::Error,
     listing::{ListedTags, Referrers},
     report::{

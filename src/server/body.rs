@@ -12,13 +12,15 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http_body::{Frame, SizeHint};
 
-use super::{muted::Turn, record::Record};
-use crate::pull::{Cut, Reader};
+use super::{muted::Turn, parts::Parts, record::Record};
+use crate::pull::{Cut, Piece, Reader};
 
 /// The body of one answer.
 pub(super) struct Body {
     content: Content,
     record: Record,
+    /// Of a connection that sends parts of files as such.
+    parts: Option<Parts>,
     /// Ends when the connection drops this: it has all of the body then.
     _turn: Option<Turn>,
 }
@@ -29,32 +31,53 @@ pub(super) enum Content {
     Empty,
     /// Bytes in memory.
     Full(Bytes),
-    /// A blob; its length if known.
+    /// A blob that nothing is read of yet; its length if known.
+    Unread { reader: Box<Reader>, left: Option<u64> },
+    /// A blob that is being read.
     Blob { pieces: BoxStream<'static, Result<Bytes, Cut>>, left: Option<u64> },
 }
 
 impl Content {
     /// The bytes of `reader`, of which there are `size`.
     pub(super) fn blob(reader: Reader, size: Option<u64>) -> Self {
-        let pieces = futures_util::stream::unfold(Some(reader), |reader| async move {
-            let mut reader = reader?;
-            match reader.next().await {
-                Ok(piece) => piece.map(|piece| (Ok(piece), Some(reader))),
+        Self::Unread { reader: Box::new(reader), left: size }
+    }
+
+    /// Begins to read what is not begun; with `parts`, of a connection that sends parts of files as such.
+    fn begin(&mut self, parts: &Option<Parts>) {
+        if !matches!(self, Self::Unread { .. }) {
+            return;
+        }
+        let Self::Unread { reader, left } = std::mem::replace(self, Self::Empty) else { return };
+        let parts = parts.clone();
+        let reader = if parts.is_some() { reader.by_file() } else { *reader };
+        let pieces = futures_util::stream::unfold(Some((reader, parts)), |state| async move {
+            let (mut reader, parts) = state?;
+            match next(&mut reader, parts.as_ref()).await {
+                Ok(piece) => piece.map(|piece| (Ok(piece), Some((reader, parts)))),
                 Err(cut) => Some((Err(cut), None)),
             }
         });
-        Self::Blob { pieces: pieces.boxed(), left: size }
+        *self = Self::Blob { pieces: pieces.boxed(), left };
     }
+}
+
+async fn next(reader: &mut Reader, parts: Option<&Parts>) -> Result<Option<Bytes>, Cut> {
+    let Some(Piece { bytes, part }) = reader.next().await? else { return Ok(None) };
+    if let (Some((file, at)), Some(parts)) = (part, parts) {
+        parts.stand_in(bytes.clone(), file, at);
+    }
+    Ok(Some(bytes))
 }
 
 impl Body {
     pub(super) const fn new(content: Content, record: Record) -> Self {
-        Self { content, record, _turn: None }
+        Self { content, record, parts: None, _turn: None }
     }
 
-    /// Keeps its connection's turn until all of this is handed over.
-    pub(super) fn until_written(self, turn: Turn) -> Self {
-        Self { _turn: Some(turn), ..self }
+    /// Keeps its connection's turn until all of this is handed over; sends parts of files as such, if the connection can.
+    pub(super) fn on(self, parts: Option<Parts>, turn: Turn) -> Self {
+        Self { parts, _turn: Some(turn), ..self }
     }
 }
 
@@ -67,8 +90,9 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = &mut *self;
+        this.content.begin(&this.parts);
         let piece = match &mut this.content {
-            Content::Empty => None,
+            Content::Empty | Content::Unread { .. } => None,
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
@@ -99,7 +123,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => true,
             Content::Full(bytes) => bytes.is_empty(),
-            Content::Blob { left, .. } => *left == Some(0),
+            Content::Blob { left, .. } | Content::Unread { left, .. } => *left == Some(0),
         }
     }
 
@@ -107,7 +131,9 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Blob { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Content::Blob { left, .. } | Content::Unread { left, .. } => {
+                left.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
         }
     }
 }

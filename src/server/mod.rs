@@ -3,6 +3,7 @@
 mod asker;
 mod body;
 mod muted;
+mod parts;
 mod peer;
 mod range;
 mod record;
@@ -20,6 +21,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -33,6 +35,7 @@ pub use self::tls::{ClientAuth, Tls, TlsError};
 use self::{
     body::Body,
     muted::{Muted, Turns},
+    parts::{PartStream, Parts},
     peer::Peer,
     record::Record,
     respond::Answer,
@@ -67,6 +70,10 @@ const HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
 /// next piece. By default a client that does not read would hold seven pieces of a blob.
 const CONNECTION_BUFFER: usize = 64 * 1024;
+
+/// Send buffer towards this machine: some megabytes under way, which the system would allow by itself, fall out of the
+/// processor's caches and overrun the receiver. It would bound a peer far away to so much for each round trip.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Pause after a failed accept: mostly too many open files, which pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -157,13 +164,25 @@ impl Server {
         let _open = OpenConnection::new(&self.metrics);
         // Small answers must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
+        if peer.address.ip().to_canonical().is_loopback() {
+            // What it costs where it does not help is speed, and that alone.
+            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        }
+        match &self.config.tls {
+            None => {
+                let parts = Parts::default();
+                let stream = self.timed(PartStream::new(stream, parts.clone()));
+                Arc::clone(&self).converse(stream, Some(parts), peer, stop).await;
+            }
+            Some(tls) => self.secure(tls, self.timed(stream), peer, stop).await,
+        }
+    }
+
+    /// The stream, cut when the client takes nothing for too long.
+    fn timed<S: AsyncRead + AsyncWrite>(&self, stream: S) -> Pin<Box<TimeoutStream<S>>> {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.config.client_timeout));
-        let stream = Box::pin(stream);
-        match &self.config.tls {
-            None => Arc::clone(&self).converse(stream, peer, stop).await,
-            Some(tls) => self.secure(tls, stream, peer, stop).await,
-        }
+        Box::pin(stream)
     }
 
     /// Agrees on TLS with `peer`, then answers its requests.
@@ -192,7 +211,7 @@ impl Server {
                 tracing::debug!(
                     %client, listener = %peer.listener, subjects = ?peer.subjects, "speaks TLS"
                 );
-                Arc::clone(self).converse(stream, peer, stop).await;
+                Arc::clone(self).converse(stream, None, peer, stop).await;
             }
             Ok(Err((None, mut stream))) => {
                 self.refuse(&mut stream, respond::needs_https(), client).await;
@@ -206,10 +225,11 @@ impl Server {
         }
     }
 
-    /// Answers the requests of `peer`, one after the other.
+    /// Answers the requests of `peer`, one after the other; with the `parts` of files that `stream` knows, if it does.
     async fn converse(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        parts: Option<Parts>,
         peer: Peer,
         stop: CancellationToken,
     ) {
@@ -220,7 +240,8 @@ impl Server {
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = taking.begin(!request.body().is_end_stream());
             let answer = Arc::clone(&server).answer(request, peer.clone());
-            async move { Ok::<_, Infallible>(answer.await.map(|body| body.until_written(turn))) }
+            let parts = parts.clone();
+            async move { Ok::<_, Infallible>(answer.await.map(|body| body.on(parts, turn))) }
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())

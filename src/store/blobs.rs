@@ -1,15 +1,24 @@
 //! Reading: blobs that are kept, and the bytes that a download has written so far.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, ops::Range, os::fd::AsFd, path::Path, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::ReadWriteFlags;
 use tokio::task::spawn_blocking;
 
-use super::disk::{Disk, DiskFile};
+use super::{
+    disk::{Disk, DiskFile},
+    mapped::Mapped,
+};
 
 /// Bytes read at once: memory for each reader, and the grain at which readers follow a download.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// How far apart the bytes are by which it is told whether a part of a file is in memory: the system reads ahead by as much.
+const LOOK_BYTES: usize = 128 * 1024;
+
+/// Bytes that are read at once of a part that is not.
+const LOAD_BYTES: usize = 256 * 1024;
 
 /// An open blob file. It stays readable when the blob is removed or renamed meanwhile.
 #[derive(Clone, Debug)]
@@ -27,6 +36,12 @@ pub struct StoredBlob {
 impl BlobFile {
     pub(super) fn new(file: Arc<DiskFile>) -> Self {
         Self(file)
+    }
+
+    /// The file at `path`, whatever it is.
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Disk::default().open_read(path).map(|file| Self(Arc::new(file)))
     }
 
     pub(super) const fn file(&self) -> &Arc<DiskFile> {
@@ -66,6 +81,55 @@ impl BlobFile {
         }
         buffer.truncate(read);
         Ok(buffer.freeze())
+    }
+
+    /// Has the bytes in memory, so that whoever sends them in a moment does not wait for the disk, nor is failed by it.
+    ///
+    /// # Errors
+    /// What the disk says, or `UnexpectedEof` if the file ends before `range` does.
+    pub async fn load(&self, range: Range<u64>) -> io::Result<()> {
+        if self.is_loaded(&range) {
+            return Ok(());
+        }
+        let file = Arc::clone(&self.0);
+        let loading = spawn_blocking(move || {
+            let mut buffer = vec![0; LOAD_BYTES];
+            let mut at = range.start;
+            while at < range.end {
+                let most =
+                    usize::try_from(range.end - at).map_or(LOAD_BYTES, |n| n.min(LOAD_BYTES));
+                match file.read_at(&mut buffer[..most], at)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    read => at += read as u64,
+                }
+            }
+            Ok(())
+        });
+        loading.await.map_err(io::Error::other)?
+    }
+
+    /// Whether the bytes are in memory, as far as a look at some of them tells.
+    fn is_loaded(&self, range: &Range<u64>) -> bool {
+        let last = range.end.saturating_sub(1);
+        let mut looks = range.clone().step_by(LOOK_BYTES).chain([last]);
+        looks.all(|at| matches!(self.read_cached(&mut [0], at), Some(Ok(1))))
+    }
+
+    /// Sends up to `most` bytes from `at` on to a socket, without their coming by this process: how many it took.
+    ///
+    /// # Errors
+    /// What the system says: `WouldBlock` when the socket has no room.
+    pub fn send(&self, socket: &impl AsFd, at: u64, most: usize) -> io::Result<usize> {
+        let mut at = at;
+        Ok(rustix::fs::sendfile(socket, self.0.std(), Some(&mut at), most)?)
+    }
+
+    /// A part of the file as memory, which is read from it only where somebody looks.
+    ///
+    /// # Errors
+    /// When the system has no room for it among the addresses.
+    pub fn map(&self, range: &Range<u64>) -> io::Result<Mapped> {
+        Mapped::new(self.0.std(), range)
     }
 
     /// Reads without waiting for the disk; `None` where that cannot be had.

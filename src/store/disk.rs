@@ -270,6 +270,11 @@ impl DiskFile {
         self.file.read_at(buffer, offset)
     }
 
+    /// The file, for what touches no disk: its part of the system's memory.
+    pub(super) const fn std(&self) -> &File {
+        &self.file
+    }
+
     /// [`DiskFile::read_at`] by way of `read`, which reads from the file itself.
     pub(super) fn read_by<T>(&self, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
         self.disk.before(Touch::Read(&self.path))?;

@@ -21,6 +21,7 @@ mod layout;
 mod ledger;
 mod links;
 mod lookup;
+mod mapped;
 mod partial;
 mod pins;
 mod pulled;

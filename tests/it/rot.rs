@@ -24,7 +24,10 @@ use crate::support::{Challenge, FakeHub, Host, PushedManifest, Wharf, blob_path,
 
 const REPO: &str = "library/busybox";
 const KEPT: &str = r#"wharf_verify_failures_total{stage="kept"}"#;
-const SIZE: usize = 300_000;
+/// Three parts, as they are sent.
+const SIZE: usize = 5_000_000;
+/// Reads of a file up to the middle of its second part: at its opening, and one for each 128 KiB.
+const TO_SECOND: usize = 20;
 
 /// A disk that does not give one file.
 #[derive(Debug, Default)]
