@@ -51,7 +51,7 @@ pub(crate) struct Options {
     /// Another build of wharf to measure [default: this one]
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_wharf"), hide_default_value = true)]
     wharf: PathBuf,
-    /// Cores that wharf is pinned to, as taskset takes them [default: none, it runs where it likes]
+    /// Cores that wharf, and nginx beside it, are pinned to, as taskset takes them [default: none, they run where they like]
     #[arg(long, value_name = "LIST")]
     wharf_cpus: Option<String>,
     /// Seconds to wait for a quiet machine before a repetition [default: 20, with --quick 0]

@@ -35,7 +35,8 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     setting.client.get(site.wharf.addr, &path)?;
     site.wharf.settle(&setting.client)?;
     let root = kept.parent().unwrap_or_else(|| Path::new("/"));
-    let start = |manner| Nginx::start(root, &setting.options.dir, manner);
+    let cpus = setting.options.wharf_cpus.as_deref();
+    let start = |manner| Nginx::start(root, &setting.options.dir, manner, cpus);
     let (Some(stock), Some(tuned)) = (start(Manner::Stock)?, start(Manner::Tuned)?) else {
         print("warm blob: left out, nginx is not installed\n");
         return Ok(());

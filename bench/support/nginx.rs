@@ -43,8 +43,14 @@ pub(crate) fn version() -> String {
 }
 
 impl Nginx {
-    /// Serves the files below `root`; `None` if nginx is not installed. One process, with `sendfile`.
-    pub(crate) fn start(root: &Path, parent: &Path, manner: Manner) -> Result<Option<Self>> {
+    /// Serves the files below `root`, on the cores `cpus` alone if given; `None` if nginx is not installed. One process,
+    /// with `sendfile`.
+    pub(crate) fn start(
+        root: &Path,
+        parent: &Path,
+        manner: Manner,
+        cpus: Option<&str>,
+    ) -> Result<Option<Self>> {
         if !Path::new(PROGRAM).exists() {
             return Ok(None);
         }
@@ -66,7 +72,14 @@ impl Nginx {
         );
         let path = dir.path().join("nginx.conf");
         fs::write(&path, config)?;
-        let mut command = Command::new(PROGRAM);
+        let mut command = match cpus {
+            Some(cpus) => {
+                let mut pinned = Command::new("taskset");
+                pinned.args(["-c", cpus]).arg(PROGRAM);
+                pinned
+            }
+            None => Command::new(PROGRAM),
+        };
         command.arg("-c").arg(&path).arg("-e").arg(dir.path().join("error.log"));
         let child = command.stdin(Stdio::null()).spawn()?;
         let mut nginx = Self { addr, process: Process(child.id()), child, _dir: dir };
