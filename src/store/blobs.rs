@@ -14,8 +14,9 @@ use super::{
 /// Bytes read at once: memory for each reader, and the grain at which readers follow a download.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How far apart the bytes are by which it is told whether a part of a file is in memory: the system reads ahead by as much.
-const LOOK_BYTES: usize = 128 * 1024;
+/// How far apart the bytes are by which it is told whether a part of a file is in memory. What is evicted comes in such pieces,
+/// more or less; what is missed is waited for by whoever sends it.
+const LOOK_BYTES: usize = 256 * 1024;
 
 /// Bytes that are read at once of a part that is not.
 const LOAD_BYTES: usize = 256 * 1024;

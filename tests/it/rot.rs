@@ -26,8 +26,8 @@ const REPO: &str = "library/busybox";
 const KEPT: &str = r#"wharf_verify_failures_total{stage="kept"}"#;
 /// Three parts, as they are sent.
 const SIZE: usize = 5_000_000;
-/// Reads of a file up to the middle of its second part: at its opening, and one for each 128 KiB.
-const TO_SECOND: usize = 20;
+/// Reads of a file up to the middle of its second part: at its opening, and one for each 256 KiB.
+const TO_SECOND: usize = 14;
 
 /// A disk that does not give one file.
 #[derive(Debug, Default)]
