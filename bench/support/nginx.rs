@@ -61,6 +61,8 @@ impl Nginx {
             "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\n\
              events {{ worker_connections 1024; }}\n\
              http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush {nopush};\n  tcp_nodelay on;\n\
+             \x20 open_file_cache max=1000 inactive=60s;\n  open_file_cache_valid 60s;\n\
+             \x20 keepalive_requests 1000000;\n\
              \x20 default_type application/octet-stream;\n\
              \x20 client_body_temp_path {at}/a;\n  proxy_temp_path {at}/b;\n\
              \x20 fastcgi_temp_path {at}/c;\n  uwsgi_temp_path {at}/d;\n  scgi_temp_path {at}/e;\n\

@@ -162,6 +162,13 @@ impl StoredBlob {
         }
     }
 
+    /// The blob, if opening it waits for no disk.
+    pub(super) fn open_at_once(disk: &Disk, path: &Path) -> Option<Self> {
+        let file = disk.open_read_at_once(path)?;
+        let size = file.len().ok()?;
+        Some(Self { file: BlobFile::new(Arc::new(file)), size })
+    }
+
     pub(super) const fn committed(file: BlobFile, size: u64) -> Self {
         Self { file, size }
     }

@@ -193,6 +193,9 @@ impl Store {
             return Ok(None);
         }
         let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
+        if let Some(opened) = StoredBlob::open_at_once(layout.disk(), &path) {
+            return Ok(Some(opened));
+        }
         let opening = spawn_blocking(move || StoredBlob::open(layout.disk(), &path));
         match opening.await.map_err(Error::join)? {
             Ok(opened) => Ok(opened),
