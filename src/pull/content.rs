@@ -74,7 +74,8 @@ pub(super) struct Alone {
 
 /// What to do next, as far as the download tells.
 enum Step {
-    Read(BlobFile, u64),
+    /// From the file up to a byte; and whether its bytes are there to stay.
+    Read(BlobFile, u64, bool),
     End,
     Follow(Follower, Option<u64>),
     Leave(Box<Relay>),
@@ -107,7 +108,7 @@ impl Reader {
                 return Ok(None);
             }
             let step = match &mut self.source {
-                Source::File { file, .. } => Step::Read(file.clone(), self.range.end),
+                Source::File { file, .. } => Step::Read(file.clone(), self.range.end, true),
                 Source::Relay(relay) => {
                     let piece = relay.next().await?;
                     let piece = piece.inspect(|piece| self.range.start += piece.len() as u64);
@@ -135,7 +136,7 @@ impl Reader {
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
-                Step::Read(file, end) => match self.read(&file, end).await {
+                Step::Read(file, end, stays) => match self.read(&file, end, stays).await {
                     Ok(piece) => {
                         self.range.start += piece.bytes.len() as u64;
                         return Ok(Some(piece));
@@ -154,10 +155,11 @@ impl Reader {
         }
     }
 
-    /// A piece of a file that has the blob's bytes up to `end`.
-    async fn read(&self, file: &BlobFile, end: u64) -> io::Result<Piece> {
+    /// A piece of a file that has the blob's bytes up to `end`. Those of a download that runs may be cut back by the next one,
+    /// should it fail: they are not for handing out as a part.
+    async fn read(&self, file: &BlobFile, end: u64, stays: bool) -> io::Result<Piece> {
         let start = self.range.start;
-        if self.by_file && end - start >= PART_MIN_BYTES {
+        if stays && self.by_file && end - start >= PART_MIN_BYTES {
             let part = start..end.min(start + PART_BYTES);
             // On a small system, addresses may run out.
             if let Ok(mapped) = file.map(&part) {
@@ -215,7 +217,10 @@ fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, 
         }
     };
     match file {
-        Some(file) if range.start < published => Ok(Step::Read(file.clone(), published)),
+        Some(file) if range.start < published => {
+            let stays = matches!(progress.phase, Phase::Done { .. });
+            Ok(Step::Read(file.clone(), published, stays))
+        }
         _ => Ok(step),
     }
 }

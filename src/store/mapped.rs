@@ -3,8 +3,8 @@
 //! The only place with `unsafe`: a mapping shows what its file holds at the moment of a look, so that a file that is written
 //! or cut off meanwhile would change bytes behind a shared reference, or end the process. Why that is sound here:
 //!
-//! - Mapped are files of whole blobs, and what is published of a download. Neither is ever written again, nor cut off, by this
-//!   process: blobs come by rename and go by unlink, and a download appends, and truncates only what was never published.
+//! - Mapped are the files of whole blobs alone (`pull/content.rs`). They are not written again, nor cut off, by this process:
+//!   blobs come by rename and go by unlink, and what a download verified and vouched for as a whole is cut back by no other.
 //!   Another process is kept out by the lock on the directory; who writes into the cache with other tools breaks it anyway.
 //! - The bytes are looked at by nobody in the usual case: they stand for a part of the file, which `sendfile` sends
 //!   ([`BlobFile::send`]). Should a layer in between copy them after all, it copies the right ones.
