@@ -301,7 +301,7 @@ async fn upkeep(cache: Cache, shutdown: CancellationToken) {
                 if let Err(error) = store.flush_pulled().await {
                     tracing::warn!(%error, "the times of the last pulls were not written down");
                 }
-                let _works = store.try_again().await;
+                store.try_again().await;
                 pull.write_down().await;
                 rounds += 1;
                 if rounds % RECOUNT_ROUNDS == 0 {

@@ -10,7 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Result, machine, now, pause, process::Process};
+use super::{
+    Result, machine, now, pause,
+    process::{Process, pinned},
+};
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 
@@ -74,14 +77,7 @@ impl Nginx {
         );
         let path = dir.path().join("nginx.conf");
         fs::write(&path, config)?;
-        let mut command = match cpus {
-            Some(cpus) => {
-                let mut pinned = Command::new("taskset");
-                pinned.args(["-c", cpus]).arg(PROGRAM);
-                pinned
-            }
-            None => Command::new(PROGRAM),
-        };
+        let mut command = pinned(Path::new(PROGRAM), cpus);
         command.arg("-c").arg(&path).arg("-e").arg(dir.path().join("error.log"));
         let child = command.stdin(Stdio::null()).spawn()?;
         let mut nginx = Self { addr, process: Process(child.id()), child, _dir: dir };

@@ -1,6 +1,6 @@
 //! What the kernel knows of a process.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use super::Result;
 
@@ -18,6 +18,18 @@ pub(crate) struct Written {
     pub(crate) to_disk: u64,
     /// By `write`, `writev` and the like, to files and sockets alike; not by `send`.
     pub(crate) by_call: u64,
+}
+
+/// The program, on the cores `cpus` alone if given (as `taskset -c` takes them).
+pub(crate) fn pinned(program: &Path, cpus: Option<&str>) -> Command {
+    match cpus {
+        Some(cpus) => {
+            let mut pinned = Command::new("taskset");
+            pinned.args(["-c", cpus]).arg(program);
+            pinned
+        }
+        None => Command::new(program),
+    }
 }
 
 impl Process {

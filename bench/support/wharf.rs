@@ -5,13 +5,18 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use super::{Result, client::Client, now, pause, process::Process};
+use super::{
+    Result,
+    client::Client,
+    now, pause,
+    process::{Process, pinned},
+};
 
 /// How long a download's end may take to reach the disk.
 const SETTLING: Duration = Duration::from_secs(60);
@@ -42,14 +47,7 @@ impl Wharf {
              [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"http://{upstream}\"]\n{more}"
         );
         fs::write(&config, text)?;
-        let mut command = match cpus {
-            Some(cpus) => {
-                let mut pinned = Command::new("taskset");
-                pinned.args(["-c", cpus]).arg(program);
-                pinned
-            }
-            None => Command::new(program),
-        };
+        let mut command = pinned(program, cpus);
         let cache = dir.path().join("cache");
         command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(&cache);
         command.stdin(Stdio::null()).stdout(Stdio::piped());

@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use clap::Args;
 
@@ -77,9 +77,8 @@ async fn follow(
 /// What is wrong and still is.
 #[derive(Default)]
 struct Found {
-    damaged: HashSet<Digest>,
-    /// Whether one of those that were found could not be put aside.
-    in_place: bool,
+    /// Blobs, and whether each was put aside.
+    damaged: HashMap<Digest, bool>,
     lost: u64,
 }
 
@@ -89,8 +88,7 @@ impl Found {
             // What no image needs is put aside, and that is all there is to do.
             VerifyEvent::Bad { images, aside: true, .. } if images.is_empty() => {}
             VerifyEvent::Bad { digest, aside, .. } => {
-                self.damaged.insert(*digest);
-                self.in_place |= !aside;
+                self.damaged.insert(*digest, *aside);
             }
             VerifyEvent::Repaired { digest, .. } => {
                 self.damaged.remove(digest);
@@ -116,10 +114,9 @@ impl Found {
                     1 => "1 blob is".to_owned(),
                     many => format!("{many} blobs are"),
                 },
-                if self.in_place {
-                    "the disk lets not all of it be put aside"
-                } else {
-                    "put aside"
+                match self.damaged.values().all(|aside| *aside) {
+                    true => "put aside",
+                    false => "not all of it could be put aside",
                 }
             ),
         };

@@ -136,13 +136,16 @@ impl Reader {
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
-                Step::Read(file, end, stays) => match self.read(&file, end, stays).await {
-                    Ok(piece) => {
-                        self.range.start += piece.bytes.len() as u64;
-                        return Ok(Some(piece));
+                Step::Read(file, end, stays) => {
+                    match timeout(STALL_DEADLINE, self.read(&file, end, stays)).await {
+                        Ok(Ok(piece)) => {
+                            self.range.start += piece.bytes.len() as u64;
+                            return Ok(Some(piece));
+                        }
+                        Ok(Err(error)) => self.leave(&file, &error).await?,
+                        Err(_) => return Err(Cut("the disk is too slow".to_owned())),
                     }
-                    Err(error) => self.leave(&file, &error).await?,
-                },
+                }
                 Step::End => return Ok(None),
                 Step::Follow(follower, total) => {
                     let Source::Flight { alone, .. } = &self.source else { continue };

@@ -259,7 +259,8 @@ pub enum VerifyEvent {
         why: String,
         /// The images that name it.
         images: Vec<String>,
-        /// Whether it was put aside. Else it stays where it is, and is passed over for as long as this wharf runs.
+        /// Whether it was put aside. Else it stays where it is: the disk did not let it be moved, and it is passed over for
+        /// as long as this wharf runs, or the system does not let it be read at all.
         aside: bool,
     },
     /// A blob that was bad is right again.

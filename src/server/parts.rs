@@ -89,9 +89,8 @@ impl PartStream {
     fn poll_send(
         &mut self,
         context: &mut Context<'_>,
-        file: &BlobFile,
-        at: u64,
-        most: usize,
+        (file, at): &(BlobFile, u64),
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.sent >= TURN_BYTES {
             self.sent = 0;
@@ -103,7 +102,7 @@ impl PartStream {
                 self.sent = 0;
                 return Poll::Pending;
             }
-            let send = || file.send(&self.stream, at, most.min(STEP_BYTES));
+            let send = || file.send(&self.stream, *at, bytes.len().min(STEP_BYTES));
             match self.stream.try_io(Interest::WRITABLE, send) {
                 // It was longer when it was handed out: never a short body that looks whole.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -113,10 +112,20 @@ impl PartStream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Not of this file system, or not allowed: what stands for the part is the same bytes.
+                Err(error) if is_refusal(&error) => {
+                    return Pin::new(&mut self.stream).poll_write(context, bytes);
+                }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
+}
+
+/// Whether the system does not send such files at all, rather than failing at it.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 impl AsyncRead for PartStream {
@@ -136,7 +145,7 @@ impl AsyncWrite for PartStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.parts.find(bytes) {
-            Some((file, at)) => self.poll_send(context, &file, at, bytes.len()),
+            Some(place) => self.poll_send(context, &place, bytes),
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
         }
     }
@@ -152,8 +161,8 @@ impl AsyncWrite for PartStream {
                 slices = rest;
                 continue;
             }
-            if let Some((file, at)) = self.parts.find(first) {
-                return self.poll_send(context, &file, at, first.len());
+            if let Some(place) = self.parts.find(first) {
+                return self.poll_send(context, &place, first);
             }
             break;
         }
@@ -277,6 +286,18 @@ mod tests {
         let mut read = vec![0; 150];
         site.client.read_exact(&mut read).await.expect("read");
         assert_eq!((&read[..50], &read[50..]), (&[b'!'; 50][..], &site.content[..100]));
+    }
+
+    #[tokio::test]
+    async fn where_the_system_sends_no_files_their_bytes_are_sent() {
+        let mut site = Site::new().await;
+        // Nothing can be sent from a directory.
+        site.file = BlobFile::at(std::path::Path::new("/")).expect("there");
+        let part = site.stand_in(0, 100);
+        site.write(vec![part]).await.expect("written");
+        let mut read = [0; 100];
+        site.client.read_exact(&mut read).await.expect("read");
+        assert_eq!(read, [b'?'; 100]);
     }
 
     #[tokio::test]

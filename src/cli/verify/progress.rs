@@ -77,7 +77,7 @@ fn line(event: &VerifyEvent) -> Option<String> {
                 false => line.push_str(&format!("; of {}", images.join(", "))),
             }
             if !aside {
-                line.push_str("; it could not be put aside");
+                line.push_str("; it stays where it is");
             }
             Some(line)
         }
@@ -145,7 +145,7 @@ mod tests {
                     aside: false,
                 },
                 Some(format!(
-                    "damaged: {digest}, 1 B: other bytes; no image needs it; it could not be put aside"
+                    "damaged: {digest}, 1 B: other bytes; no image needs it; it stays where it is"
                 )),
             ),
             (VerifyEvent::Repaired { digest, size: 1 }, Some(format!("repaired: {digest}, 1 B"))),

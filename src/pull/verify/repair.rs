@@ -20,12 +20,21 @@ const SILENT_MAX: u32 = 2;
 /// Registries that gave no answer when they were last asked: how often in a row, and why.
 type Silent = HashMap<RegistryName, (u32, String)>;
 
+/// What was asked for so far.
+#[derive(Default)]
+struct Asked {
+    /// Of which repositories: what one does not give any more another may.
+    tried: HashSet<(Repository, Digest)>,
+    silent: Silent,
+    /// What none of them gave, and what the last one said.
+    in_vain: BTreeMap<Digest, String>,
+}
+
 impl Check<'_> {
     /// Fetches what images have lost, and what is missing of those that are here in part.
     pub(super) async fn repair(&mut self) -> Result<(), Stop> {
         let gone = self.gone().await?;
-        let (mut tried, mut silent) = (HashSet::new(), Silent::new());
-        let mut unrepaired: BTreeMap<Digest, String> = BTreeMap::new();
+        let mut asked = Asked::default();
         for n in 0..self.survey.parts.len() {
             if !self.pull.is_to_be_kept(&self.survey.parts[n]).await {
                 continue;
@@ -40,14 +49,7 @@ impl Check<'_> {
                 let repository = part.repository.clone();
                 let is_manifest = state.manifest_is_missing;
                 for blob in state.missing {
-                    // What one repository does not give any more another may.
-                    if tried.insert((repository.clone(), blob.digest)) {
-                        let digest = blob.digest;
-                        match self.fetch(&repository, blob, is_manifest, &mut silent).await? {
-                            Ok(()) => unrepaired.remove(&digest),
-                            Err(why) => unrepaired.insert(digest, why),
-                        };
-                    }
+                    self.ask(&repository, blob, is_manifest, &mut asked).await?;
                 }
                 if !is_manifest {
                     break;
@@ -55,18 +57,30 @@ impl Check<'_> {
             }
         }
         for (repository, list) in lists(self.pull, &self.survey, &gone) {
-            let digest = list.digest;
-            if self.pull.store.sizes(vec![digest]).await? == [None]
-                && tried.insert((repository.clone(), digest))
-            {
-                match self.fetch(&repository, list, true, &mut silent).await? {
-                    Ok(()) => unrepaired.remove(&digest),
-                    Err(why) => unrepaired.insert(digest, why),
-                };
+            if self.pull.store.sizes(vec![list.digest]).await? == [None] {
+                self.ask(&repository, list, true, &mut asked).await?;
             }
         }
-        for (digest, why) in unrepaired {
+        for (digest, why) in asked.in_vain {
             self.tell(VerifyEvent::Unrepaired { digest, why }).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches it from the repository, unless it was asked already.
+    async fn ask(
+        &mut self,
+        repository: &Repository,
+        blob: Descriptor,
+        is_manifest: bool,
+        asked: &mut Asked,
+    ) -> Result<(), Stop> {
+        let digest = blob.digest;
+        if asked.tried.insert((repository.clone(), digest)) {
+            match self.fetch(repository, blob, is_manifest, &mut asked.silent).await? {
+                Ok(()) => asked.in_vain.remove(&digest),
+                Err(why) => asked.in_vain.insert(digest, why),
+            };
         }
         Ok(())
     }

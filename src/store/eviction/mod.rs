@@ -134,7 +134,15 @@ impl Store {
             return true;
         }
         let mut seen = self.evicting.lock().await;
-        let Ok(eviction) = self.survey(&mut seen).await else { return false };
+        // Whoever asks for an image that has no room asks this, too: one look serves them for a while.
+        let fresh = seen.take().filter(|seen| self.is_fresh(seen));
+        let eviction = match fresh {
+            Some(eviction) => eviction,
+            None => match self.survey(&mut seen).await {
+                Ok(eviction) => eviction,
+                Err(_) => return false,
+            },
+        };
         let could = eviction.world.plan(missing).is_some();
         *seen = Some(eviction);
         could

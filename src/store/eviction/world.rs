@@ -413,8 +413,8 @@ impl World {
     }
 }
 
-/// What a kept document names; `None` when it is not what it was, or lost by the disk: what it named is then held by its links alone, until
-/// it is repaired. One that cannot be read may name anything: nothing is evicted then.
+/// What a kept document names; `None` when it is not what it was, or lost by the disk: what it named is then held by its
+/// links alone, until it is repaired. One that cannot be read may name anything: nothing is evicted then.
 fn named(layout: &Layout, manifest: &Descriptor) -> io::Result<Option<Arc<[Digest]>>> {
     let bytes = match layout.disk().read(&layout.blob(&manifest.digest)) {
         Ok(bytes) => bytes,
