@@ -3,7 +3,10 @@
 //! Labels are bounded by construction: an endpoint kind, an outcome, a status class, a *known* platform or a *configured* registry;
 //! never a repository, digest, address or path that a client can invent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -43,6 +46,24 @@ struct Inner {
     platform_resolutions: IntCounterVec,
     platform_mismatch: IntCounterVec,
     skipped_platform_bytes: IntCounter,
+    log_lines_dropped: IntCounter,
+    /// Tells how many lines of the log were dropped.
+    log: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
+    /// What is counted of requests, by endpoint and outcome, in the order of [`ENDPOINTS`] and [`OUTCOMES`].
+    done: [[OnceLock<Done>; OUTCOMES.len()]; ENDPOINTS.len()],
+}
+
+/// Every kind of endpoint, and every outcome: the labels of what is counted of requests.
+const ENDPOINTS: [&str; 7] = ["manifest", "blob", "ping", "tags", "referrers", "catalog", "other"];
+const OUTCOMES: [&str; 8] =
+    ["hit", "miss", "coalesced", "stale", "relay", "client_error", "upstream_error", "cut"];
+
+/// What is counted of the requests that have the same labels: found once, since finding it takes longer than counting.
+struct Done {
+    requests: IntCounter,
+    duration: Histogram,
+    first_byte: Histogram,
+    bytes: IntCounter,
 }
 
 /// One request as it ended, for the metrics and the log line alike.
@@ -205,6 +226,13 @@ impl Metrics {
                 "wharf_skipped_platform_bytes_total",
                 "Bytes of images for other platforms that nobody asked for, estimated from those that were taken of the same index.",
             ),
+            log_lines_dropped: counter(
+                &registry,
+                "wharf_log_lines_dropped_total",
+                "Lines of the log that were dropped because its reader was too slow.",
+            ),
+            log: OnceLock::new(),
+            done: Default::default(),
             registry,
         };
         let process = prometheus::process_collector::ProcessCollector::for_self();
@@ -214,13 +242,19 @@ impl Metrics {
 
     /// A request on the registry address was answered to its end, or cut.
     pub fn request_done(&self, done: &RequestDone) {
-        let labels = [done.endpoint, done.outcome];
-        self.0.requests.with_label_values(&labels).inc();
-        observe(&self.0.request_duration.with_label_values(&labels), done.duration);
+        let endpoint = ENDPOINTS.iter().position(|known| *known == done.endpoint);
+        let outcome = OUTCOMES.iter().position(|known| *known == done.outcome);
+        let (Some(endpoint), Some(outcome)) = (endpoint, outcome) else {
+            debug_assert!(false, "{done:?} is to be counted under names that are not listed");
+            return;
+        };
+        let counts = self.0.done[endpoint][outcome].get_or_init(|| self.0.counts_of(done));
+        counts.requests.inc();
+        observe(&counts.duration, done.duration);
         if let Some(first_byte) = done.first_byte {
-            observe(&self.0.time_to_first_byte.with_label_values(&[done.outcome]), first_byte);
+            observe(&counts.first_byte, first_byte);
         }
-        self.0.served_bytes.with_label_values(&[done.outcome]).inc_by(done.bytes);
+        counts.bytes.inc_by(done.bytes);
     }
 
     /// A client connected to the registry address.
@@ -330,14 +364,36 @@ impl Metrics {
         self.0.skipped_platform_bytes.inc_by(bytes);
     }
 
+    /// From now on, `dropped` is asked how many lines of the log were dropped.
+    pub fn watch_log(&self, dropped: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.0.log.set(Box::new(dropped));
+    }
+
     /// All metrics in Prometheus' text format, and its content type.
     pub fn render(&self) -> (Vec<u8>, String) {
+        if let Some(dropped) = self.0.log.get() {
+            let counter = &self.0.log_lines_dropped;
+            counter.inc_by(dropped().saturating_sub(counter.get()));
+        }
         let encoder = TextEncoder::new();
         let mut text = Vec::new();
         if let Err(error) = encoder.encode(&self.0.registry.gather(), &mut text) {
             tracing::error!(%error, "the metrics could not be rendered");
         }
         (text, encoder.format_type().to_owned())
+    }
+}
+
+impl Inner {
+    /// Finds what is to be counted under the labels of `done`.
+    fn counts_of(&self, done: &RequestDone) -> Done {
+        let (both, outcome) = ([done.endpoint, done.outcome], [done.outcome]);
+        Done {
+            requests: self.requests.with_label_values(&both),
+            duration: self.request_duration.with_label_values(&both),
+            first_byte: self.time_to_first_byte.with_label_values(&outcome),
+            bytes: self.served_bytes.with_label_values(&outcome),
+        }
     }
 }
 

@@ -144,7 +144,7 @@ impl Api {
             Question::Explain { image, client, user_agent } => {
                 // Nobody's address, of which no rule speaks and nothing was learned.
                 let mut asker = Asker::at(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-                asker.user_agent = user_agent;
+                asker.user_agent = user_agent.into();
                 let mut explained = images.explain(&asker, &image).await?;
                 explained.client = client;
                 json(&explained)

@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::runtime;
 
-use super::{
-    ConfigFile, Failure, complain, load,
-    serve::{Signals, start_log},
-};
+use super::{ConfigFile, Failure, complain, load, log::Log, serve::Signals};
 use crate::{
     admin::Client,
     app::{Commands, StartError},
@@ -59,7 +56,7 @@ pub(super) fn with_cache(
     if config.log.level == "info" {
         "error".clone_into(&mut config.log.level);
     }
-    start_log(&config.log);
+    let _log = Log::start(&config.log);
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io::{self, IsTerminal},
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
 };
@@ -15,12 +15,11 @@ use tokio::{
     task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use super::{ConfigFile, Failure, healthcheck::reachable, load, say};
+use super::{ConfigFile, Failure, healthcheck::reachable, load, log::Log, say};
 use crate::{
     app::{App, Reload},
-    config::{Changes, Config, LogConfig, LogFormat, Overrides, Sources, parse_address},
+    config::{Changes, Config, LogFormat, Overrides, Sources, parse_address},
 };
 
 const EXAMPLES: &str = "\
@@ -54,7 +53,7 @@ impl Serve {
         let Self { config, listen, dir, log_format } = self;
         let sources = config.sources(Overrides { listen, dir, log_format });
         let loaded = load(&sources)?;
-        let log = start_log(&loaded.config.log);
+        let log = Log::start(&loaded.config.log);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -80,6 +79,7 @@ async fn serve(read: Read) -> Result<(), Failure> {
         app = App::bind(read.config.clone()) => app.map_err(|error| Failure::Usage(error.to_string()))?,
         () = signals.next() => return Ok(()),
     };
+    app.metrics().watch_log(read.log.dropped());
     say(&told.usage(app.registry_addrs(), app.admin_addr()));
     tell_systemd(NotifyState::Ready);
 
@@ -248,43 +248,6 @@ fn lan_address() -> IpAddr {
         Ok(socket.local_addr()?.ip())
     };
     looked_up().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-}
-
-/// The log, whose level can change; `None` where somebody else has set it up.
-pub(super) struct Log(Option<Box<dyn Fn(EnvFilter) + Send + Sync>>);
-
-impl Log {
-    fn set_level(&self, level: &str) {
-        if let Some(set) = &self.0 {
-            set(EnvFilter::new(level));
-        }
-    }
-}
-
-/// Lets log lines out, to standard error.
-pub(super) fn start_log(log: &LogConfig) -> Log {
-    let filter = EnvFilter::new(&log.level);
-    // A line that cannot be written, to a full disk or a terminal that is gone, is lost: to complain of it on standard error
-    // would be a panic.
-    let builder = tracing_subscriber::fmt()
-        .log_internal_errors(false)
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    // A subscriber that is already there (a test's) stays.
-    match log.format {
-        LogFormat::Text => {
-            let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
-            let handle = builder.reload_handle();
-            let set = move |filter| drop(handle.reload(filter));
-            Log(builder.try_init().ok().map(|()| Box::new(set) as _))
-        }
-        LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_filter_reloading();
-            let handle = builder.reload_handle();
-            let set = move |filter| drop(handle.reload(filter));
-            Log(builder.try_init().ok().map(|()| Box::new(set) as _))
-        }
-    }
 }
 
 /// Says to systemd that the configuration is being read; [`NotifyState::Ready`] ends that.

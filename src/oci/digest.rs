@@ -19,6 +19,9 @@ enum Bytes {
     Sha512([u8; 64]),
 }
 
+/// Bytes of the longest digest.
+const LONGEST_BYTES: usize = 64;
+
 /// A digest algorithm of the image specification that wharf verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
@@ -95,14 +98,22 @@ impl FromStr for Digest {
         if !encoded.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong);
         }
-        let bytes = hex::decode(encoded).map_err(|_| wrong)?;
-        Self::from_bytes(&bytes).filter(|digest| digest.algorithm() == algorithm).ok_or(wrong)
+        let mut bytes = [0; LONGEST_BYTES];
+        let bytes = bytes.get_mut(..encoded.len() / 2).ok_or(wrong)?;
+        hex::decode_to_slice(encoded, bytes).map_err(|_| wrong)?;
+        Self::from_bytes(bytes).filter(|digest| digest.algorithm() == algorithm).ok_or(wrong)
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.encoded())
+        // Printed several times for each request: neither allocated nor made digit by digit.
+        let mut digits = [0; 2 * LONGEST_BYTES];
+        let digits = &mut digits[..2 * self.as_bytes().len()];
+        hex::encode_to_slice(self.as_bytes(), digits).map_err(|_| fmt::Error)?;
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
     }
 }
 

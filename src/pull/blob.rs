@@ -71,7 +71,7 @@ impl Pull {
         digest: &Digest,
     ) -> Result<BlobAnswer, Error> {
         if self.0.is_composed(repository) {
-            return self.composed_blob(repository, digest).await;
+            return Box::pin(self.composed_blob(repository, digest)).await;
         }
         self.0.upstream(repository)?;
         self.blob_of(repository, digest).await
@@ -97,16 +97,15 @@ impl Pull {
         }
         // From here on, what may be shown: because of a manifest that is kept, or of one that is passed on.
         let link = link.or_else(|| passing.map(|passing| passing.size));
-        let size = link;
         if link.is_none() {
             if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
                 return Err(error);
             }
         }
-        let mut kept = pull.kept_blob(repository, digest, size).await;
+        let mut kept = pull.kept_blob(repository, digest, link).await;
         if kept.is_some() && link.is_none() {
             // No manifest tells its length here, but now the registry does.
-            let told = self.confirm_blob(repository, digest).await?;
+            let told = Box::pin(self.confirm_blob(repository, digest)).await?;
             kept = pull.kept_blob(repository, digest, Some(told)).await;
         }
         if let Some(blob) = kept {
@@ -115,6 +114,19 @@ impl Pull {
             let (size, source) = (Some(blob.size()), BlobSource::Stored { blob, alone });
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
         }
+        Box::pin(self.downloaded(repository, digest, link, keep)).await
+    }
+
+    /// The blob, from the download that runs, or from one that is begun. `size` is what a manifest of this repository says of
+    /// its length, which is also its leave to show it.
+    async fn downloaded(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+        keep: bool,
+    ) -> Result<BlobAnswer, Error> {
+        let pull = &self.0;
         for _ in 0..FOREIGN_FAILURES {
             let purpose = Purpose { wanted: true, keep };
             let (flight, lead) = pull.downloads.join(digest, repository, purpose)?;
@@ -124,7 +136,7 @@ impl Pull {
                 pull.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;
-            if foreign && link.is_none() {
+            if foreign && size.is_none() {
                 self.confirm_blob(repository, digest).await?;
             }
             match self.joined(repository, digest, flight, led).await {
@@ -153,7 +165,7 @@ impl Pull {
         digest: &Digest,
     ) -> Result<(u64, Outcome), Error> {
         if self.0.is_composed(repository) {
-            return self.composed_blob_head(repository, digest).await;
+            return Box::pin(self.composed_blob_head(repository, digest)).await;
         }
         self.0.upstream(repository)?;
         self.blob_head_of(repository, digest).await
@@ -176,7 +188,7 @@ impl Pull {
         if let Some(error) = pull.freshness.unknown(repository, Kind::Blob, &(*digest).into()) {
             return Err(error);
         }
-        Ok((self.confirm_blob(repository, digest).await?, Outcome::Miss))
+        Ok((Box::pin(self.confirm_blob(repository, digest)).await?, Outcome::Miss))
     }
 
     /// Waits until a download can say how long the blob is, or that there is none.

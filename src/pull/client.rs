@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{
     config::{ClientRule, Platforms},
@@ -17,7 +20,7 @@ pub struct Asker {
     /// Where it comes from.
     pub address: IpAddr,
     /// Its `User-Agent`; empty if it sent none.
-    pub user_agent: String,
+    pub user_agent: Arc<str>,
     /// The names in its certificate: common name and subject alternative names; empty without one.
     pub subjects: Vec<String>,
     /// Which of wharf's addresses it came to.
@@ -81,7 +84,7 @@ impl Asker {
     pub fn at(address: IpAddr) -> Self {
         Self {
             address,
-            user_agent: String::new(),
+            user_agent: "".into(),
             subjects: Vec::new(),
             listener: None,
             host: None,

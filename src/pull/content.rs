@@ -110,7 +110,7 @@ impl Reader {
             let step = match &mut self.source {
                 Source::File { file, .. } => Step::Read(file.clone(), self.range.end, true),
                 Source::Relay(relay) => {
-                    let piece = relay.next().await?;
+                    let piece = Box::pin(relay.next()).await?;
                     let piece = piece.inspect(|piece| self.range.start += piece.len() as u64);
                     return Ok(piece.map(Piece::from));
                 }
@@ -142,7 +142,7 @@ impl Reader {
                             self.range.start += piece.bytes.len() as u64;
                             return Ok(Some(piece));
                         }
-                        Ok(Err(error)) => self.leave(&file, &error).await?,
+                        Ok(Err(error)) => Box::pin(self.leave(&file, &error)).await?,
                         Err(_) => return Err(Cut("the disk is too slow".to_owned())),
                     }
                 }

@@ -50,7 +50,7 @@ impl Inner {
         })?;
         match size {
             Some(told) if told != kept.size() => {
-                self.dispute(repository, digest, kept.size(), told).await;
+                Box::pin(self.dispute(repository, digest, kept.size(), told)).await;
                 None
             }
             _ => Some(kept),

@@ -34,7 +34,8 @@ impl Inner {
                 self.passing.named(repository, &document);
                 return Some((descriptor, bytes));
             }
-            let taken = self.store.take_manifest(repository, &descriptor, &document, &[]).await;
+            let take = self.store.take_manifest(repository, &descriptor, &document, &[]);
+            let taken = Box::pin(take).await;
             taken.unwrap_or_else(|error| self.not_kept(&error));
         }
         Some((descriptor, bytes))

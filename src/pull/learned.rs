@@ -37,7 +37,7 @@ pub(super) enum ClientKey {
     /// The first name in its certificate.
     Subject(String),
     /// Where it comes from, and what it calls itself.
-    Address(IpAddr, String),
+    Address(IpAddr, Arc<str>),
 }
 
 /// What one client chose, the latest first.
@@ -61,7 +61,10 @@ impl ClientKey {
         match asker.subjects.first() {
             Some(subject) => Self::Subject(shortened(subject).to_owned()),
             None => {
-                let user_agent = shortened(&asker.user_agent).to_owned();
+                let user_agent = match shortened(&asker.user_agent) {
+                    whole if whole.len() == asker.user_agent.len() => Arc::clone(&asker.user_agent),
+                    part => part.into(),
+                };
                 Self::Address(asker.address.to_canonical(), user_agent)
             }
         }
@@ -196,7 +199,7 @@ mod tests {
     }
 
     fn at(address: u32, user_agent: &str) -> ClientKey {
-        let user_agent = user_agent.to_owned();
+        let user_agent = user_agent.into();
         ClientKey::of(&Asker { user_agent, ..Asker::at(Ipv4Addr::from(address).into()) })
     }
 
@@ -215,10 +218,12 @@ mod tests {
         assert_eq!(certified(1, &["pi-1"]).shown(), "pi-1");
         // Names are as long as their senders like.
         let long = "ä".repeat(100_000);
-        for ClientKey::Subject(name) | ClientKey::Address(_, name) in
-            [at(1, &long), certified(1, &[&long])]
-        {
-            assert_eq!(name.len(), NAME_MAX);
+        for key in [at(1, &long), certified(1, &[&long])] {
+            let len = match key {
+                ClientKey::Subject(name) => name.len(),
+                ClientKey::Address(_, name) => name.len(),
+            };
+            assert_eq!(len, NAME_MAX);
         }
     }
 

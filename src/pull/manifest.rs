@@ -62,7 +62,7 @@ impl Pull {
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         if let Some(image) = self.0.composer.tagged(repository, tag) {
-            return self.composed(image, tag).await;
+            return Box::pin(self.composed(image, tag)).await;
         }
         self.0.upstream(repository)?;
         let answer = self.by_tag(repository, tag, want).await?;
@@ -80,7 +80,7 @@ impl Pull {
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         if self.0.is_composed(repository) {
-            return self.composed_manifest(repository, digest, want).await;
+            return Box::pin(self.composed_manifest(repository, digest, want)).await;
         }
         self.0.upstream(repository)?;
         self.by_digest(repository, digest, want).await
@@ -105,6 +105,19 @@ impl Pull {
                 return Ok(answer);
             }
         }
+        // What is answered from memory has room for no more than that, and so has a connection.
+        Box::pin(self.confirmed_by_tag(repository, tag, want, confirmed)).await
+    }
+
+    /// What the registry means by a tag that is not known, or not kept, just now.
+    async fn confirmed_by_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        want: Want,
+        confirmed: Option<Descriptor>,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
         let stand_in = pull.stand_in(repository, tag).await;
         let ask = self.ask_by_tag(repository, tag, want, confirmed, stand_in.is_some());
         let Some(stand_in) = stand_in else { return ask.await };
@@ -175,6 +188,16 @@ impl Pull {
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &(*digest).into()) {
             return Err(error);
         }
+        Box::pin(self.asked_by_digest(repository, digest, want)).await
+    }
+
+    async fn asked_by_digest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
         if want == Want::Content {
             return self.fetch(repository, digest).await;
         }
@@ -248,7 +271,7 @@ impl Inner {
         {
             return;
         }
-        let kept = self.store.keep_tag(repository, tag, manifest).await;
+        let kept = Box::pin(self.store.keep_tag(repository, tag, manifest)).await;
         kept.unwrap_or_else(|error| self.not_kept(&error));
     }
 

@@ -61,6 +61,17 @@ impl Pull {
         if !by_child || !answer.descriptor.media_type.is_index() {
             return Ok(answer);
         }
+        Box::pin(self.child_for_client(repository, answer, want, who)).await
+    }
+
+    async fn child_for_client(
+        &self,
+        repository: &Repository,
+        answer: ManifestAnswer,
+        want: Want,
+        who: &Resolution,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
         let index = match &answer.bytes {
             Some(bytes) => bytes.clone(),
             None => self.document(repository, &answer.descriptor.digest).await?,
@@ -151,7 +162,7 @@ impl Inner {
         };
         let Some((digest, listed)) = about else { return Policy::Keep };
         let Some(platform) = listed.platform else { return Policy::Keep };
-        let index = self.kept_index(repository, &listed.index).await;
+        let index = Box::pin(self.kept_index(repository, &listed.index)).await;
         let taken = |keep: &Platform, rules| match &index {
             Some(index) => {
                 index.select(keep, rules).is_some_and(|entry| entry.descriptor.digest == digest)

@@ -146,7 +146,7 @@ impl Inner {
             return told;
         }
         // Also that nothing was told: nobody waits twice for a config that does not come.
-        let told = self.told_by_config(repository, answer).await;
+        let told = Box::pin(self.told_by_config(repository, answer)).await;
         self.mismatches.told.insert(digest, told.clone());
         told
     }

@@ -1,5 +1,7 @@
 //! What a request's head tells of its client, as `pull` wants to know it.
 
+use std::sync::Arc;
+
 use http::{
     HeaderMap,
     header::{ACCEPT, HOST},
@@ -15,10 +17,15 @@ use crate::{
 const PLATFORM_HEADERS: [&str; 2] = ["wharf-platform", "x-meta-wharf-platform"];
 
 /// The client behind `peer` that sent this head.
-pub(super) fn asker(peer: &Peer, route: &Route, headers: &HeaderMap, user_agent: &str) -> Asker {
+pub(super) fn asker(
+    peer: &Peer,
+    route: &Route,
+    headers: &HeaderMap,
+    user_agent: &Arc<str>,
+) -> Asker {
     Asker {
         address: peer.address.ip(),
-        user_agent: user_agent.to_owned(),
+        user_agent: Arc::clone(user_agent),
         subjects: peer.subjects.to_vec(),
         listener: Some(peer.listener),
         host: host(headers),

@@ -130,10 +130,7 @@ impl Server {
             };
             let peer = Peer::new(client, bound);
             let connection = Arc::clone(&self).serve(stream, peer, permit, stop.clone());
-            let cut = cut.clone();
-            tasks.spawn(async move {
-                cut.run_until_cancelled(connection).await;
-            });
+            tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
         }
     }
 
@@ -174,7 +171,7 @@ impl Server {
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
                 Arc::clone(&self).converse(stream, Some(parts), peer, stop).await;
             }
-            Some(tls) => self.secure(tls, self.timed(stream), peer, stop).await,
+            Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, stop)).await,
         }
     }
 
@@ -288,7 +285,7 @@ impl Server {
         let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
         let agent =
             head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        record.user_agent = agent.unwrap_or_default().into_owned();
+        record.user_agent = agent.unwrap_or_default().into();
         record.repository = head.uri.path().to_owned();
         if head.method != Method::GET && head.method != Method::HEAD {
             return respond::method_not_allowed().into_response(record, None);
@@ -344,11 +341,12 @@ impl Server {
                 answer
             }
             Endpoint::Tags(repository) => {
-                let listed = pull.tags(repository, route.n, route.last.as_deref()).await?;
+                let asked = pull.tags(repository, route.n, route.last.as_deref());
+                let listed = Box::pin(asked).await?;
                 respond::tags(&listed, repository, route)
             }
             Endpoint::Referrers(repository, subject) => {
-                let listed = pull.referrers(repository, subject).await?;
+                let listed = Box::pin(pull.referrers(repository, subject)).await?;
                 respond::referrers(listed, repository, route)
             }
         })

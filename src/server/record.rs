@@ -1,6 +1,6 @@
 //! One request, as it will stand in the log and be counted: once, when its answer is over.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ pub(super) struct Record {
     pub(super) metrics: Metrics,
     pub(super) method: Method,
     pub(super) client: SocketAddr,
-    pub(super) user_agent: String,
+    pub(super) user_agent: Arc<str>,
     /// `manifest`, `blob`, …; `other` for what is no endpoint.
     pub(super) endpoint: &'static str,
     /// The full repository name, or the path as it came if it names none.
@@ -43,7 +43,7 @@ impl Record {
             metrics: metrics.clone(),
             method,
             client,
-            user_agent: String::new(),
+            user_agent: "".into(),
             endpoint: "other",
             repository: String::new(),
             reference: String::new(),
@@ -100,7 +100,7 @@ impl Drop for Record {
             outcome,
             status = self.status.as_u16(),
             bytes = self.bytes,
-            ms = duration.as_secs_f64() * 1000.0,
+            ms = duration.as_micros() as f64 / 1000.0,
             client = %self.client,
             platform,
             signal = resolution.map(|known| known.signal.as_str()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
         ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
         IF_RANGE, LINK, RANGE, RETRY_AFTER, WARNING,
@@ -333,8 +333,12 @@ fn error(status: StatusCode, code: ErrorCode, message: &str) -> Answer {
 }
 
 fn name_content(answered: &mut Answer, digest: &Digest) {
-    answered.text(DOCKER_CONTENT_DIGEST, &digest.to_string());
-    answered.text(ETAG, &format!("\"{digest}\""));
+    let etag = Bytes::from(format!("\"{digest}\""));
+    let bare = etag.slice(1..etag.len() - 1);
+    for (name, value) in [(HeaderName::from_static(DOCKER_CONTENT_DIGEST), bare), (ETAG, etag)] {
+        let value = HeaderValue::from_maybe_shared(value);
+        answered.headers.insert(name, value.expect("hex digits are a header value"));
+    }
 }
 
 fn blob_headers(answered: &mut Answer, digest: &Digest) {
@@ -360,12 +364,16 @@ fn unless_known(answered: Answer, digest: &Digest, request: &HeaderMap) -> Answe
 }
 
 fn is_known(digest: &Digest, request: &HeaderMap) -> bool {
+    let mut conditions = request.get_all(IF_NONE_MATCH).iter().peekable();
+    if conditions.peek().is_none() {
+        return false;
+    }
     let etag = format!("\"{digest}\"");
     let known = |header: &HeaderValue| {
         let listed = header.to_str().unwrap_or_default().split(',').map(str::trim);
         listed.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
     };
-    request.get_all(IF_NONE_MATCH).iter().any(known)
+    conditions.any(known)
 }
 
 fn not_modified(mut answered: Answer) -> Answer {

@@ -27,11 +27,18 @@ use super::{
     Error,
     facts::Fact,
     links::{Link, Listed},
+    memo::{Memo, Shown},
 };
 use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
 
-/// Memory that sled may use for pages: a look-up beyond it reads the disk.
-const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// What sled may keep of pages: a look-up beyond it reads the disk. It counts them as they lie on the disk, not in memory,
+/// where they take about twice that, and looks at its count late: see [`ACCESS_EVERY`].
+const PAGE_CACHE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Of so many records that are read one after the other, one is looked up. sled (0.34) notices that it keeps too much only
+/// after 64 look-ups in one of 256 parts of its cache, and one page after the other is read with one look-up for each:
+/// without these, 16,384 pages would stay, some 70 MiB.
+const ACCESS_EVERY: usize = 4;
 
 /// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`, the second no
 /// `k`.
@@ -53,6 +60,7 @@ pub(super) struct Index {
     db: Arc<RwLock<sled::Db>>,
     /// A record could not be read.
     has_failed: Arc<AtomicBool>,
+    memo: Arc<Memo>,
 }
 
 impl Index {
@@ -83,13 +91,14 @@ impl Index {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *db, other.db());
         self.has_failed.store(false, Ordering::Release);
+        self.memo.changed();
         drop(db);
         // Its closing takes a while; nobody is to wait for the lock meanwhile.
         drop(old);
     }
 
     fn over(db: sled::Db) -> Self {
-        Self { db: Arc::new(RwLock::new(db)), has_failed: Arc::default() }
+        Self { db: Arc::new(RwLock::new(db)), has_failed: Arc::default(), memo: Arc::default() }
     }
 
     /// Whether a record could not be read, so that what was found may be less than there is.
@@ -118,7 +127,9 @@ impl Index {
 
     /// Drops every record, to be made again from the files.
     pub(super) fn clear(&self) -> Result<(), Error> {
-        self.db().clear().map_err(failed)
+        let cleared = self.db().clear().map_err(failed);
+        self.memo.changed();
+        cleared
     }
 
     /// Takes in `facts`, and `links`: what repositories may show because of them; of two that speak of one manifest, the
@@ -164,7 +175,9 @@ impl Index {
         if let Some(position) = position {
             batch.insert(POSITION, write_position(position));
         }
-        self.db().apply_batch(batch).map_err(failed)
+        let applied = self.db().apply_batch(batch).map_err(failed);
+        self.memo.changed();
+        applied
     }
 
     /// The manifests of the repository of which one of these indexes says how it is listed.
@@ -191,6 +204,21 @@ impl Index {
 
     /// What the repository may show under `digest`, with the type and length that it named.
     pub(super) fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
+        self.shown(repository, digest).map(|shown| shown.link.clone())
+    }
+
+    /// All that is known of what the repository may show under `digest`.
+    pub(super) fn shown(&self, repository: &Repository, digest: &Digest) -> Option<Arc<Shown>> {
+        self.memo.shown(repository, digest, || {
+            let link = self.read_link(repository, digest)?;
+            let is_taken = self.read_is_taken(repository, digest);
+            let listed = self.read_listed(repository, digest);
+            Some(Shown { link, is_taken, listed })
+        })
+    }
+
+    /// As [`Index::link`], without remembering it: for those who look at all there is.
+    pub(super) fn read_link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
         let value = self.read(&link_key(repository, digest))?;
         let (size, media_type) = value.split_at_checked(8)?;
         Some(Descriptor {
@@ -202,7 +230,10 @@ impl Index {
 
     /// How an index of the repository lists the manifest.
     pub(super) fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
-        Listed::from_bytes(&self.read(&key(b'c', repository, manifest.as_bytes()))?)
+        match self.shown(repository, manifest) {
+            Some(shown) => shown.listed.clone(),
+            None => self.read_listed(repository, manifest),
+        }
     }
 
     /// When the manifest was last pulled, in seconds since 1970, as far as that is written down.
@@ -212,13 +243,27 @@ impl Index {
 
     /// Whether the manifest was taken into the repository itself, so that all it names is linked, too.
     pub(super) fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
+        match self.shown(repository, digest) {
+            Some(shown) => shown.is_taken,
+            None => self.read_is_taken(repository, digest),
+        }
+    }
+
+    fn read_is_taken(&self, repository: &Repository, digest: &Digest) -> bool {
         self.read(&key(b'm', repository, digest.as_bytes())).is_some()
+    }
+
+    fn read_listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
+        Listed::from_bytes(&self.read(&key(b'c', repository, manifest.as_bytes()))?)
     }
 
     /// What a tag means and when (seconds since 1970) that was confirmed.
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
-        let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
-        serde_json::from_slice(&value).ok()
+        let found = self.memo.tag(repository, tag, || {
+            let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
+            serde_json::from_slice(&value).ok()
+        })?;
+        Some((*found).clone())
     }
 
     /// The tags of a repository, in order.
@@ -285,6 +330,7 @@ impl Index {
         for record in db.scan_prefix(b"l") {
             db.remove(record.expect("readable").0).expect("removed");
         }
+        self.memo.changed();
     }
 
     /// A record; one that cannot be read counts as missing, since the files can give it back.
@@ -397,7 +443,11 @@ fn sums_up(db: &sled::Db, most: usize) -> sled::Result<bool> {
         if read >= most {
             return Ok(true);
         }
-        match record? {
+        let record = record?;
+        if read % ACCESS_EVERY == 0 {
+            db.get(&record.0)?;
+        }
+        match record {
             (key, value) if key == SUM => told = read_sum(&value),
             (key, _) if key == POSITION => {}
             (key, value) => sum = sum.wrapping_add(record_sum(&key, &value)),

@@ -60,7 +60,7 @@ impl Store {
         let index = self.index.clone();
         let listing = spawn_blocking(move || {
             let records = index.records(b'm').filter_map(|(repository, key, _)| {
-                let manifest = index.link(&repository, &Digest::from_bytes(&key)?)?;
+                let manifest = index.read_link(&repository, &Digest::from_bytes(&key)?)?;
                 Some((repository, manifest))
             });
             records.collect()

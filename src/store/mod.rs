@@ -22,6 +22,7 @@ mod ledger;
 mod links;
 mod lookup;
 mod mapped;
+mod memo;
 mod partial;
 mod pins;
 mod pulled;

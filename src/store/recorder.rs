@@ -420,7 +420,7 @@ fn relisted(layout: &Layout, index: &Index, facts: &[Fact]) -> Vec<Link> {
         // As when the tables are made anew: of several, the one whose tag was confirmed last comes last, and counts.
         kept.sort_by_key(|digest| (latest.get(digest).copied(), *digest));
         for digest in kept {
-            let manifest = index.link(repository, &digest);
+            let manifest = index.read_link(repository, &digest);
             let manifest = manifest.filter(|manifest| manifest.media_type.is_index());
             let Some(manifest) = manifest else { continue };
             let document = catalog::document(layout, &manifest);

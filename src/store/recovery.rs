@@ -16,7 +16,7 @@ pub(super) fn facts(layout: &Layout, index: &Index) -> Facts {
     let mut named: HashSet<(Repository, Digest)> = HashSet::new();
     for (repository, key, _) in index.records(b'm') {
         let Some(digest) = Digest::from_bytes(&key) else { continue };
-        let Some(manifest) = index.link(&repository, &digest) else { continue };
+        let Some(manifest) = index.read_link(&repository, &digest) else { continue };
         if !layout.has_blob(&digest) {
             continue;
         }
@@ -57,7 +57,7 @@ pub(super) fn facts(layout: &Layout, index: &Index) -> Facts {
         if named.contains(&told) || facts.manifests.contains_key(&told) {
             continue;
         }
-        if let Some(blob) = index.link(&told.0, &digest) {
+        if let Some(blob) = index.read_link(&told.0, &digest) {
             facts.apply(Fact::Blob { repository: told.0, blob });
         }
     }

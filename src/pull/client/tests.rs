@@ -9,7 +9,7 @@ fn platform(text: &str) -> Platform {
 }
 
 fn asker(user_agent: &str) -> Asker {
-    let user_agent = user_agent.to_owned();
+    let user_agent = user_agent.into();
     Asker { user_agent, ..Asker::at("10.0.0.7".parse().expect("an address")) }
 }
 

@@ -111,7 +111,7 @@ impl World {
             let repository = share(repository);
             if let Entry::Vacant(names) = world.names.entry(digest) {
                 let is_here = world.files.contains_key(&digest);
-                let named = match (known.get(&digest), index.link(&repository, &digest)) {
+                let named = match (known.get(&digest), index.read_link(&repository, &digest)) {
                     (Some(known), _) if is_here => Some(Arc::clone(known)),
                     (_, Some(manifest)) if is_here => named(layout, &manifest)?,
                     _ => None,

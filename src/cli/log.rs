@@ -1,0 +1,96 @@
+//! The log: lines on standard error, written by a thread of their own.
+//!
+//! Whoever reads the log may be slow, or not read at all: no request waits for it. Lines that come while the thread writes
+//! are written together; those for which there is no more room are dropped, and counted.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, field::MakeExt as _, fmt::format};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Lines that wait to be written, of some 300 bytes each: about a tenth of a second's at the highest rate seen.
+const LINES_MAX: usize = 8192;
+
+/// Bytes of lines that are written by one call.
+const WRITTEN_BYTES: usize = 32 * 1024;
+
+/// The log, whose level can change. All lines are written when it is dropped.
+pub(super) struct Log {
+    /// `None` where somebody else has set the log up.
+    level: Option<Box<dyn Fn(EnvFilter) + Send + Sync>>,
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Lets lines out.
+    pub(super) fn start(log: &LogConfig) -> Self {
+        let filter = EnvFilter::new(&log.level);
+        let lines =
+            NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log");
+        let (writer, guard) =
+            lines.finish(Lines(BufWriter::with_capacity(WRITTEN_BYTES, io::stderr())));
+        let dropped = writer.error_counter();
+        let builder = tracing_subscriber::fmt()
+            .log_internal_errors(false)
+            .with_env_filter(filter)
+            .with_writer(writer);
+        // A subscriber that is already there (a test's) stays.
+        let level: Option<Box<dyn Fn(EnvFilter) + Send + Sync>> = match log.format {
+            LogFormat::Text if !io::stderr().is_terminal() => {
+                // The same text as with colours, in a third less time.
+                let fields = format::debug_fn(|line, field, value| match field.name() {
+                    "message" => write!(line, "{value:?}"),
+                    name => write!(line, "{name}={value:?}"),
+                });
+                let builder = builder.with_ansi(false).fmt_fields(fields.delimited(" "));
+                let builder = builder.with_filter_reloading();
+                let handle = builder.reload_handle();
+                let set = move |filter| drop(handle.reload(filter));
+                builder.try_init().ok().map(|()| Box::new(set) as _)
+            }
+            LogFormat::Text => {
+                let builder = builder.with_ansi(true).with_filter_reloading();
+                let handle = builder.reload_handle();
+                let set = move |filter| drop(handle.reload(filter));
+                builder.try_init().ok().map(|()| Box::new(set) as _)
+            }
+            LogFormat::Json => {
+                let builder = builder.json().flatten_event(true).with_filter_reloading();
+                let handle = builder.reload_handle();
+                let set = move |filter| drop(handle.reload(filter));
+                builder.try_init().ok().map(|()| Box::new(set) as _)
+            }
+        };
+        Self { level, dropped, _writer: guard }
+    }
+
+    pub(super) fn set_level(&self, level: &str) {
+        if let Some(set) = &self.level {
+            set(EnvFilter::new(level));
+        }
+    }
+
+    /// Tells how many lines were dropped so far.
+    pub(super) fn dropped(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let dropped = self.dropped.clone();
+        move || dropped.dropped_lines() as u64
+    }
+}
+
+/// Standard error. A line that cannot be written, to a full disk or a terminal that is gone, is lost: there is nowhere to
+/// complain of it.
+struct Lines(BufWriter<io::Stderr>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
