@@ -18,7 +18,7 @@ use super::{
 const EVERY: u64 = 5 * MIB;
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
-    let size = setting.options.size() / if setting.options.quick { 2 } else { 1 };
+    let size = setting.options.size();
     let rate = Rate::Megabits(1000);
     let site = setting.site_with(Manner { cut_every: Some(EVERY), ..Manner::plain(rate) }, "")?;
     let offer = || {

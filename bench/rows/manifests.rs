@@ -67,8 +67,8 @@ fn manifest(setting: &Setting, by: By, tls: Option<&Tls>) -> Result<Row> {
 
     let gets = if setting.options.quick { 60 } else { 1500 };
     let work = Work { connections: ASKERS, gets, fresh: false };
-    // It answers a tenth as many a second.
-    let less = Work { gets: gets / 10, ..work };
+    // It answers a hundredth as many a second.
+    let less = Work { gets: gets / 30, ..work };
     let mut servers: Vec<Server<'_>> = vec![
         stage.on_wharf("wharf, log", &wharf, work),
         stage.on_wharf("wharf, no log", &quiet, work),

@@ -253,6 +253,7 @@ impl Shared {
         }
         served.gets.fetch_add(1, Ordering::Relaxed);
         let end = self.manner.cut_every.map_or(until, |every| until.min(from + every));
+        let _sending = (self.line.enter(), own.enter());
         let mut at = from;
         while at < end {
             let room = usize::try_from(end - at).unwrap_or(usize::MAX);
