@@ -11,6 +11,7 @@ use super::{
         load::Work,
         nginx::{Manner, Nginx},
         report::{Report, Row},
+        series::Series,
         tls::Tls,
         upstream::{self, Upstream},
     },
@@ -54,7 +55,7 @@ fn manifest(setting: &Setting, by: By, tls: Option<&Tls>) -> Result<Row> {
     let mut offers =
         vec![(by_tag.clone(), manifest.clone()), (by_digest.clone(), manifest.clone())];
     offers.extend(parts.into_iter().map(|part| (part.blob_path(), part)));
-    upstream.offer(offers);
+    let served = upstream.offer(offers);
     let path = if by == By::Tag { by_tag } else { by_digest };
     let mut stage = Stage::new(setting, &upstream, tls, manifest, path);
     let (wharf, quiet) = (stage.wharf(FRESH)?, stage.wharf(&format!("{FRESH}{QUIET}"))?);
@@ -89,15 +90,27 @@ fn manifest(setting: &Setting, by: By, tls: Option<&Tls>) -> Result<Row> {
         servers.push(stage.on_cache("docker-registry", &registry.0, less));
     }
 
+    let asked = || {
+        served
+            .iter()
+            .map(|part| part.take())
+            .fold((0, 0), |(heads, gets), part| (heads + part.heads, gets + part.gets))
+    };
+    asked();
     let made = take_turns(setting, &servers)?;
+    let (heads, gets) = asked();
     let by = if by == By::Tag { "by tag" } else { "by digest" };
     let how = if tls.is_some() { ", TLS" } else { "" };
-    Ok(row(
+    let mut row = row(
         &servers,
         &made,
         Unit::Requests,
         &pairs,
         format!("warm manifest {by}{how}"),
         format!("warm manifest {by}, 2 KB, {ASKERS} connections{how}, bare loopback"),
-    ))
+    );
+    // wharf's are fresh; docker-registry asks for a tag each time.
+    row.series.push(Series::new("the upstream was asked HEAD", "times", vec![heads as f64]));
+    row.series.push(Series::new("the upstream was asked GET", "times", vec![gets as f64]));
+    Ok(row)
 }

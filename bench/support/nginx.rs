@@ -27,7 +27,8 @@ pub(crate) struct Nginx<'a> {
 pub(crate) enum Of<'a> {
     /// The files in a directory.
     Files(&'a Path),
-    /// What an upstream sends, kept by `proxy_cache`; one request for a thing that many want (`proxy_cache_lock`).
+    /// What an upstream sends, kept by `proxy_cache`; one request for a thing that many want (`proxy_cache_lock`). Buffers of
+    /// 16 KiB: smaller ones cost more, and larger ones hold back the first byte.
     Upstream(SocketAddr),
 }
 
@@ -101,7 +102,7 @@ impl<'a> Nginx<'a> {
                 "location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; \
                  proxy_set_header Connection \"\"; proxy_cache kept; proxy_cache_valid 200 1d; \
                  proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; \
-                 proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k; }}"
+                 proxy_buffer_size 16k; proxy_buffers 32 16k; proxy_busy_buffers_size 64k; }}"
             ),
         };
         format!(

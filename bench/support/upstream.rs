@@ -54,6 +54,7 @@ pub(crate) struct Manner {
 #[derive(Debug)]
 pub(crate) struct Served {
     content: Content,
+    heads: AtomicU64,
     gets: AtomicU64,
     sent: AtomicU64,
     first_byte: Mutex<Option<Instant>>,
@@ -62,6 +63,7 @@ pub(crate) struct Served {
 /// What was asked of one content and sent of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
+    pub(crate) heads: u64,
     pub(crate) gets: u64,
     /// Bytes of bodies.
     pub(crate) sent: u64,
@@ -130,6 +132,7 @@ impl Upstream {
             let zero = AtomicU64::default;
             let new = Arc::new(Served {
                 content,
+                heads: zero(),
                 gets: zero(),
                 sent: zero(),
                 first_byte: Mutex::default(),
@@ -160,9 +163,9 @@ impl Served {
     /// What happened since the last call.
     pub(crate) fn take(&self) -> Traffic {
         *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let (gets, sent) =
-            (self.gets.swap(0, Ordering::Relaxed), self.sent.swap(0, Ordering::Relaxed));
-        Traffic { gets, sent }
+        let [heads, gets, sent] =
+            [&self.heads, &self.gets, &self.sent].map(|count| count.swap(0, Ordering::Relaxed));
+        Traffic { heads, gets, sent }
     }
 }
 
@@ -249,6 +252,7 @@ impl Shared {
         );
         stream.write_all(head.as_bytes())?;
         if request.is_head {
+            served.heads.fetch_add(1, Ordering::Relaxed);
             return Ok(true);
         }
         served.gets.fetch_add(1, Ordering::Relaxed);
