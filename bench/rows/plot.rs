@@ -75,7 +75,7 @@ fn head(area: &Area<'_>, report: &Report) -> Result<()> {
     let on = report
         .server_cpus
         .as_ref()
-        .map_or("nothing pinned".to_owned(), |cpus| format!("servers on core {cpus}"));
+        .map_or_else(|| "nothing pinned".to_owned(), |cpus| format!("servers on core {cpus}"));
     let machine = format!(
         "{cores} cores ({cpu}), {memory_mib} MiB, Linux {kernel}, {on}; medians, thin line: least to most"
     );

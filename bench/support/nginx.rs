@@ -28,7 +28,7 @@ pub(crate) enum Of<'a> {
     /// The files in a directory.
     Files(&'a Path),
     /// What an upstream sends, kept by `proxy_cache`; one request for a thing that many want (`proxy_cache_lock`). Buffers of
-    /// 16 KiB: smaller ones cost more, and larger ones hold back the first byte.
+    /// 8 KiB: smaller ones cost more, and larger ones hold back the first byte.
     Upstream(SocketAddr),
 }
 
@@ -102,7 +102,7 @@ impl<'a> Nginx<'a> {
                 "location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; \
                  proxy_set_header Connection \"\"; proxy_cache kept; proxy_cache_valid 200 1d; \
                  proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; \
-                 proxy_buffer_size 16k; proxy_buffers 32 16k; proxy_busy_buffers_size 64k; }}"
+                 proxy_buffer_size 8k; proxy_buffers 64 8k; proxy_busy_buffers_size 64k; }}"
             ),
         };
         format!(
