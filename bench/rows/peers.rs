@@ -114,7 +114,7 @@ pub(crate) fn row(
     title: String,
 ) -> Row {
     let mut row = made.row(name, title);
-    let of = |way: usize| made.values.iter().map(move |all| mean(&all[way]));
+    let of = |way: usize| made.values.iter().map(move |all| median(&all[way]));
     for (n, way) in ways.iter().enumerate() {
         let each = made.values.iter().flat_map(|all| all[n].iter().map(|pulled| pulled.took));
         row.series.push(Series::new(way.name, "ms", each.collect()));
@@ -130,6 +130,7 @@ pub(crate) fn row(
     row
 }
 
-fn mean(pulled: &[Pulled]) -> f64 {
-    pulled.iter().map(|pulled| pulled.took).sum::<f64>() / pulled.len() as f64
+/// Of the blobs of one repetition, in ms.
+fn median(pulled: &[Pulled]) -> f64 {
+    Series::new("", "ms", pulled.iter().map(|pulled| pulled.took).collect()).median()
 }

@@ -1,4 +1,4 @@
-//! The load client: one thread, one fixed buffer for everything, no hashing.
+//! The client of cold pulls: one thread, one fixed buffer, no hashing; bodies that nobody keeps are not even copied.
 
 use std::{cell::RefCell, future::Future, io, net::SocketAddr, time::Instant};
 
@@ -9,7 +9,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Result, now};
+use super::{Result, now, wire::truncate};
 
 /// Bytes read at once, at most.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -197,7 +197,10 @@ impl<'a> Wire<'a> {
         let mut broken = false;
         while bytes < length && !broken {
             // A body that is reset in the middle is one that broke off.
-            let read = self.read().await.unwrap_or(0);
+            let read = match keep {
+                Some(_) => self.read().await.unwrap_or(0),
+                None => truncate(&self.stream, self.buffer).await.unwrap_or(0),
+            };
             if bytes == 0 {
                 first_byte = now();
             }

@@ -81,7 +81,7 @@ async fn read(stream: &mut TcpStream, buffer: &Buffer) -> io::Result<usize> {
 }
 
 /// Has the system throw bytes away: as many as the buffer would hold, which it does not write to.
-async fn truncate(stream: &TcpStream, buffer: &Buffer) -> io::Result<usize> {
+pub(super) async fn truncate(stream: &TcpStream, buffer: &Buffer) -> io::Result<usize> {
     let throw_away = || {
         let mut bytes = buffer.0.borrow_mut();
         let (_, length) = recv(stream, &mut bytes[..], RecvFlags::TRUNC | RecvFlags::DONTWAIT)?;
