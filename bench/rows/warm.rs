@@ -73,6 +73,9 @@ pub(crate) fn row(
     if matches!(unit, Unit::Requests) {
         (0..servers.len()).for_each(|n| add(n, "ms, 99 %", &|done| slow(&done[n])));
     }
+    // Where the client has no time left, it is measured rather than the server.
+    let busy = |done: &Done| done.client_cpu.as_secs_f64() / done.took.as_secs_f64();
+    (0..servers.len()).for_each(|n| add(n, "of client's core", &|done| busy(&done[n])));
     for &(wharf, other) in pairs {
         let named = format!("{} ÷ {}", servers[wharf].name, servers[other].name);
         let mut add = |of: Figure, values: Vec<f64>| {

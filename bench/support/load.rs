@@ -43,6 +43,8 @@ pub(crate) struct Done {
     pub(crate) took: Duration,
     /// Of the server's CPU time.
     pub(crate) cpu: Duration,
+    /// Of the client's own.
+    pub(crate) client_cpu: Duration,
     /// From each question to the answer's last byte.
     pub(crate) waits: Vec<Duration>,
 }
@@ -82,7 +84,7 @@ impl Target<'_> {
                     });
                 }
             }
-            let (cpu, begun) = (self.process.cpu()?, now());
+            let (cpu, own, begun) = (self.process.cpu()?, Process::own().cpu()?, now());
             let askers = (0..work.connections).map(|n| {
                 let wire = wires.pop();
                 async move {
@@ -95,7 +97,9 @@ impl Target<'_> {
             });
             let waits = try_join_all(askers).await?.concat();
             let took = begun.elapsed();
-            Ok(Done { took, cpu: self.process.cpu()?.saturating_sub(cpu), waits })
+            let cpu = self.process.cpu()?.saturating_sub(cpu);
+            let client_cpu = Process::own().cpu()?.saturating_sub(own);
+            Ok(Done { took, cpu, client_cpu, waits })
         })
     }
 

@@ -110,7 +110,7 @@ impl Figure {
 impl Row {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}\n  {:<42}{:>10}{:>10}{:>10}{:>10}{:>5}\n",
+            "{}\n  {:<48}{:>10}{:>10}{:>10}{:>10}{:>5}\n",
             self.title, "", "median", "min", "p95", "max", "n"
         );
         for series in self.series.iter().chain(self.ratios.iter().map(|ratio| &ratio.series)) {
@@ -123,7 +123,7 @@ impl Row {
             ]
             .map(short);
             let n = series.values.len();
-            text += &format!("  {label:<42}{median:>10}{min:>10}{p95:>10}{max:>10}{n:>5}\n");
+            text += &format!("  {label:<48}{median:>10}{min:>10}{p95:>10}{max:>10}{n:>5}\n");
         }
         if self.disturbed + self.repeated > 0 {
             text += &format!(
