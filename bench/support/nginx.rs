@@ -96,13 +96,15 @@ impl<'a> Nginx<'a> {
             ),
             None => ("", String::new()),
         };
-        let serve = match self.of {
-            Of::Files(root) => format!("root {};", root.display()),
-            Of::Upstream(upstream) => format!(
-                "location / {{ proxy_pass http://{upstream}; proxy_http_version 1.1; \
+        let (hub, serve) = match self.of {
+            Of::Files(root) => (String::new(), format!("root {};", root.display())),
+            Of::Upstream(upstream) => (
+                format!("upstream hub {{ server {upstream}; keepalive 64; }}"),
+                "location / { proxy_pass http://hub; proxy_http_version 1.1; \
                  proxy_set_header Connection \"\"; proxy_cache kept; proxy_cache_valid 200 1d; \
                  proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; \
-                 proxy_buffer_size 8k; proxy_buffers 64 8k; proxy_busy_buffers_size 64k; }}"
+                 proxy_buffer_size 8k; proxy_buffers 64 8k; proxy_busy_buffers_size 64k; }"
+                    .to_owned(),
             ),
         };
         format!(
@@ -115,7 +117,7 @@ impl<'a> Nginx<'a> {
              \x20 client_body_temp_path {at}/a;\n  proxy_temp_path {at}/b;\n\
              \x20 fastcgi_temp_path {at}/c;\n  uwsgi_temp_path {at}/d;\n  scgi_temp_path {at}/e;\n\
              \x20 proxy_cache_path {at}/kept levels=1:2 keys_zone=kept:10m max_size=100g inactive=1d use_temp_path=off;\n\
-             \x20 server {{ listen {addr}{tls}{buffer}; {keys} {serve} }}\n}}\n"
+             \x20 {hub}\n  server {{ listen {addr}{tls}{buffer}; {keys} {serve} }}\n}}\n"
         )
     }
 }
