@@ -1,4 +1,4 @@
-//! The load client: one thread, one fixed buffer for everything, no hashing.
+//! The client of cold pulls: one thread, one fixed buffer, no hashing; bodies that nobody keeps are not even copied.
 
 use std::{cell::RefCell, future::Future, io, net::SocketAddr, time::Instant};
 
@@ -9,7 +9,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Result, now};
+use super::{Result, now, wire::truncate};
 
 /// Bytes read at once, at most.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -24,7 +24,7 @@ pub(crate) struct Client {
 }
 
 /// What is read last; every connection writes over it.
-pub(crate) struct Buffer(RefCell<Box<[u8]>>);
+pub(crate) struct Buffer(pub(super) RefCell<Box<[u8]>>);
 
 /// A kept-alive connection, and one more to the host that it was last redirected to.
 pub(crate) struct Connection<'a> {
@@ -47,11 +47,11 @@ enum Answer {
 }
 
 /// The head of an answer.
-struct Head {
+pub(super) struct Head {
     /// The body's length.
-    length: u64,
+    pub(super) length: u64,
     /// Where it begins.
-    body: usize,
+    pub(super) body: usize,
     elsewhere: Option<(SocketAddr, String)>,
 }
 
@@ -79,6 +79,11 @@ impl Client {
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let work = async { timeout(PATIENCE, work).await };
         self.runtime.block_on(work).map_err(|_| format!("no end within {PATIENCE:?}"))?
+    }
+
+    /// What everything is read into.
+    pub(super) fn buffer(&self) -> &Buffer {
+        &self.buffer
     }
 
     /// Opens a connection.
@@ -192,7 +197,10 @@ impl<'a> Wire<'a> {
         let mut broken = false;
         while bytes < length && !broken {
             // A body that is reset in the middle is one that broke off.
-            let read = self.read().await.unwrap_or(0);
+            let read = match keep {
+                Some(_) => self.read().await.unwrap_or(0),
+                None => truncate(&self.stream, self.buffer).await.unwrap_or(0),
+            };
             if bytes == 0 {
                 first_byte = now();
             }
@@ -229,7 +237,7 @@ impl Fetched {
 }
 
 /// The answer's head; `None` while it is not all there. Only a redirect without a body is one to follow.
-fn parse(head: &[u8], asked: &str) -> Result<Option<Head>> {
+pub(super) fn parse(head: &[u8], asked: &str) -> Result<Option<Head>> {
     let mut lines = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut lines);
     let httparse::Status::Complete(body) = response.parse(head)? else { return Ok(None) };

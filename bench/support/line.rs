@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,11 +30,25 @@ pub(crate) struct Line {
     rate: Rate,
     /// When everything accepted so far will be through.
     busy_until: Mutex<Instant>,
+    /// How many have something to send.
+    senders: AtomicUsize,
 }
+
+/// Somebody who has something to send over a line, until it is dropped.
+pub(crate) struct Sender<'a>(&'a Line);
 
 impl Line {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, busy_until: Mutex::new(now()) }
+        Self { rate, busy_until: Mutex::new(now()), senders: AtomicUsize::new(0) }
+    }
+
+    /// Somebody begins to send: a line on which nobody did has no time to make up.
+    pub(crate) fn enter(&self) -> Sender<'_> {
+        if self.senders.fetch_add(1, Ordering::Relaxed) == 0 {
+            let mut busy_until = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *busy_until = now().max(*busy_until);
+        }
+        Sender(self)
     }
 
     /// Bytes that go through at once: about an eighth of a millisecond's worth at 1 Gbit/s.
@@ -56,6 +73,12 @@ impl Line {
         if !early.is_zero() {
             pause(early);
         }
+    }
+}
+
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        self.0.senders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,16 +1,25 @@
-//! What the benches stand on: contents, a scripted upstream on a line of a known rate, a load client, wharf as a
-//! process of its own, and the machine's word on whether anything else was running.
+//! What the benches stand on: contents, a scripted upstream on a line of a known rate, clients, wharf and other people's
+//! servers as processes of their own, and the machine's word on whether anything else was running.
 
 pub(crate) mod client;
 pub(crate) mod content;
+pub(crate) mod cores;
+pub(crate) mod crowd;
 pub(crate) mod line;
+pub(crate) mod load;
 pub(crate) mod machine;
 pub(crate) mod nginx;
+pub(crate) mod pinned;
 pub(crate) mod process;
+pub(crate) mod records;
+pub(crate) mod registry;
 pub(crate) mod report;
+pub(crate) mod running;
 pub(crate) mod series;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wharf;
+pub(crate) mod wire;
 
 use std::time::{Duration, Instant};
 

@@ -1,34 +1,37 @@
-//! Debian's nginx, serving files as its own configuration would: what a kept blob's speed is compared with.
+//! Debian's nginx: over files that wharf keeps, or with a cache of its own in front of an upstream.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-
-use tempfile::TempDir;
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use super::{
-    Result, machine, now, pause,
-    process::{Process, pinned},
+    Result, machine,
+    process::pinned,
+    running::{Running, free_address},
+    tls::Tls,
 };
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 
-/// How long it may take to listen.
-const START: Duration = Duration::from_secs(5);
-
-/// A running nginx. Ends when it is dropped.
-pub(crate) struct Nginx {
-    pub(crate) addr: SocketAddr,
-    pub(crate) process: Process,
-    child: Child,
-    _dir: TempDir,
+/// How one nginx is set up. One process, with `sendfile` and `open_file_cache`.
+#[derive(Clone, Copy)]
+pub(crate) struct Nginx<'a> {
+    pub(crate) of: Of<'a>,
+    pub(crate) manner: Manner,
+    /// Whether it writes a line for each request, as Debian's does: to a file, at once.
+    pub(crate) logs: bool,
+    /// TLS 1.3 on its port, without resumption.
+    pub(crate) tls: Option<&'a Tls>,
 }
 
-/// How it is set up.
+/// What it serves.
+#[derive(Clone, Copy)]
+pub(crate) enum Of<'a> {
+    /// The files in a directory.
+    Files(&'a Path),
+    /// What an upstream sends, kept by `proxy_cache`; one request for a thing that many want (`proxy_cache_lock`). Buffers of
+    /// 8 KiB: smaller ones cost more, and larger ones hold back the first byte.
+    Upstream(SocketAddr),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// As in Debian's nginx.conf: `tcp_nopush on`.
@@ -39,62 +42,82 @@ pub(crate) enum Manner {
 
 /// Its version, or that there is none.
 pub(crate) fn version() -> String {
-    match Path::new(PROGRAM).exists() {
+    match is_there() {
         true => machine::version(Command::new(PROGRAM).arg("-v")),
         false => "nginx is not installed".to_owned(),
     }
 }
 
-impl Nginx {
-    /// Serves the files below `root`, on the cores `cpus` alone if given; `None` if nginx is not installed. One process,
-    /// with `sendfile`.
-    pub(crate) fn start(
-        root: &Path,
-        parent: &Path,
-        manner: Manner,
-        cpus: Option<&str>,
-    ) -> Result<Option<Self>> {
-        if !Path::new(PROGRAM).exists() {
+pub(crate) fn is_there() -> bool {
+    Path::new(PROGRAM).exists()
+}
+
+impl<'a> Nginx<'a> {
+    /// Over the files in `root`, in plain HTTP, without a log.
+    pub(crate) const fn files(root: &'a Path, manner: Manner) -> Self {
+        Self { of: Of::Files(root), manner, logs: false, tls: None }
+    }
+
+    /// With a cache in front of `upstream`, tuned, without a log.
+    pub(crate) const fn cache(upstream: SocketAddr) -> Self {
+        Self { of: Of::Upstream(upstream), manner: Manner::Tuned, logs: false, tls: None }
+    }
+
+    /// Starts it with its files below `parent`, on the cores `cpus` alone if given; `None` if it is not installed.
+    pub(crate) fn start(&self, parent: &Path, cpus: Option<&str>) -> Result<Option<Running>> {
+        if !is_there() {
             return Ok(None);
         }
         let dir = tempfile::Builder::new().prefix("nginx-bench-").tempdir_in(parent)?;
-        // The port is free again when the listener is dropped, and nobody else is likely to take it.
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let config = format!(
+        let addr = free_address()?;
+        let path = dir.path().join("nginx.conf");
+        fs::write(&path, self.config(addr, dir.path()))?;
+        let mut command = pinned(Path::new(PROGRAM), cpus);
+        command.arg("-c").arg(&path).arg("-e").arg(dir.path().join("error.log"));
+        Running::start(command, addr, dir).map(Some)
+    }
+
+    fn config(&self, addr: SocketAddr, dir: &Path) -> String {
+        let at = dir.display();
+        let (nopush, buffer) = match self.manner {
+            Manner::Stock => ("on", ""),
+            Manner::Tuned => ("off", " sndbuf=256k"),
+        };
+        let log = if self.logs { format!("{at}/access.log") } else { "off".to_owned() };
+        let (tls, keys) = match self.tls {
+            Some(Tls { certificate, key, .. }) => (
+                " ssl",
+                format!(
+                    "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; \
+                     ssl_session_cache off; ssl_session_tickets off;",
+                    certificate.display(),
+                    key.display()
+                ),
+            ),
+            None => ("", String::new()),
+        };
+        let (hub, serve) = match self.of {
+            Of::Files(root) => (String::new(), format!("root {};", root.display())),
+            Of::Upstream(upstream) => (
+                format!("upstream hub {{ server {upstream}; keepalive 64; }}"),
+                "location / { proxy_pass http://hub; proxy_http_version 1.1; \
+                 proxy_set_header Connection \"\"; proxy_cache kept; proxy_cache_valid 200 1d; \
+                 proxy_cache_lock on; proxy_cache_lock_timeout 60s; proxy_cache_lock_age 60s; \
+                 proxy_buffer_size 8k; proxy_buffers 64 8k; proxy_busy_buffers_size 64k; }"
+                    .to_owned(),
+            ),
+        };
+        format!(
             "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush {nopush};\n  tcp_nodelay on;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{\n  access_log {log};\n  sendfile on;\n  tcp_nopush {nopush};\n  tcp_nodelay on;\n\
              \x20 open_file_cache max=1000 inactive=60s;\n  open_file_cache_valid 60s;\n\
              \x20 keepalive_requests 1000000;\n\
              \x20 default_type application/octet-stream;\n\
              \x20 client_body_temp_path {at}/a;\n  proxy_temp_path {at}/b;\n\
              \x20 fastcgi_temp_path {at}/c;\n  uwsgi_temp_path {at}/d;\n  scgi_temp_path {at}/e;\n\
-             \x20 server {{ listen {addr}{buffer}; root {root}; }}\n}}\n",
-            at = dir.path().display(),
-            root = root.display(),
-            nopush = if manner == Manner::Stock { "on" } else { "off" },
-            buffer = if manner == Manner::Stock { "" } else { " sndbuf=256k" },
-        );
-        let path = dir.path().join("nginx.conf");
-        fs::write(&path, config)?;
-        let mut command = pinned(Path::new(PROGRAM), cpus);
-        command.arg("-c").arg(&path).arg("-e").arg(dir.path().join("error.log"));
-        let child = command.stdin(Stdio::null()).spawn()?;
-        let mut nginx = Self { addr, process: Process(child.id()), child, _dir: dir };
-        let until = now() + START;
-        while TcpStream::connect(addr).is_err() {
-            if nginx.child.try_wait()?.is_some() || now() >= until {
-                return Err("nginx did not start".into());
-            }
-            pause(Duration::from_millis(10));
-        }
-        Ok(Some(nginx))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+             \x20 proxy_cache_path {at}/kept levels=1:2 keys_zone=kept:10m max_size=100g inactive=1d use_temp_path=off;\n\
+             \x20 {hub}\n  server {{ listen {addr}{tls}{buffer}; {keys} {serve} }}\n}}\n"
+        )
     }
 }

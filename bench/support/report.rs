@@ -9,11 +9,38 @@ use super::{Result, machine::Machine, series::Series};
 /// One comparison.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
+    /// In a few words, for the plot.
+    pub(crate) name: String,
     pub(crate) title: String,
     pub(crate) series: Vec<Series>,
+    pub(crate) ratios: Vec<Ratio>,
     /// Repetitions that were kept although something else ran meanwhile, and those that were made again.
     pub(crate) disturbed: usize,
     pub(crate) repeated: usize,
+}
+
+/// wharf beside another, repetition by repetition.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ratio {
+    /// Beside whom.
+    pub(crate) peer: String,
+    pub(crate) of: Figure,
+    /// wharf's figure ÷ the peer's.
+    pub(crate) series: Series,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Figure {
+    /// Bytes or answers a second: more is better.
+    Speed,
+    /// Until something is there: less is better.
+    Time,
+    /// CPU time for the same: less is better.
+    Cpu,
+    /// Memory for the same: less is better.
+    Memory,
 }
 
 /// One run of a bench.
@@ -24,6 +51,10 @@ pub(crate) struct Report {
     pub(crate) arguments: Vec<String>,
     pub(crate) wharf: &'static str,
     pub(crate) nginx: String,
+    pub(crate) docker_registry: String,
+    /// The cores of the servers, and those of all else; where they like, if none are named.
+    pub(crate) server_cpus: Option<String>,
+    pub(crate) client_cpus: Option<String>,
     pub(crate) machine: Machine,
     pub(crate) rows: Vec<Row>,
 }
@@ -33,8 +64,14 @@ impl Report {
     pub(crate) fn begin(&self) {
         let Machine { cpu, cores, memory_mib, kernel, rustc } = &self.machine;
         print(&format!(
-            "{cores} cores ({cpu}), {memory_mib} MiB, Linux {kernel}, wharf {}, {rustc}, {}\n",
-            self.wharf, self.nginx
+            "{cores} cores ({cpu}), {memory_mib} MiB, Linux {kernel}, wharf {}, {rustc}, {}, {}",
+            self.wharf, self.nginx, self.docker_registry
+        ));
+        let on = |cpus: &Option<String>| cpus.clone().unwrap_or_else(|| "all".to_owned());
+        print(&format!(
+            "servers on cores: {}; client and upstream: {}\n",
+            on(&self.server_cpus),
+            on(&self.client_cpus)
         ));
     }
 
@@ -54,13 +91,29 @@ impl Report {
     }
 }
 
+impl Figure {
+    /// Where more than 1 would be to wharf's disadvantage.
+    pub(crate) const fn less_is_better(self) -> bool {
+        !matches!(self, Self::Speed)
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Speed => "",
+            Self::Time => "of time",
+            Self::Cpu => "of CPU",
+            Self::Memory => "of memory",
+        }
+    }
+}
+
 impl Row {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}\n  {:<42}{:>10}{:>10}{:>10}{:>10}{:>5}\n",
+            "{}\n  {:<48}{:>10}{:>10}{:>10}{:>10}{:>5}\n",
             self.title, "", "median", "min", "p95", "max", "n"
         );
-        for series in &self.series {
+        for series in self.series.iter().chain(self.ratios.iter().map(|ratio| &ratio.series)) {
             let label = format!("{} {}", series.name, bracketed(series.unit));
             let [median, min, p95, max] = [
                 series.median(),
@@ -70,7 +123,7 @@ impl Row {
             ]
             .map(short);
             let n = series.values.len();
-            text += &format!("  {label:<42}{median:>10}{min:>10}{p95:>10}{max:>10}{n:>5}\n");
+            text += &format!("  {label:<48}{median:>10}{min:>10}{p95:>10}{max:>10}{n:>5}\n");
         }
         if self.disturbed + self.repeated > 0 {
             text += &format!(

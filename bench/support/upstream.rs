@@ -39,9 +39,13 @@ pub(crate) struct Manner {
     pub(crate) rate: Rate,
     /// Bytes of a body after which a connection is closed, every time.
     pub(crate) cut_every: Option<u64>,
+    /// What one connection alone may take of the line: as a path with loss, or a content network, has it.
+    pub(crate) each: Rate,
     /// What passes between a question and the first byte of its answer; as much passes before a new connection can be
     /// asked anything. Bodies then come at the line's rate from their first byte on: no slow start.
     pub(crate) round_trip: Duration,
+    /// Round trips that TLS would add to that before the first question, though nothing here is encrypted: one with TLS 1.3.
+    pub(crate) handshake: u32,
     /// Whether blobs are on a second host behind the same line, to which the first redirects.
     pub(crate) redirects: bool,
 }
@@ -50,6 +54,7 @@ pub(crate) struct Manner {
 #[derive(Debug)]
 pub(crate) struct Served {
     content: Content,
+    heads: AtomicU64,
     gets: AtomicU64,
     sent: AtomicU64,
     first_byte: Mutex<Option<Instant>>,
@@ -58,11 +63,10 @@ pub(crate) struct Served {
 /// What was asked of one content and sent of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
+    pub(crate) heads: u64,
     pub(crate) gets: u64,
     /// Bytes of bodies.
     pub(crate) sent: u64,
-    /// Just before the first of them was given to the socket.
-    pub(crate) first_byte: Option<Instant>,
 }
 
 struct Shared {
@@ -77,13 +81,21 @@ struct Shared {
 struct Request {
     is_head: bool,
     path: String,
-    from: Option<u64>,
+    /// The first byte wanted, and the last one if it says so.
+    range: Option<(u64, Option<u64>)>,
 }
 
 impl Manner {
     /// Nearby, without cuts or a second host.
     pub(crate) const fn plain(rate: Rate) -> Self {
-        Self { rate, cut_every: None, round_trip: Duration::ZERO, redirects: false }
+        Self {
+            rate,
+            cut_every: None,
+            each: Rate::Unlimited,
+            round_trip: Duration::ZERO,
+            handshake: 0,
+            redirects: false,
+        }
     }
 }
 
@@ -120,6 +132,7 @@ impl Upstream {
             let zero = AtomicU64::default;
             let new = Arc::new(Served {
                 content,
+                heads: zero(),
                 gets: zero(),
                 sent: zero(),
                 first_byte: Mutex::default(),
@@ -142,12 +155,17 @@ impl Drop for Upstream {
 }
 
 impl Served {
+    /// Just before the first byte was given to the socket, if any was since the last [`Served::take`].
+    pub(crate) fn first_byte(&self) -> Option<Instant> {
+        *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What happened since the last call.
     pub(crate) fn take(&self) -> Traffic {
-        let first_byte = self.first_byte.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (gets, sent) =
-            (self.gets.swap(0, Ordering::Relaxed), self.sent.swap(0, Ordering::Relaxed));
-        Traffic { gets, sent, first_byte }
+        *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let [heads, gets, sent] =
+            [&self.heads, &self.gets, &self.sent].map(|count| count.swap(0, Ordering::Relaxed));
+        Traffic { heads, gets, sent }
     }
 }
 
@@ -182,7 +200,9 @@ impl Shared {
     }
 
     fn serve(&self, mut stream: TcpStream, storage: Option<SocketAddr>) {
-        let established = now() + self.manner.round_trip;
+        let Manner { round_trip, handshake, each, .. } = self.manner;
+        let established = now() + round_trip * (1 + handshake);
+        let own = Line::new(each);
         let ready = [
             stream.set_nodelay(true),
             stream.set_read_timeout(Some(SILENCE)),
@@ -193,14 +213,14 @@ impl Shared {
         }
         let mut input = Vec::new();
         while let Ok(Some(request)) = next_request(&mut stream, &mut input) {
-            let answered = now().max(established) + self.manner.round_trip;
+            let answered = now().max(established) + round_trip;
             let early = answered.saturating_duration_since(now());
             if !early.is_zero() {
                 pause(early);
             }
             let answered = match storage.filter(|_| request.path.contains("/blobs/")) {
                 Some(storage) => redirect(&mut stream, &request, storage),
-                None => self.answer(&mut stream, &request),
+                None => self.answer(&mut stream, &request, &own),
             };
             if !matches!(answered, Ok(true)) {
                 let _ = stream.shutdown(Shutdown::Write);
@@ -209,40 +229,41 @@ impl Shared {
         }
     }
 
-    /// Whether the connection may be used again.
-    fn answer(&self, stream: &mut TcpStream, request: &Request) -> io::Result<bool> {
+    /// Whether the connection may be used again. `own` is what it may take by itself.
+    fn answer(&self, stream: &mut TcpStream, request: &Request, own: &Line) -> io::Result<bool> {
         let found = self.served().get(&request.path).map(Arc::clone);
-        let Some(served) = found else {
-            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")?;
-            return Ok(true);
-        };
+        let Some(served) = found else { return challenge(stream, &request.path) };
         let content = &served.content;
-        let (total, from) = (content.len(), request.from.unwrap_or(0));
-        let (status, range) = match request.from {
-            Some(from) => {
-                let last = total.saturating_sub(1);
-                ("206 Partial Content", format!("content-range: bytes {from}-{last}/{total}\r\n"))
+        let total = content.len();
+        let (status, range, from, until) = match request.range {
+            Some((from, last)) if from < total => {
+                let last = last.unwrap_or(total).clamp(from, total - 1);
+                let range = format!("content-range: bytes {from}-{last}/{total}\r\n");
+                ("206 Partial Content", range, from, last + 1)
             }
-            None => ("200 OK", String::new()),
+            _ => ("200 OK", String::new(), 0, total),
         };
         let head = format!(
             "HTTP/1.1 {status}\r\ncontent-type: {}\r\ncontent-length: {}\r\n\
              docker-content-digest: {}\r\naccept-ranges: bytes\r\n{range}\r\n",
             content.media_type,
-            total.saturating_sub(from),
+            until - from,
             content.digest,
         );
         stream.write_all(head.as_bytes())?;
         if request.is_head {
+            served.heads.fetch_add(1, Ordering::Relaxed);
             return Ok(true);
         }
         served.gets.fetch_add(1, Ordering::Relaxed);
-        let end = self.manner.cut_every.map_or(total, |every| total.min(from + every));
+        let end = self.manner.cut_every.map_or(until, |every| until.min(from + every));
+        let _sending = (self.line.enter(), own.enter());
         let mut at = from;
         while at < end {
             let room = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let piece = content.piece(at, self.line.grain().min(room));
+            let piece = content.piece(at, self.line.grain().min(own.grain()).min(room));
             self.line.pass(piece.len());
+            own.pass(piece.len());
             served.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
             if at == from {
                 let mut first = served.first_byte.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,8 +272,30 @@ impl Shared {
             stream.write_all(piece)?;
             at += piece.len() as u64;
         }
-        Ok(end == total)
+        Ok(end == until)
     }
+}
+
+/// Answers what is none of the contents. A registry asks for a token; docker-registry looks whether this one does, once, and
+/// before each pull if it does not. Whoever pulls without one is served as well.
+fn challenge(stream: &mut TcpStream, path: &str) -> io::Result<bool> {
+    let answer = match path.split('?').next() {
+        Some("/v2/") => format!(
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\
+             www-authenticate: Bearer realm=\"http://{}/token\",service=\"bench\"\r\n\r\n",
+            stream.local_addr()?
+        ),
+        Some("/token") => {
+            let token = r#"{"token":"bench","expires_in":36000}"#;
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{token}",
+                token.len()
+            )
+        }
+        _ => "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    };
+    stream.write_all(answer.as_bytes())?;
+    Ok(true)
 }
 
 /// Sends a client on to where the blob is.
@@ -275,11 +318,14 @@ fn next_request(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<Optio
         if let httparse::Status::Complete(length) = parsed {
             let range = head.headers.iter().find(|line| line.name.eq_ignore_ascii_case("range"));
             let range = range.and_then(|line| std::str::from_utf8(line.value).ok());
-            let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+            let range = range.and_then(|range| {
+                let (from, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+                Some((from.parse().ok()?, last.parse().ok()))
+            });
             let request = Request {
                 is_head: head.method == Some("HEAD"),
                 path: head.path.unwrap_or_default().to_owned(),
-                from: from.and_then(|from| from.parse().ok()),
+                range,
             };
             input.drain(..length);
             return Ok(Some(request));

@@ -5,12 +5,13 @@ use std::{cell::Cell, fs, net::SocketAddr, time::Duration};
 use super::{
     Options,
     support::{
-        Result,
+        MIB, Result,
         client::Client,
         content::Noise,
         line::Rate,
         machine::{Watch, await_quiet},
         process::Process,
+        report::{Figure, Ratio, Row},
         series::Series,
         upstream::{Manner, Upstream},
         wharf::Wharf,
@@ -50,8 +51,8 @@ pub(crate) struct Pair<T> {
 impl Setting {
     pub(crate) fn new(options: Options) -> Result<Self> {
         fs::create_dir_all(&options.dir)?;
-        // The large blobs are the longest.
-        let noise = Noise::new(options.size() * 4)?;
+        // Of cold blobs the large ones are the longest, four times the others; of warm ones 50 MiB.
+        let noise = Noise::new((options.size() * 4).max(50 * MIB))?;
         Ok(Self { options, noise, client: Client::new()? })
     }
 
@@ -63,9 +64,14 @@ impl Setting {
     /// A site whose upstream sends as `manner` says, with a wharf of whose configuration `more` is a part.
     pub(crate) fn site_with(&self, manner: Manner, more: &str) -> Result<Site> {
         let upstream = Upstream::start(manner)?;
-        let Options { wharf, dir, wharf_cpus, .. } = &self.options;
-        let wharf = Wharf::start(wharf, wharf_cpus.as_deref(), upstream.addr, dir, more)?;
+        let wharf = self.wharf(&upstream, more)?;
         Ok(Site { upstream, wharf })
+    }
+
+    /// A wharf with an empty cache, of whose configuration `more` is a part.
+    pub(crate) fn wharf(&self, upstream: &Upstream, more: &str) -> Result<Wharf> {
+        let Options { wharf, dir, wharf_cpus, .. } = &self.options;
+        Wharf::start(wharf, wharf_cpus.as_deref(), upstream.addr, dir, more)
     }
 
     /// Makes `once` `runs` times, after one time that does not count, each when the machine is quiet. One during
@@ -77,7 +83,7 @@ impl Setting {
         mut once: impl FnMut() -> Result<T>,
     ) -> Result<Repetitions<T>> {
         let ours: Vec<_> = ours.iter().copied().chain([Process::own()]).collect();
-        let patience = self.options.patience.unwrap_or(if self.options.quick { 0 } else { 20 });
+        let patience = self.options.patience();
         once()?;
         let mut made = Repetitions { values: Vec::new(), disturbed: 0, repeated: 0 };
         for _ in 0..runs {
@@ -125,19 +131,31 @@ impl Setting {
     }
 }
 
+impl<T> Repetitions<T> {
+    /// A row of them; what is told so far is that others ran meanwhile.
+    pub(crate) fn row(&self, name: impl Into<String>, title: String) -> Row {
+        let Self { disturbed, repeated, .. } = *self;
+        let (name, series, ratios) = (name.into(), Vec::new(), Vec::new());
+        Row { name, title, series, ratios, disturbed, repeated }
+    }
+}
+
 impl Repetitions<Pair<Duration>> {
-    /// Both times, and the ratio of each pair.
-    pub(crate) fn compared(&self) -> Vec<Series> {
+    /// A row of both times, and the ratio of each pair.
+    pub(crate) fn compared(&self, name: impl Into<String>, title: String) -> Row {
         let each = |of: fn(&Pair<Duration>) -> f64| self.values.iter().map(of).collect();
-        vec![
+        let mut row = self.row(name, title);
+        row.series = vec![
             Series::new("direct", "ms", each(|pair| milliseconds(pair.direct))),
             Series::new("through wharf", "ms", each(|pair| milliseconds(pair.through))),
-            Series::new(
-                "through ÷ direct",
-                "",
-                each(|pair| pair.through.as_secs_f64() / pair.direct.as_secs_f64()),
-            ),
-        ]
+        ];
+        let ratio = each(|pair| pair.through.as_secs_f64() / pair.direct.as_secs_f64());
+        row.ratios.push(Ratio {
+            peer: "direct".to_owned(),
+            of: Figure::Time,
+            series: Series::new("through ÷ direct", "", ratio),
+        });
+        row
     }
 }
 

@@ -35,6 +35,18 @@ struct Conditions {
     megabits: u32,
     round_trip: Duration,
     on_pull: bool,
+    caller: Caller,
+}
+
+/// How a client uses connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// It keeps them.
+    Keeps,
+    /// A new one for each request, a redirected one included: Docker Engine up to 29.3.
+    Engine,
+    /// The same, and towards the upstream each costs the round trip of a TLS 1.3 handshake more, wharf's own too.
+    EngineTls,
 }
 
 /// Where the parts of one image are, and what was sent of them.
@@ -54,9 +66,12 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let quick = setting.options.quick;
     let size = setting.options.size() * 3 / if quick { 12 } else { 2 };
     let far = Duration::from_millis(50);
-    let thick = Conditions { size, megabits: 1000, round_trip: far, on_pull: true };
+    let thick =
+        Conditions { size, megabits: 1000, round_trip: far, on_pull: true, caller: Caller::Keeps };
     let thin = Conditions { size: size / 2, megabits: 100, round_trip: Duration::ZERO, ..thick };
     report.add(pull(setting, thick)?);
+    report.add(pull(setting, Conditions { caller: Caller::Engine, ..thick })?);
+    report.add(pull(setting, Conditions { caller: Caller::EngineTls, ..thick })?);
     report.add(pull(setting, Conditions { on_pull: false, ..thick })?);
     report.add(pull(setting, thin)?);
     if !quick {
@@ -67,9 +82,10 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
 }
 
 fn pull(setting: &Setting, conditions: Conditions) -> Result<Row> {
-    let Conditions { size, megabits, round_trip, on_pull } = conditions;
+    let Conditions { size, megabits, round_trip, on_pull, caller } = conditions;
     let rate = Rate::Megabits(megabits);
-    let manner = Manner { round_trip, redirects: true, ..Manner::plain(rate) };
+    let handshake = u32::from(caller == Caller::EngineTls);
+    let manner = Manner { round_trip, handshake, redirects: true, ..Manner::plain(rate) };
     let site = setting.site_with(manner, &format!("[prefetch]\non_pull = {on_pull}\n"))?;
     let mut images = 0;
     let offer = || {
@@ -80,22 +96,37 @@ fn pull(setting: &Setting, conditions: Conditions) -> Result<Row> {
         // Everyone begins without a connection: a wharf that pulled a moment ago would have some left.
         site.upstream.hang_up();
         pause(NOTICE);
-        let took = fetch(setting, addr, image)?;
+        let took = match caller {
+            Caller::Keeps => fetch(setting, addr, image)?,
+            Caller::Engine | Caller::EngineTls => fetch_anew(setting, addr, image)?,
+        };
         image.was_sent_once()?;
         Ok(took)
     })?;
-    Ok(Row {
-        title: format!(
-            "image ahead: cold, {} MiB in {} layers, {AT_ONCE} at a time, {rate}, {} ms away{}",
+    let away = round_trip.as_millis();
+    let (layers, told) = (LAYERS.len(), if on_pull { "" } else { ", on_pull = false" });
+    let how = match caller {
+        Caller::Keeps => "",
+        Caller::Engine => ", client as Docker Engine: a new connection for each request",
+        Caller::EngineTls => {
+            ", client as Docker Engine, far away with TLS 1.3: a new connection for each request, one more round trip each"
+        }
+    };
+    Ok(made.compared(
+        format!(
+            "image, {} MiB, {rate}, {away} ms{}{told}",
             size / MIB,
-            LAYERS.len(),
-            round_trip.as_millis(),
-            if on_pull { "" } else { ", on_pull = false" },
+            match caller {
+                Caller::Keeps => "",
+                Caller::Engine => ", as Docker Engine",
+                Caller::EngineTls => ", as Docker Engine, TLS",
+            }
         ),
-        series: made.compared(),
-        disturbed: made.disturbed,
-        repeated: made.repeated,
-    })
+        format!(
+            "image ahead: cold, {} MiB in {layers} layers, {AT_ONCE} at a time, {rate}, {away} ms away{told}{how}",
+            size / MIB,
+        ),
+    ))
 }
 
 impl Image {
@@ -170,6 +201,29 @@ fn fetch(setting: &Setting, addr: SocketAddr, image: &Image) -> Result<Duration>
             }
         });
         try_join(config, try_join_all(workers)).await?;
+        Ok(begun.elapsed())
+    })
+}
+
+/// The same by a client that opens a connection for every request.
+fn fetch_anew(setting: &Setting, addr: SocketAddr, image: &Image) -> Result<Duration> {
+    let begun = now();
+    let left = RefCell::new(image.layers.iter());
+    let get = |path| async move {
+        setting.client.connect_as(AGENT, addr).await?.get(path).await?.whole()
+    };
+    setting.client.run(async {
+        setting.client.connect_as(AGENT, addr).await?.head(&image.tag).await?;
+        get(&image.index).await?;
+        get(&image.manifest).await?;
+        let workers = (0..AT_ONCE).map(|_| async {
+            loop {
+                let next = left.borrow_mut().next();
+                let Some(layer) = next else { return Result::Ok(()) };
+                get(layer).await?;
+            }
+        });
+        try_join(get(&image.config), try_join_all(workers)).await?;
         Ok(begun.elapsed())
     })
 }

@@ -9,7 +9,7 @@ use super::{
         MIB, Result,
         line::Rate,
         now,
-        report::{Report, Row},
+        report::Report,
         series::Series,
         upstream::{Manner, Served, Traffic},
     },
@@ -18,7 +18,7 @@ use super::{
 const EVERY: u64 = 5 * MIB;
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
-    let size = setting.options.size() / if setting.options.quick { 2 } else { 1 };
+    let size = setting.options.size();
     let rate = Rate::Megabits(1000);
     let site = setting.site_with(Manner { cut_every: Some(EVERY), ..Manner::plain(rate) }, "")?;
     let offer = || {
@@ -42,31 +42,24 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         let Pair { direct: (direct, _), through: (through, _) } = *pair;
         Pair { direct, through }
     });
-    let times = Repetitions { values: times.collect(), disturbed: 0, repeated: 0 };
+    let Repetitions { disturbed, repeated, .. } = made;
+    let times = Repetitions { values: times.collect(), disturbed, repeated };
     let of_wharf = |of: &dyn Fn(Traffic) -> f64| {
         made.values.iter().map(|pair| of(pair.through.1)).collect::<Vec<_>>()
     };
-    let mut series = times.compared();
-    series.push(Series::new(
-        "upstream bytes for wharf ÷ blob",
-        "",
-        of_wharf(&|traffic| traffic.sent as f64 / size as f64),
-    ));
-    series.push(Series::new(
-        "upstream GETs by wharf",
-        "",
-        of_wharf(&|traffic| traffic.gets as f64),
-    ));
-    report.add(Row {
-        title: format!(
-            "cut every {} MiB: cold blob, {} MiB, {rate}; direct: a client that goes on at once",
-            EVERY / MIB,
-            size / MIB
+    let mib = size / MIB;
+    let mut row = times.compared(
+        format!("cut every {} MiB, {mib} MiB, {rate}", EVERY / MIB),
+        format!(
+            "cut every {} MiB: cold blob, {mib} MiB, {rate}; direct: a client that goes on at once",
+            EVERY / MIB
         ),
-        series,
-        disturbed: made.disturbed,
-        repeated: made.repeated,
-    });
+    );
+    let sent = of_wharf(&|traffic| traffic.sent as f64 / size as f64);
+    row.series.push(Series::new("upstream bytes for wharf ÷ blob", "", sent));
+    let gets = of_wharf(&|traffic| traffic.gets as f64);
+    row.series.push(Series::new("upstream GETs by wharf", "", gets));
+    report.add(row);
     Ok(())
 }
 

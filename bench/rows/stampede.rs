@@ -11,7 +11,7 @@ use super::{
         MIB, Result,
         line::Rate,
         now,
-        report::{Report, Row},
+        report::{Figure, Ratio, Report, Row},
         series::Series,
         upstream::Traffic,
     },
@@ -50,29 +50,30 @@ fn stampede(setting: &Setting, size: u64, rate: Rate) -> Result<Row> {
     let each = |of: &dyn Fn(&Stampede) -> f64| made.values.iter().map(of).collect();
     let mib = |bytes: u64| vec![bytes as f64 / MIB as f64];
     let handed_out = (size * CLIENTS as u64) as f64;
-    Ok(Row {
-        title: format!("stampede: {CLIENTS} clients, one cold blob of {} MiB, {rate}", size / MIB),
-        series: vec![
-            Series::new(
-                "upstream bytes ÷ blob",
-                "",
-                each(&|s| s.traffic.sent as f64 / size as f64),
-            ),
-            Series::new("upstream GETs", "", each(&|s| s.traffic.gets as f64)),
-            Series::new("one client alone", "ms", each(&|s| milliseconds(s.alone))),
-            Series::new("all of them", "ms", each(&|s| milliseconds(s.all))),
-            Series::new("all ÷ one", "", each(&|s| s.all.as_secs_f64() / s.alone.as_secs_f64())),
-            Series::new(
-                "handed out by wharf",
-                "GB/s",
-                each(&|s| handed_out / s.all.as_secs_f64() / 1e9),
-            ),
-            Series::new("wharf: resident before", "MiB", mib(idle)),
-            Series::new("wharf: most resident", "MiB", mib(peak)),
-        ],
-        disturbed: made.disturbed,
-        repeated: made.repeated,
-    })
+    let mut row = made.row(
+        format!("stampede of {CLIENTS}, {rate}"),
+        format!("stampede: {CLIENTS} clients, one cold blob of {} MiB, {rate}", size / MIB),
+    );
+    row.series = vec![
+        Series::new("upstream bytes ÷ blob", "", each(&|s| s.traffic.sent as f64 / size as f64)),
+        Series::new("upstream GETs", "", each(&|s| s.traffic.gets as f64)),
+        Series::new("one client alone", "ms", each(&|s| milliseconds(s.alone))),
+        Series::new("all of them", "ms", each(&|s| milliseconds(s.all))),
+        Series::new(
+            "handed out by wharf",
+            "GB/s",
+            each(&|s| handed_out / s.all.as_secs_f64() / 1e9),
+        ),
+        Series::new("wharf: resident before", "MiB", mib(idle)),
+        Series::new("wharf: most resident", "MiB", mib(peak)),
+    ];
+    let all = each(&|s| s.all.as_secs_f64() / s.alone.as_secs_f64());
+    row.ratios.push(Ratio {
+        peer: "one client alone".to_owned(),
+        of: Figure::Time,
+        series: Series::new("all ÷ one", "", all),
+    });
+    Ok(row)
 }
 
 /// The time until the last of `clients` has a new blob, and what of it the upstream sent.

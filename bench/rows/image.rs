@@ -62,19 +62,14 @@ fn pull(setting: &Setting, size: u64, megabits: u32) -> Result<Row> {
     };
     let made = setting.take_turns(&site, offer, |addr, image| fetch(setting, addr, image))?;
     let written = site.wharf.process.written()?.to_disk - before.to_disk;
-    let mut series = made.compared();
+    let (mib, layers) = (size / MIB, LAYERS.len());
+    let mut row = made.compared(
+        format!("cold image, {mib} MiB, {rate}"),
+        format!("cold image, {mib} MiB in {layers} layers, {AT_ONCE} at a time, {rate}"),
+    );
     let share = written as f64 / (images * size) as f64;
-    series.push(Series::new("wharf: written to files ÷ fetched", "", vec![share]));
-    Ok(Row {
-        title: format!(
-            "cold image, {} MiB in {} layers, {AT_ONCE} at a time, {rate}",
-            size / MIB,
-            LAYERS.len()
-        ),
-        series,
-        disturbed: made.disturbed,
-        repeated: made.repeated,
-    })
+    row.series.push(Series::new("wharf: written to files ÷ fetched", "", vec![share]));
+    Ok(row)
 }
 
 impl Image {

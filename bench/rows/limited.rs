@@ -1,0 +1,65 @@
+//! A cold blob over a line on which each connection gets but a part: one connection beside wharf, which may open several.
+
+use std::time::Duration;
+
+use super::{
+    Setting,
+    setting::{Pair, Repetitions},
+    support::{
+        MIB, Result,
+        line::Rate,
+        now,
+        report::{Report, Row},
+        series::Series,
+        upstream::{Manner, Traffic},
+    },
+};
+
+pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
+    let size = setting.options.size() / if setting.options.quick { 4 } else { 1 };
+    report.add(pull(setting, size)?);
+    Ok(())
+}
+
+fn pull(setting: &Setting, size: u64) -> Result<Row> {
+    let (rate, each) = (Rate::Megabits(1000), Rate::Megabits(100));
+    let round_trip = Duration::from_millis(50);
+    let site = setting.site_with(Manner { each, round_trip, ..Manner::plain(rate) }, "")?;
+    let offer = || {
+        let blob = setting.noise.blob(size)?;
+        let path = blob.blob_path();
+        let served = site.upstream.offer(vec![(path.clone(), blob)]).remove(0);
+        Ok((path, served))
+    };
+    let made = setting.take_turns(&site, offer, |addr, (path, served)| {
+        // Everyone begins without a connection.
+        site.upstream.hang_up();
+        let begun = now();
+        let took = setting.client.get(addr, path)?.ended - begun;
+        if addr != site.upstream.addr {
+            site.wharf.settle(&setting.client)?;
+        }
+        Ok((took, served.take()))
+    })?;
+    let times = made.values.iter().map(|pair| {
+        let Pair { direct: (direct, _), through: (through, _) } = *pair;
+        Pair { direct, through }
+    });
+    let Repetitions { disturbed, repeated, .. } = made;
+    let times = Repetitions { values: times.collect(), disturbed, repeated };
+    let (mib, away) = (size / MIB, round_trip.as_millis());
+    let mut row = times.compared(
+        format!("cold blob, {mib} MiB, {each} a connection"),
+        format!(
+            "cold blob, {mib} MiB, {rate} of which each connection gets {each}, {away} ms away"
+        ),
+    );
+    let of_wharf = |of: &dyn Fn(Traffic) -> f64| {
+        made.values.iter().map(|pair| of(pair.through.1)).collect::<Vec<_>>()
+    };
+    let sent = of_wharf(&|traffic| traffic.sent as f64 / size as f64);
+    row.series.push(Series::new("upstream bytes for wharf ÷ blob", "", sent));
+    let gets = of_wharf(&|traffic| traffic.gets as f64);
+    row.series.push(Series::new("upstream GETs by wharf", "", gets));
+    Ok(row)
+}
