@@ -39,6 +39,8 @@ COPY --from=build /out/wharf /wharf
 COPY --from=build --chown=65532:65532 /out/data /var/lib/wharf
 # Only a default, as under systemd: `[cache] dir` in a file still counts.
 ENV STATE_DIRECTORY=/var/lib/wharf
+# As in systemd/wharf.service: less memory.
+ENV MALLOC_ARENA_MAX=2
 # The container's own loopback is nobody else's; which of the host's addresses it is seen on, -p says.
 ENV WHARF_ADMIN__LISTEN=0.0.0.0:5001
 USER 65532:65532

@@ -15,8 +15,8 @@ pub(crate) struct Cache {
     pub(crate) dir: PathBuf,
     /// How many blobs are in it.
     pub(crate) blobs: u64,
-    /// A manifest that is kept, as clients ask for it, and its length.
-    pub(crate) path: String,
+    /// The manifests that are kept, as clients ask for them; the length of the last.
+    pub(crate) paths: Vec<String>,
     pub(crate) length: u64,
 }
 
@@ -33,7 +33,8 @@ impl Cache {
             fs::write(blobs.join(digest.encoded()), bytes)?;
             Ok(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }))
         };
-        let (mut entries, mut last) = (Vec::with_capacity(images), (String::new(), 0));
+        let (mut entries, mut paths) = (Vec::with_capacity(images), Vec::with_capacity(images));
+        let mut length = 0;
         for image in 0..images {
             let blob = |n: u64| put(media_type::OCTET_STREAM, format!("{image} {n}").as_bytes());
             let layers = (1..each - 2).map(blob).collect::<Result<Vec<_>>>()?;
@@ -42,8 +43,9 @@ impl Cache {
             });
             let mut child = put(media_type::OCI_MANIFEST, manifest.to_string().as_bytes())?;
             let name = format!("docker.io/site{}/image-{image}", image % 50);
-            last =
-                (format!("/v2/{name}/manifests/{}", child["digest"]), manifest.to_string().len());
+            let digest = child["digest"].as_str().unwrap_or_default();
+            paths.push(format!("/v2/{name}/manifests/{digest}"));
+            length = manifest.to_string().len() as u64;
             child["platform"] = json!({ "os": "linux", "architecture": "arm64" });
             let index = json!({
                 "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [child],
@@ -61,11 +63,6 @@ impl Cache {
             "annotations": { "io.wharf.journal": "0" },
         });
         fs::write(dir.join("index.json"), index.to_string())?;
-        Ok(Self {
-            dir: dir.into(),
-            blobs: images as u64 * each,
-            path: last.0.replace('"', ""),
-            length: last.1 as u64,
-        })
+        Ok(Self { dir: dir.into(), blobs: images as u64 * each, paths, length })
     }
 }

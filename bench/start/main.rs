@@ -3,25 +3,20 @@
 //! `cargo bench --bench start -- --help` tells the options, `bench/README.md` what was seen.
 
 mod cache;
+mod growth;
+mod start;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "it is the other bench's, too")]
 mod support;
 
-use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 
 use self::{
     cache::Cache,
-    support::{
-        MIB, Result, client::Client, now, pause, process::Process, report::print, series::Series,
-    },
+    start::Start,
+    support::{MIB, Result, report::print, series::Series},
 };
 
 /// Starts of wharf on a large cache
@@ -36,6 +31,9 @@ struct Options {
     /// Blobs of each, its index and manifest included
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(4..=1000))]
     blobs: u64,
+    /// Measure what a request costs with so many blobs kept, in place of starts
+    #[arg(long, value_name = "BLOBS", value_delimiter = ',')]
+    growth: Vec<u64>,
     /// Repetitions [default: 5, with --quick 2]
     #[arg(long)]
     runs: Option<usize>,
@@ -48,24 +46,6 @@ struct Options {
     /// What cargo adds when it benches, and leaves out when it tests
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// How long a wharf that was started is watched at most until it is idle.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A process that takes no time for so long is idle.
-const IDLE: Duration = Duration::from_secs(2);
-
-/// What one start cost.
-struct Start {
-    /// Until a kept manifest was answered.
-    answer: Duration,
-    /// Until nothing was done any more.
-    idle: Duration,
-    cpu: Duration,
-    /// Resident when idle, and at most, in bytes.
-    memory: u64,
-    peak: u64,
 }
 
 fn main() -> ExitCode {
@@ -84,21 +64,32 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if !options.growth.is_empty() {
+        return growth::measure(options, &options.growth);
+    }
     let dir = tempfile::Builder::new().prefix("wharf-bench-").tempdir_in(&options.dir)?;
     let images = options.images.unwrap_or(if options.quick { 50 } else { 5000 });
     let runs = options.runs.unwrap_or(if options.quick { 2 } else { 5 });
     let cache = Cache::make(&dir.path().join("cache"), images, options.blobs)?;
     print(&format!("{} blobs of {images} images", cache.blobs));
+    // Nobody is there, and nobody is asked: a manifest that is kept is answered by its digest.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    let started = || -> Result<Start> {
+        let wharf = start::run(options, &cache, dir.path(), nobody)?;
+        let start = wharf.start;
+        wharf.stop()?;
+        Ok(start)
+    };
     let sled = cache.dir.join("wharf/index.sled");
     let again = (0..runs).map(|_| {
         if sled.exists() {
             fs::remove_dir_all(&sled)?;
         }
-        start(options, &cache, dir.path())
+        started()
     });
     let again = again.collect::<Result<Vec<_>>>()?;
     show("with index.sled deleted", &again);
-    let plain = (0..runs).map(|_| start(options, &cache, dir.path()));
+    let plain = (0..runs).map(|_| started());
     let plain = plain.collect::<Result<Vec<_>>>()?;
     show("as it was stopped", &plain);
     Ok(())
@@ -116,67 +107,4 @@ fn show(title: &str, starts: &[Start]) {
     row("CPU until then", "ms", &|start| start.cpu.as_secs_f64() * 1e3);
     row("resident when idle", "MiB", &|start| start.memory as f64 / MIB as f64);
     row("resident at most", "MiB", &|start| start.peak as f64 / MIB as f64);
-}
-
-/// Starts wharf on `cache`, has it answer, watches until it is idle, and stops it.
-fn start(options: &Options, cache: &Cache, dir: &Path) -> Result<Start> {
-    let config = dir.join("config.toml");
-    // Nobody is there, and nobody is asked: a manifest that is kept is answered by its digest.
-    fs::write(
-        &config,
-        "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"off\"\n[[upstream]]\nregistry = \"docker.io\"\n\
-         endpoints = [\"http://127.0.0.1:9\"]\n",
-    )?;
-    let begun = now();
-    let mut command = Command::new(&options.wharf);
-    command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(&cache.dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(dir.join("log"))?);
-    let mut wharf = Running(command.spawn()?);
-    let process = Process(wharf.0.id());
-    let output = BufReader::new(wharf.0.stdout.take().ok_or("no output")?);
-    let mut lines = output.lines();
-    let address = loop {
-        let line = lines.next().ok_or("it ended")??;
-        let told =
-            line.split_once(" on ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-        if let Some(address) = told {
-            break address;
-        }
-    };
-    let answered = Client::new()?.document(address, &cache.path)?;
-    let answer = begun.elapsed();
-    if answered.len() as u64 != cache.length {
-        return Err("the answer is not what is kept".into());
-    }
-    let (mut cpu, mut since) = (process.cpu()?, now());
-    while since.elapsed() < IDLE && begun.elapsed() < PATIENCE {
-        pause(Duration::from_millis(20));
-        let used = process.cpu()?;
-        if used > cpu {
-            (cpu, since) = (used, now());
-        }
-    }
-    let idle = since.duration_since(begun);
-    let (memory, peak) = (process.memory()?, process.peak_memory()?);
-    wharf.stop()?;
-    Ok(Start { answer, idle, cpu, memory, peak })
-}
-
-/// A wharf that runs; killed when dropped.
-struct Running(Child);
-
-impl Running {
-    /// Ends it as a service manager does.
-    fn stop(&mut self) -> Result<()> {
-        Command::new("kill").arg(self.0.id().to_string()).status()?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

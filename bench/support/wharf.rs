@@ -50,6 +50,8 @@ impl Wharf {
         let mut command = pinned(program, cpus);
         let cache = dir.path().join("cache");
         command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(&cache);
+        // As the systemd unit and the container image have it.
+        command.env("MALLOC_ARENA_MAX", "2");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(File::create(dir.path().join("log"))?);
         let mut child = command.spawn()?;

@@ -178,6 +178,7 @@ impl Config {
         set(&mut self.server.header_timeout, server.header_timeout);
         set(&mut self.server.client_timeout, server.client_timeout);
         set(&mut self.server.drain, server.drain);
+        set(&mut self.server.send_buffer, server.send_buffer);
         set(&mut self.admin, admin.listen);
         set(&mut self.store.dir, cache.dir);
         set(&mut self.store.limits.max_size, cache.max_size);
@@ -272,6 +273,7 @@ impl Default for Config {
                 header_timeout: Duration::from_secs(30),
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),
+                send_buffer: None,
                 tls: None,
             },
             upstreams: vec![upstreams::without_files(upstream)],

@@ -12,7 +12,8 @@ use super::{
     values::{
         AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
         Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
-        OthersWord, PlatformName, Preference, Rate, Realm, Scrub, Subject, Wait, Window,
+        OthersWord, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject, Wait,
+        Window,
     },
 };
 use crate::oci::RegistryName;
@@ -46,6 +47,7 @@ pub(super) struct Server {
     pub(super) header_timeout: Option<Wait>,
     pub(super) client_timeout: Option<Wait>,
     pub(super) drain: Option<Age>,
+    pub(super) send_buffer: Option<SendBuffer>,
     pub(super) tls: Option<Spanned<Tls>>,
 }
 
@@ -224,6 +226,7 @@ impl From<&Config> for Raw {
                 header_timeout: Some(Wait(server.header_timeout)),
                 client_timeout: Some(Wait(server.client_timeout)),
                 drain: Some(Age(server.drain)),
+                send_buffer: Some(SendBuffer(server.send_buffer)),
                 tls,
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },

@@ -57,6 +57,9 @@ pub struct Config {
     pub client_timeout: Duration,
     /// How long open answers may go on after a stop was asked for.
     pub drain: Duration,
+    /// Bytes of answers that the system may hold for one client, of which Linux makes twice as many; `None`: 256 KiB for
+    /// clients on this machine, and for others what the system chooses.
+    pub send_buffer: Option<usize>,
     /// How TLS is spoken on every registry address; `None`: plain HTTP.
     pub tls: Option<Tls>,
 }
@@ -161,9 +164,11 @@ impl Server {
         let _open = OpenConnection::new(&self.metrics);
         // Small answers must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        if peer.address.ip().to_canonical().is_loopback() {
-            // What it costs where it does not help is speed, and that alone.
-            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let is_near = peer.address.ip().to_canonical().is_loopback();
+        let near = is_near.then_some(SEND_BUFFER_BYTES);
+        if let Some(bytes) = self.config.send_buffer.or(near) {
+            // What it costs if the system refuses is speed, and that alone.
+            let _ = SockRef::from(&stream).set_send_buffer_size(bytes);
         }
         match &self.config.tls {
             None => {

@@ -27,7 +27,7 @@ pub(super) use number::{Age, Count, Wait};
 pub use pace::parse_rate;
 pub(super) use pace::{Every, Rate, Scrub, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
-pub(super) use size::{MaxSize, MinFree};
+pub(super) use size::{MaxSize, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.

@@ -1,6 +1,6 @@
 //! Sizes, in bytes or as a part of the file system.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use bytesize::ByteSize;
 
@@ -15,8 +15,15 @@ pub(in crate::config) struct MaxSize(pub(in crate::config) Share);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct MinFree(pub(in crate::config) Share);
 
+/// What the system may hold of answers that a client has not taken; `None`: as wharf finds best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct SendBuffer(pub(in crate::config) Option<usize>);
+
 /// Less holds no image.
 const SMALLEST: u64 = bytesize::MIB;
+
+/// Send buffers that are of use: less stalls on any network, and the system allows no more.
+const SEND_BUFFERS: RangeInclusive<u64> = 16 * bytesize::KIB..=64 * bytesize::MIB;
 
 /// What sizes are shown in: the largest unit that leaves no fraction.
 const UNITS: [(&str, u64); 8] = [
@@ -91,6 +98,23 @@ impl FromStr for MinFree {
     }
 }
 
+impl FromStr for SendBuffer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self(None));
+        }
+        let bytes = read_bytes(text).filter(|bytes| SEND_BUFFERS.contains(bytes));
+        match bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
+            Some(bytes) => Ok(Self(Some(bytes))),
+            None => Err(format!(
+                "\"{text}\" is no send buffer: write \"auto\", or \"16KiB\" to \"64MiB\" with a capital B"
+            )),
+        }
+    }
+}
+
 fn shown(share: Share, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match share {
         Share::Bytes(0) => f.write_str("0"),
@@ -111,12 +135,23 @@ impl fmt::Display for MinFree {
     }
 }
 
+impl fmt::Display for SendBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => f.write_str(&show_bytes(bytes as u64)),
+            None => f.write_str("auto"),
+        }
+    }
+}
+
 in_quotes! {
+    SendBuffer: "a size in quotes, such as \"256KiB\", or \"auto\"";
     MaxSize: "a size in quotes, such as \"80%\" or \"32GiB\"";
     MinFree: "a size in quotes, such as \"1GiB\" or \"5%\"";
 }
 
 unwrapped! {
+    SendBuffer => Option<usize>;
     MaxSize => Share;
     MinFree => Share;
 }
@@ -153,6 +188,17 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(MinFree(share)), "{text}");
             assert_eq!(text.parse(), Ok(MaxSize(share)), "{text}");
+        }
+        for (text, bytes) in
+            [("auto", None), ("256KiB", Some(256 << 10)), ("64 MiB", Some(64 << 20))]
+        {
+            let buffer: SendBuffer = text.parse().expect("a send buffer");
+            assert_eq!(buffer, SendBuffer(bytes));
+            assert_eq!(buffer.to_string().parse(), Ok(buffer));
+        }
+        for wrong in ["", "0", "15KiB", "65MiB", "1GiB", "256kb", "-1", "Auto"] {
+            let refused = wrong.parse::<SendBuffer>().expect_err(wrong);
+            assert!(refused.contains("write \"auto\""), "{refused}");
         }
         for none in ["0", "0B", "0GiB"] {
             assert_eq!(none.parse(), Ok(MinFree(Share::Bytes(0))), "{none}");
