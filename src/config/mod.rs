@@ -189,6 +189,7 @@ impl Config {
         set(&mut self.pull.serve_stale, cache.serve_stale);
         set(&mut self.pull.revalidate_timeout, cache.revalidate_timeout);
         set(&mut self.pull.max_downloads, cache.max_downloads);
+        set(&mut self.pull.connections_per_blob, cache.connections_per_blob);
         let kept = &mut self.pull.platforms;
         set(&mut kept.keep, platforms.keep);
         set(&mut kept.default, platforms.default.map(|platform| Some(platform.0)));
@@ -263,6 +264,7 @@ impl Default for Config {
                 serve_stale: true,
                 revalidate_timeout: Duration::from_secs(5),
                 max_downloads: 64,
+                connections_per_blob: 4,
                 scrub: Some(SCRUB),
                 platforms: pull::Platforms::default(),
                 prefetch: pull::Prefetch::default(),

@@ -82,6 +82,7 @@ pub(super) struct Cache {
     pub(super) serve_stale: Option<bool>,
     pub(super) revalidate_timeout: Option<Wait>,
     pub(super) max_downloads: Option<Count<1, 4096>>,
+    pub(super) connections_per_blob: Option<Count<1, 8>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -240,6 +241,7 @@ impl From<&Config> for Raw {
                 serve_stale: Some(pull.serve_stale),
                 revalidate_timeout: Some(Wait(pull.revalidate_timeout)),
                 max_downloads: Some(Count::of(pull.max_downloads)),
+                connections_per_blob: Some(Count::of(pull.connections_per_blob)),
             },
             platforms: platforms::shown(&pull.platforms),
             prefetch: prefetch::shown(&pull.prefetch, &store.pinned),

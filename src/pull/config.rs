@@ -19,6 +19,8 @@ pub struct Config {
     pub revalidate_timeout: Duration,
     /// Blob downloads that run at once; more wait for their turn.
     pub max_downloads: usize,
+    /// Connections to its registry over which one large blob is fetched, where more than one is faster; at least 1.
+    pub connections_per_blob: usize,
     /// In what time all kept blobs are read once, to find those that have rotted; `None`: they are not.
     pub scrub: Option<Duration>,
     /// Which platforms the site runs, and which client is which.

@@ -15,6 +15,7 @@ use super::{
     Error, Inner,
     content::Alone,
     in_flight::{Lead, Phase},
+    ranges::{self, Incoming, Pieces},
     relay::Relay,
     shared::Shared,
 };
@@ -171,19 +172,40 @@ impl Inner {
     async fn fill(
         &self,
         lead: &Lead,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         repository: &Repository,
         mut partial: PartialBlob,
         mut total: Option<u64>,
     ) -> Filled {
         let digest = lead.digest();
         let mut pauses = pauses();
+        let mut by_pieces = self.config.connections_per_blob > 1;
+        let mut goes_on = false;
         while partial.written() == 0 || Some(partial.written()) != total {
             let before = partial.written();
-            if before > 0 {
+            if before > 0 && !std::mem::take(&mut goes_on) {
                 self.metrics.download_resumed();
             }
-            let asked = upstream.blob(&repository.name, digest, before).await;
+            let first =
+                ranges::first(before, total).filter(|_| by_pieces && upstream.takes_ranges());
+            // Whatever comes of it, what is missing then is asked for at once.
+            by_pieces = false;
+            let asked = match &first {
+                Some(first) => upstream.blob_part(&repository.name, digest, first.clone()).await,
+                None => upstream.blob(&repository.name, digest, before).await,
+            };
+            let is_part = asked.as_ref().is_ok_and(BlobBody::is_part);
+            if first.is_some() && !is_part {
+                let objects = asked.as_ref().err().map(is_objection);
+                if objects != Some(false) {
+                    tracing::debug!(%digest, "the registry takes no requests for parts of blobs");
+                    upstream.dislikes_ranges();
+                }
+                if objects == Some(true) {
+                    goes_on = true;
+                    continue;
+                }
+            }
             let answered = asked.is_ok();
             let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));
             let error = match asked {
@@ -194,9 +216,30 @@ impl Inner {
                         let file = partial.file();
                         lead.publish(held_back(before, total), Phase::Streaming { total, file });
                     }
+                    let incoming = match (&first, total) {
+                        (Some(first), Some(total)) if is_part => {
+                            let (upstream, name) = (Arc::clone(upstream), repository.name.clone());
+                            let blob = ranges::Blob { upstream, name, digest: *digest };
+                            let (most, waiting) =
+                                (self.config.connections_per_blob, &self.downloads.waiting);
+                            let pieces = Pieces::begin(blob, first, body, total, most, waiting);
+                            Incoming::Pieces(pieces)
+                        }
+                        _ => Incoming::Whole(body),
+                    };
                     let pumped;
-                    (partial, pumped) = self.pump(lead, partial, body, total).await;
+                    (partial, pumped) = self.pump(lead, partial, incoming, total).await;
+                    goes_on = is_part && matches!(pumped, Pumped::Ended);
                     match pumped {
+                        Pumped::Ended if is_part => continue,
+                        Pumped::Broken(error) if is_part => {
+                            let is_limited = matches!(error, upstream::Error::RateLimited { .. });
+                            if is_limited || is_objection(&error) {
+                                upstream.dislikes_ranges();
+                            }
+                            tracing::debug!(%digest, at = partial.written(), %error, "a download by pieces goes on as one");
+                            continue;
+                        }
                         Pumped::Ended if total.is_none_or(|total| total == partial.written()) => {
                             return Filled::Whole(partial);
                         }
@@ -218,9 +261,8 @@ impl Inner {
                 pauses = self::pauses();
             }
             // An error page says nothing of the bytes; an answer that does not go with them does, and so does 416.
-            let beyond = error == upstream::Error::BeyondEnd;
-            let objects = beyond || matches!(error, upstream::Error::Protocol { .. });
-            let wrong = objects && (answered || beyond);
+            let objects = is_objection(&error);
+            let wrong = objects && (answered || error == upstream::Error::BeyondEnd);
             if !lead.has_published() {
                 // Nothing was promised to anyone yet, and `upstream` has made its attempts. Only when there
                 // are bytes of an earlier run, these may be what the registry objects to.
@@ -244,18 +286,19 @@ impl Inner {
         Filled::Whole(partial)
     }
 
-    /// Moves a body into the partial file, reading on while the disk writes.
+    /// Moves what comes into the partial file, reading on while the disk writes.
     async fn pump(
         &self,
         lead: &Lead,
         mut partial: PartialBlob,
-        mut body: BlobBody,
+        mut incoming: Incoming,
         total: Option<u64>,
     ) -> (PartialBlob, Pumped) {
+        let is_wanted = || lead.interest().is_wanted();
         let mut arrived = Arrived::default();
         loop {
             if arrived.chunks.is_empty() && arrived.end.is_none() {
-                arrived.take(body.chunk().await);
+                arrived.take(incoming.chunk(is_wanted()).await);
             }
             if total.is_some_and(|total| partial.written() + arrived.bytes > total) {
                 let reason = "it sent more than the blob's length".to_owned();
@@ -272,7 +315,7 @@ impl Inner {
                 tokio::select! {
                     biased;
                     appended = &mut appending => break appended,
-                    next = body.chunk(), if room => arrived.take(next),
+                    next = incoming.chunk(is_wanted()), if room => arrived.take(next),
                 }
             };
             let result;
@@ -418,6 +461,11 @@ fn agreed(
         }
         (said, told) => Ok(said.or(told)),
     }
+}
+
+/// Whether an answer does not go with what was asked, or known before.
+fn is_objection(error: &upstream::Error) -> bool {
+    matches!(error, upstream::Error::BeyondEnd | upstream::Error::Protocol { .. })
 }
 
 fn unavailable(reason: &str) -> upstream::Error {

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{Error, shared::Shared};
+use super::{Error, ranges::WAITING_MAX, shared::Shared};
 use crate::{
     oci::{Digest, Hasher, Repository},
     store::BlobFile,
@@ -30,6 +30,8 @@ pub(super) struct InFlight {
     pub(super) turns: Arc<Semaphore>,
     /// One for each that serves a single client, at that client's pace: they must not hold up the others.
     pub(super) relay_turns: Arc<Semaphore>,
+    /// One for each piece of a blob that may be in memory before its turn.
+    pub(super) waiting: Arc<Semaphore>,
     /// Downloads that run and that a client waits for.
     wanted: Arc<watch::Sender<usize>>,
     most: usize,
@@ -126,6 +128,7 @@ impl InFlight {
             flights: Arc::default(),
             turns: Arc::new(Semaphore::new(running)),
             relay_turns: Arc::new(Semaphore::new(running)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             wanted: Arc::new(watch::Sender::new(0)),
             most: running.saturating_mul(WAITING_PER_RUNNING),
         }

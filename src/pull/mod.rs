@@ -24,6 +24,7 @@ mod pace;
 mod passing;
 mod platform;
 mod prefetch;
+mod ranges;
 mod registries;
 mod relay;
 mod report;

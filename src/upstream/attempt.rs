@@ -115,7 +115,7 @@ impl Upstream {
         headers::refuse_encoded(&answer.headers)?;
         match answer.status {
             StatusCode::OK => Ok(answer),
-            StatusCode::PARTIAL_CONTENT if question.from > 0 => Ok(answer),
+            StatusCode::PARTIAL_CONTENT if question.is_of_a_part() => Ok(answer),
             status => Err(Error::protocol(format!("an unexpected {status}")).into()),
         }
     }

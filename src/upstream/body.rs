@@ -89,23 +89,41 @@ pub struct BlobBody {
     endpoint: Arc<Endpoint>,
     /// Bytes still to skip: the registry began before the offset that was asked for.
     skip: u64,
-    /// Offset in the blob of the next byte from the registry.
+    /// Offset in the blob of the next byte from the registry, and of the one behind the last that this body is to have.
     position: u64,
+    until: Option<u64>,
     total: Option<u64>,
+    is_part: bool,
     /// How the body ended, once it has.
     end: Option<Result<(), Error>>,
 }
 
 impl BlobBody {
-    /// The body that begins at `position` of a blob of `total` bytes, wanted from `position + skip` on.
-    pub(super) fn new(
+    /// The body of a whole blob of `total` bytes, wanted from byte `skip` on.
+    pub(super) fn whole(
         body: Body,
         endpoint: Arc<Endpoint>,
-        position: u64,
         skip: u64,
         total: Option<u64>,
     ) -> Self {
-        Self { body, endpoint, skip, position, total, end: None }
+        Self { body, endpoint, skip, position: 0, until: total, total, is_part: false, end: None }
+    }
+
+    /// The bytes from `from` to before `until`, or to the end, of a blob of `total` bytes.
+    pub(super) fn part(
+        body: Body,
+        endpoint: Arc<Endpoint>,
+        from: u64,
+        until: Option<u64>,
+        total: Option<u64>,
+    ) -> Self {
+        let (position, is_part, until) = (from, until.is_some(), until.or(total));
+        Self { body, endpoint, skip: 0, position, until, total, is_part, end: None }
+    }
+
+    /// Whether the body ends where the part ends that was asked for, rather than where the blob does.
+    pub fn is_part(&self) -> bool {
+        self.is_part
     }
 
     /// The length in bytes of the whole blob, whatever the offset, if the registry told.
@@ -147,17 +165,17 @@ impl BlobBody {
     fn advanced(&mut self, piece: Option<Bytes>) -> Result<Option<Bytes>, Error> {
         let Some(piece) = piece else {
             let ended_at = self.position;
-            return match self.total {
-                Some(total) if ended_at < total => {
-                    Err(Error::unavailable(format!("the body ended at byte {ended_at} of {total}")))
+            return match self.until {
+                Some(until) if ended_at < until => {
+                    Err(Error::unavailable(format!("the body ended at byte {ended_at} of {until}")))
                 }
                 _ if self.skip > 0 => Err(Error::protocol("the blob ends before the offset")),
                 _ => Ok(None),
             };
         };
         self.position = self.position.saturating_add(piece.len() as u64);
-        if self.total.is_some_and(|total| self.position > total) {
-            return Err(Error::protocol("the body is longer than the blob"));
+        if self.until.is_some_and(|until| self.position > until) {
+            return Err(Error::protocol("the body is longer than it may be"));
         }
         Ok(Some(piece))
     }

@@ -63,6 +63,8 @@ pub(super) struct Question {
     pub(super) accept: &'static str,
     /// The offset from which on the body is wanted.
     pub(super) from: u64,
+    /// The offset before which it is to end, if not at the end.
+    pub(super) until: Option<u64>,
 }
 
 /// The head of an answer, and the way to its body.
@@ -211,7 +213,12 @@ impl Traffic {
 impl Question {
     /// A `GET` of something that is not a blob.
     pub(super) fn get(kind: &'static str, accept: &'static str) -> Self {
-        Self { method: Method::GET, kind, accept, from: 0 }
+        Self { method: Method::GET, kind, accept, from: 0, until: None }
+    }
+
+    /// Whether it asks for less than the whole.
+    pub(super) const fn is_of_a_part(&self) -> bool {
+        self.from > 0 || self.until.is_some()
     }
 
     /// The same, asking for the head only.
@@ -278,8 +285,9 @@ fn request(
     headers.insert(USER_AGENT, HeaderValue::from_static(WHARF));
     headers.insert(ACCEPT, HeaderValue::from_static(question.accept));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if question.from > 0 {
-        let range = HeaderValue::try_from(format!("bytes={}-", question.from));
+    if question.is_of_a_part() {
+        let last = question.until.map(|until| (until - 1).to_string()).unwrap_or_default();
+        let range = HeaderValue::try_from(format!("bytes={}-{last}", question.from));
         headers.insert(RANGE, range.expect("digits are a header value"));
     }
     if let Some(authorization) = authorization {

@@ -13,13 +13,14 @@ mod error;
 mod fake;
 mod headers;
 mod health;
+mod ranges;
 mod retry;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod token;
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -36,7 +37,9 @@ use auth::Auth;
 pub use body::BlobBody;
 use client::{Answer, Http, Question};
 pub use error::{ConfigError, Error};
+use headers::ContentRange;
 use health::Endpoint;
+use ranges::Ranges;
 
 /// What clients pull; a registry that is not told of lists answers with some platform's manifest.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -171,6 +174,7 @@ pub struct Upstream {
     attempts: u32,
     http: Http,
     auth: Auth,
+    ranges: Ranges,
     metrics: Metrics,
 }
 
@@ -229,6 +233,7 @@ impl Upstream {
             attempts: config.patience.attempts,
             http,
             auth,
+            ranges: Ranges::new(clock),
             metrics: metrics.clone(),
         })
     }
@@ -332,23 +337,63 @@ impl Upstream {
         digest: &Digest,
         from: u64,
     ) -> Result<BlobBody, Error> {
-        let question = Question { from, ..Question::get("blob", BLOBS) };
+        self.blob_from(name, digest, from, None).await
+    }
+
+    /// The bytes of a blob in `range`, which is not empty and lies within it; from its start to the blob's end where the
+    /// registry takes no such requests, which [`BlobBody::is_part`] tells.
+    ///
+    /// # Errors
+    /// As [`Upstream::blob`].
+    pub async fn blob_part(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<BlobBody, Error> {
+        self.blob_from(name, digest, range.start, Some(range.end)).await
+    }
+
+    /// Whether the registry may be asked for parts of blobs.
+    pub fn takes_ranges(&self) -> bool {
+        self.ranges.are_taken()
+    }
+
+    /// The registry did not take a request for a part of a blob: it is asked for none for an hour.
+    pub fn dislikes_ranges(&self) {
+        self.ranges.are_disliked();
+    }
+
+    async fn blob_from(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: u64,
+        until: Option<u64>,
+    ) -> Result<BlobBody, Error> {
+        let question = Question { from, until, ..Question::get("blob", BLOBS) };
         let path = format!("/v2/{name}/blobs/{digest}");
         let read = |answer: Answer, endpoint: &Arc<Endpoint>| {
             let length = headers::content_length(&answer.headers);
-            let (position, skip, total) = if answer.status == StatusCode::PARTIAL_CONTENT {
+            let endpoint = Arc::clone(endpoint);
+            if answer.status == StatusCode::PARTIAL_CONTENT {
                 let range = headers::content_range(&answer.headers);
-                let range = range.filter(|range| range.first == from).ok_or_else(|| {
+                let is_it = |range: &ContentRange| {
+                    range.first == from && until.is_none_or(|until| range.last == until - 1)
+                };
+                let range = range.filter(is_it).ok_or_else(|| {
                     Error::protocol(format!("another range than from byte {from} on"))
                 })?;
-                (from, 0, range.total.or_else(|| from.checked_add(length?)))
-            } else {
-                (0, from, length)
-            };
-            if total.is_some_and(|total| total < from) {
+                let total = match until {
+                    None => range.total.or_else(|| from.checked_add(length?)),
+                    Some(_) => range.total,
+                };
+                return Ok(BlobBody::part(answer.body, endpoint, from, until, total));
+            }
+            if length.is_some_and(|total| total < from) {
                 return Err(Error::protocol("the blob ends before the offset"));
             }
-            Ok(BlobBody::new(answer.body, Arc::clone(endpoint), position, skip, total))
+            Ok(BlobBody::whole(answer.body, endpoint, from, length))
         };
         self.ask_head(&question, name, &path, Urgency::Must, read).await
     }
