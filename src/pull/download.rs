@@ -180,7 +180,7 @@ impl Inner {
         let digest = lead.digest();
         let mut pauses = pauses();
         let mut by_pieces = self.config.connections_per_blob > 1;
-        let mut goes_on = false;
+        let (mut goes_on, mut was_refused) = (false, false);
         while partial.written() == 0 || Some(partial.written()) != total {
             let before = partial.written();
             if before > 0 && !std::mem::take(&mut goes_on) {
@@ -195,16 +195,19 @@ impl Inner {
                 None => upstream.blob(&repository.name, digest, before).await,
             };
             let is_part = asked.as_ref().is_ok_and(BlobBody::is_part);
-            if first.is_some() && !is_part {
-                let objects = asked.as_ref().err().map(is_objection);
-                if objects != Some(false) {
-                    tracing::debug!(%digest, "the registry takes no requests for parts of blobs");
-                    upstream.dislikes_ranges();
-                }
-                if objects == Some(true) {
-                    goes_on = true;
+            match &asked {
+                // Whether it is for the range that it is refused, the next request tells.
+                Err(error) if first.is_some() && !is_limit(error) => {
+                    tracing::debug!(%digest, %error, "a part of a blob is not given");
+                    (was_refused, goes_on) = (true, true);
                     continue;
                 }
+                Ok(_) if was_refused || (first.is_some() && !is_part) => {
+                    tracing::debug!(%digest, "the registry takes no requests for parts of blobs");
+                    upstream.dislikes_ranges();
+                    was_refused = false;
+                }
+                _ => {}
             }
             let answered = asked.is_ok();
             let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));
@@ -232,9 +235,8 @@ impl Inner {
                     goes_on = is_part && matches!(pumped, Pumped::Ended);
                     match pumped {
                         Pumped::Ended if is_part => continue,
-                        Pumped::Broken(error) if is_part => {
-                            let is_limited = matches!(error, upstream::Error::RateLimited { .. });
-                            if is_limited || is_objection(&error) {
+                        Pumped::Broken(error) if is_part && !is_limit(&error) => {
+                            if is_objection(&error) {
                                 upstream.dislikes_ranges();
                             }
                             tracing::debug!(%digest, at = partial.written(), %error, "a download by pieces goes on as one");
@@ -466,6 +468,10 @@ fn agreed(
 /// Whether an answer does not go with what was asked, or known before.
 fn is_objection(error: &upstream::Error) -> bool {
     matches!(error, upstream::Error::BeyondEnd | upstream::Error::Protocol { .. })
+}
+
+fn is_limit(error: &upstream::Error) -> bool {
+    matches!(error, upstream::Error::RateLimited { .. })
 }
 
 fn unavailable(reason: &str) -> upstream::Error {

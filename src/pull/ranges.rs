@@ -46,7 +46,11 @@ const LOOKAHEAD_BYTES: u64 = 1024 * 1024;
 /// Bodies come in chunks of 16 KiB to 128 KiB. So many of a piece may wait while nobody does for the blob, and of one
 /// that is to come before its turn.
 const FEW_CHUNKS: usize = 4;
-const ALL_CHUNKS: usize = 1024;
+/// A whole piece, also where a slow line brings no more than a packet at a time.
+const ALL_CHUNKS: usize = 4096;
+
+/// A request that brought less and broke off is followed by one other for the same piece, and no more.
+const PROGRESS_BYTES: u64 = 64 * 1024;
 
 /// Who is asked for pieces.
 pub(super) trait Source: Clone + Send + Sync + 'static {
@@ -96,11 +100,14 @@ pub(super) struct Pieces<S> {
 
 /// A piece that was asked for.
 struct Piece {
-    /// The byte behind its last.
+    /// The first byte that was asked for, and the one behind the last.
+    begin: u64,
     end: u64,
+    /// The request before it brought next to nothing.
+    is_last_try: bool,
     chunks: mpsc::Receiver<Result<Bytes, Error>>,
     _task: AbortOnDropHandle<()>,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The first piece of what is missing of a blob from byte `from` on, if it is to be fetched by pieces.
@@ -163,14 +170,30 @@ impl<S: Source> Pieces<S> {
                 Some(Ok(_)) => {
                     self.fail(Error::Protocol { reason: "a range that is too long".to_owned() })
                 }
-                Some(Err(error)) => self.fail(error),
+                Some(Err(error)) => self.broke(error),
                 None if self.at == end => drop(self.asked.pop_front()),
                 None => {
                     let reason = "a range ended early".to_owned();
-                    self.fail(Error::Unavailable { reason });
+                    self.broke(Error::Unavailable { reason });
                 }
             }
         }
+    }
+
+    /// The first of the pieces did not come whole: the rest of it is asked for anew, so that the others need not be.
+    fn broke(&mut self, error: Error) {
+        let Some(piece) = self.asked.front_mut() else { return };
+        let brought = self.at - piece.begin;
+        let is_useless = brought < PROGRESS_BYTES;
+        if !matches!(error, Error::Unavailable { .. }) || (is_useless && piece.is_last_try) {
+            return self.fail(error);
+        }
+        let (range, source) = (self.at..piece.end, self.source.clone());
+        let asked = range.clone();
+        let body = async move { source.ask(asked).await };
+        let permit = piece.permit.take();
+        *piece = Piece::of(&range, body, &self.received, FEW_CHUNKS, permit);
+        piece.is_last_try = is_useless;
     }
 
     fn fail(&mut self, error: Error) {
@@ -184,9 +207,9 @@ impl<S: Source> Pieces<S> {
             let width = if is_wanted { self.ladder.width() } else { Some(1) };
             // One is as good as several: what is asked for comes, and the rest is another's.
             let Some(width) = width else { return };
-            let is_ending =
-                self.asked.front().is_some_and(|front| front.end - self.at <= LOOKAHEAD_BYTES);
-            if self.asked.len() >= width + usize::from(is_ending) {
+            let is_ending = |front: &Piece| front.end - self.at <= LOOKAHEAD_BYTES;
+            let next = width == 1 && self.asked.front().is_some_and(is_ending);
+            if self.asked.len() >= width + usize::from(next) {
                 return;
             }
             let (mut permit, mut chunks) = (None, FEW_CHUNKS);
@@ -235,7 +258,8 @@ impl Piece {
             }
         };
         let task = AbortOnDropHandle::new(tokio::spawn(fetching));
-        Self { end: range.end, chunks: receiver, _task: task, _permit: permit }
+        let (begin, end) = (range.start, range.end);
+        Self { begin, end, is_last_try: false, chunks: receiver, _task: task, permit }
     }
 }
 

@@ -175,6 +175,7 @@ pub struct Upstream {
     http: Http,
     auth: Auth,
     ranges: Ranges,
+    part_patience: Duration,
     metrics: Metrics,
 }
 
@@ -226,6 +227,7 @@ impl Upstream {
         let http = Http::new(&config, metrics, clock)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, clock);
+        let part_patience = config.patience.connect + config.patience.first_byte;
         let endpoint = |base| Arc::new(Endpoint::new(base, clock.clone()));
         Ok(Self {
             registry,
@@ -234,6 +236,7 @@ impl Upstream {
             http,
             auth,
             ranges: Ranges::new(clock),
+            part_patience,
             metrics: metrics.clone(),
         })
     }
@@ -337,11 +340,12 @@ impl Upstream {
         digest: &Digest,
         from: u64,
     ) -> Result<BlobBody, Error> {
-        self.blob_from(name, digest, from, None).await
+        self.blob_from(name, digest, from, None, Urgency::Must).await
     }
 
     /// The bytes of a blob in `range`, which is not empty and lies within it; from its start to the blob's end where the
-    /// registry takes no such requests, which [`BlobBody::is_part`] tells.
+    /// registry takes no such requests, which [`BlobBody::is_part`] tells. Each endpoint that does not rest is asked once:
+    /// a part is worth no more, since the blob can be asked for at once.
     ///
     /// # Errors
     /// As [`Upstream::blob`].
@@ -351,7 +355,8 @@ impl Upstream {
         digest: &Digest,
         range: Range<u64>,
     ) -> Result<BlobBody, Error> {
-        self.blob_from(name, digest, range.start, Some(range.end)).await
+        let urgency = Urgency::Fallback(self.part_patience);
+        self.blob_from(name, digest, range.start, Some(range.end), urgency).await
     }
 
     /// Whether the registry may be asked for parts of blobs.
@@ -370,6 +375,7 @@ impl Upstream {
         digest: &Digest,
         from: u64,
         until: Option<u64>,
+        urgency: Urgency,
     ) -> Result<BlobBody, Error> {
         let question = Question { from, until, ..Question::get("blob", BLOBS) };
         let path = format!("/v2/{name}/blobs/{digest}");
@@ -395,7 +401,7 @@ impl Upstream {
             }
             Ok(BlobBody::whole(answer.body, endpoint, from, length))
         };
-        self.ask_head(&question, name, &path, Urgency::Must, read).await
+        self.ask_head(&question, name, &path, urgency, read).await
     }
 
     /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given.

@@ -19,6 +19,7 @@ mod metrics;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod pieces;
 mod platforms;
 mod prefetch;
 mod ranges;
