@@ -26,16 +26,27 @@ fn pull(setting: &Setting, size: u64) -> Result<Row> {
     let round_trip = Duration::from_millis(50);
     let site = setting.site_with(Manner { each, round_trip, ..Manner::plain(rate) }, "")?;
     let offer = || {
-        let blob = setting.noise.blob(size)?;
-        let path = blob.blob_path();
-        let served = site.upstream.offer(vec![(path.clone(), blob)]).remove(0);
-        Ok((path, served))
+        // Of a blob that no manifest names, nobody knows how long it is.
+        let (config, blob) = (setting.noise.blob(4096)?, setting.noise.blob(size)?);
+        let manifest = setting.noise.manifest(&[config.clone(), blob.clone()])?;
+        let paths = [manifest.manifest_path(), blob.blob_path()];
+        let offers = vec![
+            (paths[1].clone(), blob),
+            (paths[0].clone(), manifest),
+            (config.blob_path(), config),
+        ];
+        Ok((paths, site.upstream.offer(offers).remove(0)))
     };
-    let made = setting.take_turns(&site, offer, |addr, (path, served)| {
+    let made = setting.take_turns(&site, offer, |addr, (paths, served)| {
         // Everyone begins without a connection.
         site.upstream.hang_up();
         let begun = now();
-        let took = setting.client.get(addr, path)?.ended - begun;
+        let ended = setting.client.run(async {
+            let mut connection = setting.client.connect(addr).await?;
+            connection.get(&paths[0]).await?.whole()?;
+            connection.get(&paths[1]).await?.whole()
+        })?;
+        let took = ended.ended - begun;
         if addr != site.upstream.addr {
             site.wharf.settle(&setting.client)?;
         }
