@@ -25,7 +25,7 @@ use crate::pull::BlobFile;
 const STEP_BYTES: usize = 1024 * 1024;
 
 /// Bytes that one connection sends before others have their turn.
-const TURN_BYTES: usize = 8 * 1024 * 1024;
+const TURN_BYTES: usize = 2 * 1024 * 1024;
 
 /// The parts of one connection that are not sent yet, in their order. Clones are of the same connection.
 #[derive(Clone, Debug, Default)]
