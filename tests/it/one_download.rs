@@ -67,7 +67,8 @@ async fn two_hundred_clients_cost_one_download() {
     let hub = FakeHub::start().await;
     let image = hub.push_single(REPO, "latest", ("linux", "arm64", None), &[size]);
     let (blob, digest) = (image.layers[0].bytes.clone(), image.layers[0].digest);
-    let wharf = Wharf::start(&hub).await;
+    // One request for all of it, so that it can be held in its middle; of several, [`super::pieces`] tells.
+    let wharf = Wharf::start_with(&hub, |config| config.pull.connections_per_blob = 1).await;
     wharf.get(&format!("/v2/{REPO}/manifests/latest")).await.bytes();
     let gate = Gate::after(held as u64);
     hub.fault(On::Blob(digest), Fault::Gate(gate.clone()));

@@ -72,6 +72,14 @@ async fn each_byte_comes_once_and_in_its_place() {
 }
 
 #[tokio::test]
+async fn many_clients_share_the_pieces() {
+    let site = Site::start(|_| ()).await;
+    let clients = (0..20).map(|_| async { site.get().await.expect(&site.layer) });
+    futures_util::future::join_all(clients).await;
+    site.comes().await;
+}
+
+#[tokio::test]
 async fn one_connection_is_one_request() {
     let site = Site::start(|config| config.pull.connections_per_blob = 1).await;
     site.get().await.expect(&site.layer);
