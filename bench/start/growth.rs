@@ -32,11 +32,11 @@ const COLD_BYTES: u64 = 4096;
 pub(crate) fn measure(options: &Options, counts: &[u64]) -> Result<()> {
     print(&format!(
         "{:>10}{:>16}{:>16}{:>18}{:>18}{:>18}",
-        "blobs", "answer after", "resident", "warm request", "of which all", "cold blob"
+        "blobs", "first answer", "resident", "warm request", "one alone", "cold blob"
     ));
     print(&format!(
         "{:>10}{:>16}{:>16}{:>18}{:>18}{:>18}",
-        "", "(ms)", "(MiB, idle)", "(CPU µs)", "(µs, one alone)", "(CPU µs)"
+        "", "(ms)", "(MiB, idle)", "(CPU µs)", "(µs, median)", "(CPU µs)"
     ));
     for count in counts {
         row(options, *count)?;
