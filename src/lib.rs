@@ -16,6 +16,8 @@
 //!
 //! What must always hold stands in `ARCHITECTURE.md`, with the test of each promise.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod app;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! The `wharf` program: everything it does is in the library's [`wharf::cli`].
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -244,11 +244,16 @@ impl Metrics {
     pub fn request_done(&self, done: &RequestDone) {
         let endpoint = ENDPOINTS.iter().position(|known| *known == done.endpoint);
         let outcome = OUTCOMES.iter().position(|known| *known == done.outcome);
-        let (Some(endpoint), Some(outcome)) = (endpoint, outcome) else {
-            debug_assert!(false, "{done:?} is to be counted under names that are not listed");
-            return;
+        let unlisted;
+        let counts = match (endpoint, outcome) {
+            (Some(endpoint), Some(outcome)) => {
+                self.0.done[endpoint][outcome].get_or_init(|| self.0.counts_of(done))
+            }
+            _ => {
+                unlisted = self.0.counts_of(done);
+                &unlisted
+            }
         };
-        let counts = self.0.done[endpoint][outcome].get_or_init(|| self.0.counts_of(done));
         counts.requests.inc();
         observe(&counts.duration, done.duration);
         if let Some(first_byte) = done.first_byte {

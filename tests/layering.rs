@@ -49,7 +49,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ipnet", &["config/", "pull/"]),
     ("jiff", &["clock.rs"]),
     ("leaky_bucket", &["pull/pace.rs"]),
-    ("memmap2", &["store/mapped.rs"]),
     ("moka", &["store/mod.rs", "store/memo.rs", "pull/", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
@@ -108,26 +107,6 @@ fn each_outside_crate_has_one_home() {
     let unused: Vec<_> =
         HOMES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name)).collect();
     assert!(unused.is_empty(), "homes of crates that nobody uses: {unused:?}");
-}
-
-/// Unsafe code has one file, with its proof.
-#[test]
-fn unsafe_code_has_one_home() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let mut waiting = vec![src.clone()];
-    while let Some(dir) = waiting.pop() {
-        for entry in fs::read_dir(dir).expect("readable") {
-            let path = entry.expect("readable").path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else if fs::read_to_string(&path).expect("text").contains("allow(unsafe_code)") {
-                found.push(path.strip_prefix(&src).expect("below src").to_owned());
-            }
-        }
-    }
-    // Everywhere else, `unsafe_code = "deny"` of Cargo.toml holds.
-    assert_eq!(found, [Path::new("store/mapped.rs")]);
 }
 
 /// The first names of all paths in a file.

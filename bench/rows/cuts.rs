@@ -4,14 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Setting,
-    setting::{Pair, Repetitions},
     support::{
         MIB, Result,
         line::Rate,
         now,
         report::Report,
-        series::Series,
-        upstream::{Manner, Served, Traffic},
+        upstream::{Manner, Served},
     },
 };
 
@@ -38,27 +36,15 @@ pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
         };
         Ok((took, served.take()))
     })?;
-    let times = made.values.iter().map(|pair| {
-        let Pair { direct: (direct, _), through: (through, _) } = *pair;
-        Pair { direct, through }
-    });
-    let Repetitions { disturbed, repeated, .. } = made;
-    let times = Repetitions { values: times.collect(), disturbed, repeated };
-    let of_wharf = |of: &dyn Fn(Traffic) -> f64| {
-        made.values.iter().map(|pair| of(pair.through.1)).collect::<Vec<_>>()
-    };
     let mib = size / MIB;
-    let mut row = times.compared(
+    let row = made.compared(
         format!("cut every {} MiB, {mib} MiB, {rate}", EVERY / MIB),
         format!(
             "cut every {} MiB: cold blob, {mib} MiB, {rate}; direct: a client that goes on at once",
             EVERY / MIB
         ),
+        size,
     );
-    let sent = of_wharf(&|traffic| traffic.sent as f64 / size as f64);
-    row.series.push(Series::new("upstream bytes for wharf ÷ blob", "", sent));
-    let gets = of_wharf(&|traffic| traffic.gets as f64);
-    row.series.push(Series::new("upstream GETs by wharf", "", gets));
     report.add(row);
     Ok(())
 }

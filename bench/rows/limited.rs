@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use super::{
     Setting,
-    setting::{Pair, Repetitions},
     support::{
         MIB, Result,
         line::Rate,
         now,
         report::{Report, Row},
-        series::Series,
-        upstream::{Manner, Traffic},
+        upstream::Manner,
     },
 };
 
@@ -52,25 +50,13 @@ fn pull(setting: &Setting, size: u64) -> Result<Row> {
         }
         Ok((took, served.take()))
     })?;
-    let times = made.values.iter().map(|pair| {
-        let Pair { direct: (direct, _), through: (through, _) } = *pair;
-        Pair { direct, through }
-    });
-    let Repetitions { disturbed, repeated, .. } = made;
-    let times = Repetitions { values: times.collect(), disturbed, repeated };
     let (mib, away) = (size / MIB, round_trip.as_millis());
-    let mut row = times.compared(
+    let row = made.compared(
         format!("cold blob, {mib} MiB, {each} a connection"),
         format!(
             "cold blob, {mib} MiB, {rate} of which each connection gets {each}, {away} ms away"
         ),
+        size,
     );
-    let of_wharf = |of: &dyn Fn(Traffic) -> f64| {
-        made.values.iter().map(|pair| of(pair.through.1)).collect::<Vec<_>>()
-    };
-    let sent = of_wharf(&|traffic| traffic.sent as f64 / size as f64);
-    row.series.push(Series::new("upstream bytes for wharf ÷ blob", "", sent));
-    let gets = of_wharf(&|traffic| traffic.gets as f64);
-    row.series.push(Series::new("upstream GETs by wharf", "", gets));
     Ok(row)
 }

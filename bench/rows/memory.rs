@@ -81,6 +81,7 @@ fn resident(setting: &Setting, peers: &Peers, work: Work) -> Result<Vec<f64>> {
     let mut resident = Vec::new();
     for way in peers.ways() {
         let Some(process) = way.process else { continue };
+        let named = |error| format!("{}: {error}", way.name);
         let offer = |count: usize, mib: u64| -> Result<Vec<Content>> {
             let blobs = (0..count).map(|_| setting.noise.blob(mib * MIB));
             let blobs = blobs.collect::<Result<Vec<_>>>()?;
@@ -92,20 +93,24 @@ fn resident(setting: &Setting, peers: &Peers, work: Work) -> Result<Vec<f64>> {
             Work::Idle => process.memory()?,
             Work::Readers(readers, mib) => {
                 let blob = offer(1, mib)?.remove(0);
-                setting.client.get(way.addr, &blob.blob_path())?;
+                setting.client.get(way.addr, &blob.blob_path()).map_err(named)?;
                 peers.settle(setting, &way, &blob)?;
-                crowd::read(&setting.client, way.addr, &blob.blob_path(), readers)?;
+                crowd::read(&setting.client, way.addr, &blob.blob_path(), readers)
+                    .map_err(named)?;
                 process.peak_memory()?
             }
             Work::Downloads(count, mib) => {
                 let blobs = offer(count, mib)?;
-                setting.client.run(async {
-                    let pulls = blobs.iter().map(|blob| async {
-                        let mut connection = setting.client.connect(way.addr).await?;
-                        connection.get(&blob.blob_path()).await?.whole()
-                    });
-                    try_join_all(pulls).await
-                })?;
+                setting
+                    .client
+                    .run(async {
+                        let pulls = blobs.iter().map(|blob| async {
+                            let mut connection = setting.client.connect(way.addr).await?;
+                            connection.get(&blob.blob_path()).await?.whole()
+                        });
+                        try_join_all(pulls).await
+                    })
+                    .map_err(named)?;
                 for blob in &blobs {
                     peers.settle(setting, &way, blob)?;
                 }

@@ -13,7 +13,7 @@ use super::{
         process::Process,
         report::{Figure, Ratio, Row},
         series::Series,
-        upstream::{Manner, Upstream},
+        upstream::{Manner, Traffic, Upstream},
         wharf::Wharf,
     },
 };
@@ -155,6 +155,27 @@ impl Repetitions<Pair<Duration>> {
             of: Figure::Time,
             series: Series::new("through ÷ direct", "", ratio),
         });
+        row
+    }
+}
+
+impl Repetitions<Pair<(Duration, Traffic)>> {
+    /// The same, and what the upstream sent for wharf, of blobs of `size` bytes.
+    pub(crate) fn compared(&self, name: impl Into<String>, title: String, size: u64) -> Row {
+        let Self { ref values, disturbed, repeated } = *self;
+        let took = |pair: &Pair<(Duration, Traffic)>| Pair {
+            direct: pair.direct.0,
+            through: pair.through.0,
+        };
+        let times = Repetitions { values: values.iter().map(took).collect(), disturbed, repeated };
+        let mut row = times.compared(name, title);
+        let of_wharf = |of: &dyn Fn(&Traffic) -> f64| {
+            values.iter().map(|pair| of(&pair.through.1)).collect::<Vec<_>>()
+        };
+        let sent = of_wharf(&|traffic| traffic.sent as f64 / size as f64);
+        row.series.push(Series::new("upstream bytes for wharf ÷ blob", "", sent));
+        let gets = of_wharf(&|traffic| traffic.gets as f64);
+        row.series.push(Series::new("upstream GETs by wharf", "", gets));
         row
     }
 }

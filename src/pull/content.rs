@@ -21,8 +21,9 @@ use crate::{
 /// this one holds when a disk hangs. Kubernetes gives up on a pull after the same time.
 pub(super) const STALL_DEADLINE: Duration = Duration::from_secs(300);
 
-/// Bytes of a file that are given out at once as such. What of them a client that hung up did not take is counted as sent.
-const PART_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of a file that are given out at once as such, at most. What of them a client that hung up did not take is counted
+/// as sent.
+pub const PART_BYTES: usize = 2 * 1024 * 1024;
 
 /// Fewer are read: that is measured to be cheaper.
 const PART_MIN_BYTES: u64 = 32 * 1024;
@@ -37,18 +38,13 @@ pub struct Reader {
     /// The next byte to give out, and the one behind the last; the end is `u64::MAX` while it is unknown.
     range: Range<u64>,
     source: Source,
-    /// Whether large parts of files are given out as such.
-    by_file: bool,
 }
 
-/// Some of a blob's bytes.
-#[derive(Debug)]
-pub struct Piece {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// The file that they lie in, and where: then they are better sent from there than looked at, and are in the system's
-    /// memory, as far as can be told.
-    pub part: Option<(BlobFile, u64)>,
+/// Whoever sends parts of files without their bytes being read.
+pub trait SendsParts: Sync {
+    /// Bytes that stand for those in `range` of `file`, as many: at most [`PART_BYTES`], and in the system's memory, as far as
+    /// can be told. They are given out in their place.
+    fn stand_in(&self, file: &BlobFile, range: Range<u64>) -> Bytes;
 }
 
 pub(super) enum Source {
@@ -74,45 +70,33 @@ pub(super) struct Alone {
 
 /// What to do next, as far as the download tells.
 enum Step {
-    /// From the file up to a byte; and whether its bytes are there to stay.
-    Read(BlobFile, u64, bool),
+    /// From the file up to a byte.
+    Read(BlobFile, u64),
     End,
     Follow(Follower, Option<u64>),
     Leave(Box<Relay>),
     Wait,
 }
 
-impl From<Bytes> for Piece {
-    fn from(bytes: Bytes) -> Self {
-        Self { bytes, part: None }
-    }
-}
-
 impl Reader {
     pub(super) const fn new(range: Range<u64>, source: Source) -> Self {
-        Self { range, source, by_file: false }
+        Self { range, source }
     }
 
-    /// Gives large parts of files out as such, for whoever can send them without reading them.
-    pub fn by_file(self) -> Self {
-        Self { by_file: true, ..self }
-    }
-
-    /// The next piece; `None` after the last.
+    /// The next piece, never an empty one; `None` after the last. Of files, large parts are left to `parts`.
     ///
     /// # Errors
     /// [`Cut`] when the rest cannot be had, or is not what the digest says.
-    pub async fn next(&mut self) -> Result<Option<Piece>, Cut> {
+    pub async fn next(&mut self, parts: Option<&dyn SendsParts>) -> Result<Option<Bytes>, Cut> {
         loop {
             if self.range.is_empty() {
                 return Ok(None);
             }
             let step = match &mut self.source {
-                Source::File { file, .. } => Step::Read(file.clone(), self.range.end, true),
+                Source::File { file, .. } => Step::Read(file.clone(), self.range.end),
                 Source::Relay(relay) => {
                     let piece = Box::pin(relay.next()).await?;
-                    let piece = piece.inspect(|piece| self.range.start += piece.len() as u64);
-                    return Ok(piece.map(Piece::from));
+                    return Ok(piece.inspect(|piece| self.range.start += piece.len() as u64));
                 }
                 Source::Shared { follower, alone, total } => {
                     match timeout(STALL_DEADLINE, follower.next()).await {
@@ -121,7 +105,7 @@ impl Reader {
                                 let wanted = self.range.end - self.range.start;
                                 piece.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
                                 self.range.start += piece.len() as u64;
-                                return Ok(Some(piece.into()));
+                                return Ok(Some(piece));
                             }
                             Next::End => Step::End,
                             Next::Left(hasher) => {
@@ -136,10 +120,10 @@ impl Reader {
                 Source::Flight { flight, alone } => step(flight, alone, &self.range)?,
             };
             match step {
-                Step::Read(file, end, stays) => {
-                    match timeout(STALL_DEADLINE, self.read(&file, end, stays)).await {
+                Step::Read(file, end) => {
+                    match timeout(STALL_DEADLINE, self.read(&file, end, parts)).await {
                         Ok(Ok(piece)) => {
-                            self.range.start += piece.bytes.len() as u64;
+                            self.range.start += piece.len() as u64;
                             return Ok(Some(piece));
                         }
                         Ok(Err(error)) => Box::pin(self.leave(&file, &error)).await?,
@@ -158,20 +142,20 @@ impl Reader {
         }
     }
 
-    /// A piece of a file that has the blob's bytes up to `end`. Those of a download that runs may be cut back by the next one,
-    /// should it fail: they are not for handing out as a part.
-    async fn read(&self, file: &BlobFile, end: u64, stays: bool) -> io::Result<Piece> {
+    /// A piece of a file that has the blob's bytes up to `end`.
+    async fn read(
+        &self,
+        file: &BlobFile,
+        end: u64,
+        parts: Option<&dyn SendsParts>,
+    ) -> io::Result<Bytes> {
         let start = self.range.start;
-        if stays && self.by_file && end - start >= PART_MIN_BYTES {
-            let part = start..end.min(start + PART_BYTES);
-            // On a small system, addresses may run out.
-            if let Ok(mapped) = file.map(&part) {
-                file.load(part).await?;
-                let bytes = Bytes::from_owner(mapped);
-                return Ok(Piece { bytes, part: Some((file.clone(), start)) });
-            }
-        }
-        file.read(start, end).await.map(Piece::from)
+        let Some(parts) = parts.filter(|_| end - start >= PART_MIN_BYTES) else {
+            return file.read(start, end).await;
+        };
+        let part = start..end.min(start + PART_BYTES as u64);
+        file.load(part.clone()).await?;
+        Ok(parts.stand_in(file, part))
     }
 
     /// Goes on at the registry, because the disk does not give what is in `file`.
@@ -220,10 +204,7 @@ fn step(flight: &mut Flight, alone: &Alone, range: &Range<u64>) -> Result<Step, 
         }
     };
     match file {
-        Some(file) if range.start < published => {
-            let stays = matches!(progress.phase, Phase::Done { .. });
-            Ok(Step::Read(file.clone(), published, stays))
-        }
+        Some(file) if range.start < published => Ok(Step::Read(file.clone(), published)),
         _ => Ok(step),
     }
 }

@@ -180,7 +180,7 @@ impl Inner {
         let digest = lead.digest();
         let mut pauses = pauses();
         let mut by_pieces = self.config.connections_per_blob > 1;
-        let (mut goes_on, mut was_refused) = (false, false);
+        let (mut goes_on, mut refused) = (false, None);
         while partial.written() == 0 || Some(partial.written()) != total {
             let before = partial.written();
             if before > 0 && !std::mem::take(&mut goes_on) {
@@ -199,15 +199,16 @@ impl Inner {
                 // Whether it is for the range that it is refused, the next request tells.
                 Err(error) if first.is_some() && !is_limit(error) => {
                     tracing::debug!(%digest, %error, "a part of a blob is not given");
-                    (was_refused, goes_on) = (true, true);
+                    (refused, goes_on) = (Some(error.clone()), true);
                     continue;
                 }
-                Ok(_) if was_refused || (first.is_some() && !is_part) => {
-                    tracing::debug!(%digest, "the registry takes no requests for parts of blobs");
-                    upstream.dislikes_ranges();
-                    was_refused = false;
-                }
-                _ => {}
+                Ok(_) if first.is_some() && !is_part => upstream.dislikes_ranges(),
+                Ok(_) => match refused.take() {
+                    Some(error) if error.is_outage() => upstream.doubts_ranges(),
+                    Some(_) => upstream.dislikes_ranges(),
+                    None => {}
+                },
+                Err(_) => {}
             }
             let answered = asked.is_ok();
             let asked = asked.and_then(|body| Ok((agreed(total, &body, before)?, body)));

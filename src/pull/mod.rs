@@ -51,7 +51,7 @@ pub use self::{
         AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
         Window,
     },
-    content::{Cut, Piece, Reader},
+    content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
     listing::{ListedTags, Referrers},
     report::{

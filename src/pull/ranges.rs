@@ -180,9 +180,14 @@ impl<S: Source> Pieces<S> {
         }
     }
 
-    /// The first of the pieces did not come whole: the rest of it is asked for anew, so that the others need not be.
+    /// The first of the pieces did not come to its end: the rest of it is asked for anew, so that the others need not be.
     fn broke(&mut self, error: Error) {
         let Some(piece) = self.asked.front_mut() else { return };
+        if piece.end == self.at && matches!(error, Error::Unavailable { .. }) {
+            // Its bytes came; only how the answer ends did not.
+            self.asked.pop_front();
+            return;
+        }
         let brought = self.at - piece.begin;
         let is_useless = brought < PROGRESS_BYTES;
         if !matches!(error, Error::Unavailable { .. }) || (is_useless && piece.is_last_try) {

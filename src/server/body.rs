@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http_body::{Frame, SizeHint};
 
 use super::{muted::Turn, parts::Parts, record::Record};
-use crate::pull::{Cut, Piece, Reader};
+use crate::pull::{Cut, Reader, SendsParts};
 
 /// The body of one answer.
 pub(super) struct Body {
@@ -49,25 +49,17 @@ impl Content {
             return;
         }
         let Self::Unread { reader, left } = std::mem::replace(self, Self::Empty) else { return };
-        let parts = parts.clone();
-        let reader = if parts.is_some() { reader.by_file() } else { *reader };
-        let pieces = futures_util::stream::unfold(Some((reader, parts)), |state| async move {
-            let (mut reader, parts) = state?;
-            match next(&mut reader, parts.as_ref()).await {
-                Ok(piece) => piece.map(|piece| (Ok(piece), Some((reader, parts)))),
-                Err(cut) => Some((Err(cut), None)),
-            }
-        });
+        let pieces =
+            futures_util::stream::unfold(Some((*reader, parts.clone())), |state| async move {
+                let (mut reader, parts) = state?;
+                let able = parts.as_ref().filter(|parts| parts.are_sent());
+                match reader.next(able.map(|parts| parts as &dyn SendsParts)).await {
+                    Ok(piece) => piece.map(|piece| (Ok(piece), Some((reader, parts)))),
+                    Err(cut) => Some((Err(cut), None)),
+                }
+            });
         *self = Self::Blob { pieces: pieces.boxed(), left };
     }
-}
-
-async fn next(reader: &mut Reader, parts: Option<&Parts>) -> Result<Option<Bytes>, Cut> {
-    let Some(Piece { bytes, part }) = reader.next().await? else { return Ok(None) };
-    if let (Some((file, at)), Some(parts)) = (part, parts) {
-        parts.stand_in(bytes.clone(), file, at);
-    }
-    Ok(Some(bytes))
 }
 
 impl Body {

@@ -1,16 +1,20 @@
 //! Parts of files on their way to a socket, which the system sends without their coming by this process (`sendfile`).
 //!
 //! hyper's writer keeps large buffers as they are when the stream takes several at once. So a part of a file goes through
-//! hyper as a [`Bytes`] that is a mapping of that part, which nobody looks at: [`PartStream`], under hyper, knows it by its
-//! address and has the system send the part instead. hyper's framing, order and time-outs stay in charge. What is not
-//! recognised is sent by its bytes, which are the same.
+//! hyper as [`Bytes`] that stand for it: [`PartStream`], under hyper, knows them by their address, which nothing else has,
+//! and has the system send the part instead. hyper's framing, order and time-outs stay in charge.
+//!
+//! What stands for parts are zeros, which must never be sent. They are not: nothing at their address is written as it is,
+//! what does not come in the order in which it was handed out ends the connection, and so does what has not come when hyper
+//! has written all that it had: then it would have been copied.
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -19,7 +23,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::pull::BlobFile;
+use crate::pull::{BlobFile, PART_BYTES, SendsParts};
 
 /// Bytes that the system sends by one call.
 const STEP_BYTES: usize = 1024 * 1024;
@@ -27,17 +31,32 @@ const STEP_BYTES: usize = 1024 * 1024;
 /// Bytes that one connection sends before others have their turn.
 const TURN_BYTES: usize = 2 * 1024 * 1024;
 
-/// The parts of one connection that are not sent yet, in their order. Clones are of the same connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Parts(Arc<Mutex<VecDeque<Part>>>);
+/// Bytes that are read at once where the system sends no files.
+const READ_BYTES: usize = 64 * 1024;
 
-#[derive(Debug)]
+/// What stands for every part of every connection. Nobody reads it, and so it takes addresses, but no memory.
+static STAND_IN: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; PART_BYTES]);
+
+/// The parts of one connection that are not sent yet. Clones are of the same connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order in which they come.
+    parts: VecDeque<Part>,
+    /// The system sends no such files.
+    refused: bool,
+}
+
+/// What is left to send of a part of a file.
+#[derive(Clone, Debug)]
 struct Part {
-    /// What stands for it. While it is held here, nothing else can be at its address.
-    bytes: Bytes,
     file: BlobFile,
-    /// Where in the file it begins.
-    at: u64,
+    /// In the file.
+    range: Range<u64>,
+    /// Where in what stands for it.
+    at: usize,
 }
 
 /// A plain connection that knows its parts.
@@ -49,36 +68,70 @@ pub(super) struct PartStream {
     sent: usize,
 }
 
+impl SendsParts for Parts {
+    fn stand_in(&self, file: &BlobFile, range: Range<u64>) -> Bytes {
+        let most = range.start + PART_BYTES as u64;
+        let range = range.start..range.end.min(most);
+        let bytes = Bytes::from_static(&STAND_IN[..(range.end - range.start) as usize]);
+        self.lock().parts.push_back(Part { file: file.clone(), range, at: 0 });
+        bytes
+    }
+}
+
 impl Parts {
-    /// From now on, `bytes` stand for those of `file` from `at` on.
-    pub(super) fn stand_in(&self, bytes: Bytes, file: BlobFile, at: u64) {
-        self.lock().push_back(Part { bytes, file, at });
+    /// Whether the system sends files as such, as far as is known.
+    pub(super) fn are_sent(&self) -> bool {
+        !self.lock().refused
     }
 
-    /// The file, and the place in it, of bytes that stand for a part.
-    fn find(&self, bytes: &[u8]) -> Option<(BlobFile, u64)> {
-        let addresses = bytes.as_ptr_range();
-        let mut parts = self.lock();
-        let is_it = |part: &Part| {
-            let of_part = part.bytes.as_ptr_range();
-            of_part.start <= addresses.start && addresses.end <= of_part.end
-        };
-        let n = parts.iter().position(is_it)?;
-        // What is written comes in order: those before it are sent.
-        parts.drain(..n);
-        let part = parts.front()?;
-        let before = addresses.start.addr() - part.bytes.as_ptr().addr();
-        Some((part.file.clone(), part.at + before as u64))
+    /// The part that `bytes` stand for; `None` where they are bytes like any others.
+    ///
+    /// # Errors
+    /// When it is not that part's turn.
+    fn find(&self, bytes: &[u8]) -> io::Result<Option<Part>> {
+        let Some(at) = place(bytes) else { return Ok(None) };
+        match self.lock().parts.front() {
+            Some(part) if part.at == at && bytes.len() as u64 <= part.len() => {
+                let mut part = part.clone();
+                part.range.end = part.range.start + bytes.len() as u64;
+                Ok(Some(part))
+            }
+            _ => Err(io::Error::other("a part of a file is not where it was handed out")),
+        }
     }
 
-    /// Forgets them, when none of them can be on its way.
-    fn clear(&self) {
-        self.lock().clear();
+    /// So many bytes of the first are on their way.
+    fn sent(&self, bytes: usize) {
+        let mut waiting = self.lock();
+        let Some(part) = waiting.parts.front_mut() else { return };
+        part.at += bytes;
+        part.range.start += bytes as u64;
+        if part.range.is_empty() {
+            waiting.parts.pop_front();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Part>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Part {
+    const fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Reads the beginning of it. It is in memory: it does not wait for the disk.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.len()).map_or(buffer.len(), |len| len.min(buffer.len()));
+        self.file.read_at(&mut buffer[..most], self.range.start)
+    }
+}
+
+/// Where in what stands for parts these bytes lie.
+fn place(bytes: &[u8]) -> Option<usize> {
+    let at = bytes.as_ptr().addr().checked_sub(STAND_IN.as_ptr().addr())?;
+    (at < PART_BYTES && !bytes.is_empty()).then_some(at)
 }
 
 impl PartStream {
@@ -86,39 +139,55 @@ impl PartStream {
         Self { stream, parts, sent: 0 }
     }
 
-    fn poll_send(
-        &mut self,
-        context: &mut Context<'_>,
-        (file, at): &(BlobFile, u64),
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_send(&mut self, context: &mut Context<'_>, part: &Part) -> Poll<io::Result<usize>> {
         if self.sent >= TURN_BYTES {
             self.sent = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let most = usize::try_from(part.len()).map_or(STEP_BYTES, |len| len.min(STEP_BYTES));
         loop {
             if self.stream.poll_write_ready(context)?.is_pending() {
                 self.sent = 0;
                 return Poll::Pending;
             }
-            let send = || file.send(&self.stream, *at, bytes.len().min(STEP_BYTES));
+            if !self.parts.are_sent() {
+                return self.poll_read_and_send(context, part);
+            }
+            let send = || part.file.send(&self.stream, part.range.start, most);
             match self.stream.try_io(Interest::WRITABLE, send) {
-                // It was longer when it was handed out: never a short body that looks whole.
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Ok(sent) => {
-                    self.sent += sent;
-                    return Poll::Ready(Ok(sent));
-                }
+                Ok(sent) => return Poll::Ready(self.done(sent)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Not of this file system, or not allowed: what stands for the part is the same bytes.
-                Err(error) if is_refusal(&error) => {
-                    return Pin::new(&mut self.stream).poll_write(context, bytes);
-                }
+                // Not of this file system, or not allowed.
+                Err(error) if is_refusal(&error) => self.parts.lock().refused = true,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    fn poll_read_and_send(
+        &mut self,
+        context: &mut Context<'_>,
+        part: &Part,
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = vec![0; READ_BYTES];
+        let read = part.read(&mut buffer)?;
+        let sent = match read {
+            0 => 0,
+            _ => ready!(Pin::new(&mut self.stream).poll_write(context, &buffer[..read])?),
+        };
+        Poll::Ready(self.done(sent))
+    }
+
+    fn done(&mut self, sent: usize) -> io::Result<usize> {
+        if sent == 0 {
+            // The file was longer when it was handed out: never a short body that looks whole.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.sent += sent;
+        self.parts.sent(sent);
+        Ok(sent)
     }
 }
 
@@ -144,8 +213,8 @@ impl AsyncWrite for PartStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.parts.find(bytes) {
-            Some(place) => self.poll_send(context, &place, bytes),
+        match self.parts.find(bytes)? {
+            Some(part) => self.poll_send(context, &part),
             None => Pin::new(&mut self.stream).poll_write(context, bytes),
         }
     }
@@ -161,13 +230,13 @@ impl AsyncWrite for PartStream {
                 slices = rest;
                 continue;
             }
-            if let Some(place) = self.parts.find(first) {
-                return self.poll_send(context, &place, first);
+            if let Some(part) = self.parts.find(first)? {
+                return self.poll_send(context, &part);
             }
             break;
         }
         // Up to the next part: the head of an answer, most often.
-        let next = slices.iter().position(|slice| self.parts.find(slice).is_some());
+        let next = slices.iter().position(|slice| place(slice).is_some());
         let slices = &slices[..next.unwrap_or(slices.len())];
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
@@ -178,7 +247,9 @@ impl AsyncWrite for PartStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper has written all that it had.
-        self.parts.clear();
+        if !self.parts.lock().parts.is_empty() {
+            return Poll::Ready(Err(io::Error::other("a part of a file was not sent as such")));
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -194,6 +265,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        task::JoinHandle,
     };
 
     use super::*;
@@ -225,11 +297,8 @@ mod tests {
             Self { _dir: dir, file, content, parts, stream, client }
         }
 
-        /// Bytes that stand for a part, and are not those of the file: what comes out tells by which way it came.
-        fn stand_in(&self, at: usize, len: usize) -> Bytes {
-            let bytes = Bytes::from(vec![b'?'; len]);
-            self.parts.stand_in(bytes.clone(), self.file.clone(), at as u64);
-            bytes
+        fn stand_in(&self, range: Range<usize>) -> Bytes {
+            self.parts.stand_in(&self.file, range.start as u64..range.end as u64)
         }
 
         async fn write(&mut self, mut slices: Vec<Bytes>) -> io::Result<()> {
@@ -251,34 +320,47 @@ mod tests {
         }
     }
 
+    /// All that comes to the client until the stream is dropped.
+    async fn read_to_end(site: &mut Site) -> JoinHandle<Vec<u8>> {
+        let mut client = std::mem::replace(&mut site.client, unconnected().await);
+        tokio::spawn(async move {
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.expect("read");
+            read
+        })
+    }
+
     #[tokio::test]
     async fn parts_come_from_their_files_between_what_is_in_memory() {
         let mut site = Site::new().await;
-        let (first, second) = (site.stand_in(0, LEN), site.stand_in(77, 1000));
-        let mut expected = b"head".to_vec();
-        expected.extend(&site.content);
-        expected.extend(b"between");
-        // A part of what stands for a part is a part of that part.
-        expected.extend(&site.content[177..1077]);
-        expected.extend(b"tail");
-        let slices =
-            vec!["head".into(), first, "between".into(), second.slice(100..), "tail".into()];
-        let mut client = std::mem::replace(&mut site.client, unconnected().await);
-        let reading = tokio::spawn(async move {
-            let mut read = Vec::new();
-            client.read_to_end(&mut read).await.map(|_| read)
-        });
+        let slices = vec![
+            "head".into(),
+            site.stand_in(0..PART_BYTES),
+            site.stand_in(PART_BYTES..2 * PART_BYTES),
+            "between".into(),
+            site.stand_in(77..1077),
+            "tail".into(),
+        ];
+        let expected = [
+            b"head",
+            &site.content[..2 * PART_BYTES],
+            b"between",
+            &site.content[77..1077],
+            b"tail",
+        ]
+        .concat();
+        let reading = read_to_end(&mut site).await;
         site.write(slices).await.expect("written");
         site.stream.flush().await.expect("flushed");
-        assert!(site.parts.lock().is_empty(), "nothing is held when all is sent");
+        assert!(site.parts.are_sent(), "as parts");
         drop(site);
-        assert!(reading.await.expect("no panic").expect("read") == expected);
+        assert!(reading.await.expect("no panic") == expected);
     }
 
     #[tokio::test]
     async fn what_stands_for_nothing_is_sent_as_it_is() {
         let mut site = Site::new().await;
-        let part = site.stand_in(0, 100);
+        let part = site.stand_in(0..100);
         let other = Bytes::from(vec![b'!'; 50]);
         site.write(vec![other]).await.expect("written");
         // By the plain way, too.
@@ -289,23 +371,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_system_sends_no_files_their_bytes_are_sent() {
+    async fn what_stands_for_a_part_is_never_sent_itself() {
         let mut site = Site::new().await;
-        // Nothing can be sent from a directory.
-        site.file = BlobFile::at(std::path::Path::new("/")).expect("there");
-        let part = site.stand_in(0, 100);
-        site.write(vec![part]).await.expect("written");
-        let mut read = [0; 100];
+        let (first, second) = (site.stand_in(0..100), site.stand_in(100..200));
+        let error = site.write(vec![first.slice(1..)]).await.expect_err("its beginning is missing");
+        assert!(error.to_string().contains("not where it was handed out"), "{error}");
+        site.write(vec![first.clone()]).await.expect("written");
+        let error = site.stream.flush().await.expect_err("the second part is missing");
+        assert!(error.to_string().contains("not sent as such"), "{error}");
+        site.write(vec![second]).await.expect("written");
+        site.stream.flush().await.expect("flushed");
+        site.write(vec![first]).await.expect_err("it stands for nothing any more");
+        let mut read = vec![0; 200];
         site.client.read_exact(&mut read).await.expect("read");
-        assert_eq!(read, [b'?'; 100]);
+        assert!(read == site.content[..200]);
+    }
+
+    #[tokio::test]
+    async fn where_the_system_sends_no_files_they_are_read() {
+        let mut site = Site::new().await;
+        site.parts.lock().refused = true;
+        let part = site.stand_in(1000..1000 + PART_BYTES);
+        let expected = site.content[1000..1000 + PART_BYTES].to_vec();
+        let reading = read_to_end(&mut site).await;
+        site.write(vec!["head".into(), part]).await.expect("written");
+        site.stream.flush().await.expect("flushed");
+        drop(site);
+        assert!(reading.await.expect("no panic") == [b"head", &expected[..]].concat());
+    }
+
+    #[tokio::test]
+    async fn that_the_system_sends_no_files_is_noticed() {
+        let mut site = Site::new().await;
+        // Nothing can be sent from a directory, nor read.
+        site.file = BlobFile::at(std::path::Path::new("/")).expect("there");
+        let part = site.stand_in(0..100);
+        site.write(vec![part]).await.expect_err("it cannot be read");
+        assert!(!site.parts.are_sent());
     }
 
     #[tokio::test]
     async fn a_file_that_ends_early_ends_the_connection() {
-        let mut site = Site::new().await;
-        let part = site.stand_in(LEN - 10, 20);
-        let error = site.write(vec![part]).await.expect_err("ten are missing");
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        for refused in [false, true] {
+            let mut site = Site::new().await;
+            site.parts.lock().refused = refused;
+            let part = site.stand_in(LEN - 10..LEN + 10);
+            let error = site.write(vec![part]).await.expect_err("ten are missing");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
     }
 
     async fn unconnected() -> TcpStream {

@@ -6,10 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::io::ReadWriteFlags;
 use tokio::task::spawn_blocking;
 
-use super::{
-    disk::{Disk, DiskFile},
-    mapped::Mapped,
-};
+use super::disk::{Disk, DiskFile};
 
 /// Bytes read at once: memory for each reader, and the grain at which readers follow a download.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
@@ -49,8 +46,13 @@ impl BlobFile {
         &self.0
     }
 
-    /// Reads bytes from `offset` on, as many as there are and have room. Blocks.
-    pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// Reads bytes from `offset` on, as many as there are and have room. Waits for the disk, unless they are [`load`]ed.
+    ///
+    /// # Errors
+    /// What the disk says.
+    ///
+    /// [`load`]: Self::load
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
     }
 
@@ -123,14 +125,6 @@ impl BlobFile {
     pub fn send(&self, socket: &impl AsFd, at: u64, most: usize) -> io::Result<usize> {
         let mut at = at;
         Ok(rustix::fs::sendfile(socket, self.0.std(), Some(&mut at), most)?)
-    }
-
-    /// A part of the file as memory, which is read from it only where somebody looks.
-    ///
-    /// # Errors
-    /// When the system has no room for it among the addresses.
-    pub fn map(&self, range: &Range<u64>) -> io::Result<Mapped> {
-        Mapped::new(self.0.std(), range)
     }
 
     /// Reads without waiting for the disk; `None` where that cannot be had.

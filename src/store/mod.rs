@@ -21,7 +21,6 @@ mod layout;
 mod ledger;
 mod links;
 mod lookup;
-mod mapped;
 mod memo;
 mod partial;
 mod pins;

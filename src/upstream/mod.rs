@@ -356,7 +356,11 @@ impl Upstream {
         range: Range<u64>,
     ) -> Result<BlobBody, Error> {
         let urgency = Urgency::Fallback(self.part_patience);
-        self.blob_from(name, digest, range.start, Some(range.end), urgency).await
+        let body = self.blob_from(name, digest, range.start, Some(range.end), urgency).await?;
+        if body.is_part() {
+            self.ranges.were_taken();
+        }
+        Ok(body)
     }
 
     /// Whether the registry may be asked for parts of blobs.
@@ -367,6 +371,12 @@ impl Upstream {
     /// The registry did not take a request for a part of a blob: it is asked for none for an hour.
     pub fn dislikes_ranges(&self) {
         self.ranges.are_disliked();
+    }
+
+    /// A request for a part of a blob failed as any may, and the one for the whole behind it did not: when that comes twice
+    /// with no part between, the registry dislikes them.
+    pub fn doubts_ranges(&self) {
+        self.ranges.are_doubted();
     }
 
     async fn blob_from(

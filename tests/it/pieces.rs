@@ -103,6 +103,26 @@ async fn a_registry_that_ignores_ranges_is_not_asked_for_them_again() {
 }
 
 #[tokio::test]
+async fn one_bad_moment_says_nothing_of_ranges_and_two_in_a_row_do() {
+    let site = Site::start(|_| ()).await;
+    // Whether the first request fails, and whether the blob comes by parts.
+    let moments = [(true, false), (false, true), (true, false), (true, false), (false, false)];
+    for (n, (fails, by_parts)) in moments.into_iter().enumerate() {
+        let tag = format!("moment-{n}");
+        let image = site.hub.push_single(REPO, &tag, ("linux", "arm64", None), &[LENGTH + n + 1]);
+        site.wharf.get(&format!("/v2/{REPO}/manifests/{tag}")).await;
+        if fails {
+            site.hub.fault_next(1, On::Blobs, Fault::CloseBeforeHead);
+        }
+        let layer = &image.layers[0];
+        site.wharf.get(&blob_path(REPO, &layer.digest)).await.expect(&layer.bytes);
+        let last = site.hub.blob_gets(&layer.digest).pop().expect("it was asked for");
+        assert_eq!(last.range.is_some(), by_parts, "blob {n}");
+    }
+    site.wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_registry_that_answers_ranges_wrongly_gives_the_blob_at_once() {
     let wrong = Fault::WrongContentRange("bytes 5-9/41943040");
     for fault in

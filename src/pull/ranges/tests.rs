@@ -24,6 +24,8 @@ enum Fault {
     Refused(u64),
     Short(u64),
     Long(u64),
+    /// Behind its last byte, its connection breaks.
+    Late(u64),
     /// Every piece but the first ends before its first byte.
     Silent,
 }
@@ -32,6 +34,7 @@ struct Answer {
     registry: Registry,
     range: Range<u64>,
     extra: usize,
+    is_late: bool,
 }
 
 const CHUNK: u64 = 64 * 1024;
@@ -57,14 +60,14 @@ impl Registry {
     fn answer(&self, mut range: Range<u64>) -> Answer {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_open.fetch_max(open, Ordering::Relaxed);
-        let mut extra = 0;
+        let (mut extra, is_late) = (0, self.fault == Fault::Late(range.start));
         match self.fault {
             Fault::Short(at) if at == range.start => range.end -= CHUNK,
             Fault::Long(at) if at == range.start => extra = 1,
             Fault::Silent if range.start > 0 => range.end = range.start,
             _ => {}
         }
-        Answer { registry: self.clone(), range, extra }
+        Answer { registry: self.clone(), range, extra, is_late }
     }
 }
 
@@ -86,7 +89,12 @@ impl Source for Registry {
 impl Body for Answer {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         if self.range.is_empty() {
-            return Ok(None);
+            let reason = || "the body has no end".to_owned();
+            return if self.is_late {
+                Err(Error::Unavailable { reason: reason() })
+            } else {
+                Ok(None)
+            };
         }
         let registry = &self.registry;
         let share = registry.line / registry.open.load(Ordering::Relaxed).max(1) as f64;
@@ -229,6 +237,18 @@ async fn of_a_piece_that_breaks_off_only_the_rest_is_asked_for_again() {
     assert_eq!(pieces.received.load(Ordering::Relaxed), registry.total(), "each byte came once");
     let asked = registry.asked.lock().expect("not poisoned").clone();
     assert!(asked.contains(&(at + PIECE_BYTES - CHUNK..at + PIECE_BYTES)), "{asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_came_to_its_last_byte_is_not_asked_for_again() {
+    for at in [0, 6 * PIECE_BYTES, 9 * PIECE_BYTES] {
+        let registry = Registry { fault: Fault::Late(at), ..Registry::new(40, 4e6, 1e9) };
+        let mut pieces = registry.pieces(4, &room());
+        let (read, end) = read(&mut pieces, true).await;
+        assert_eq!((read, end), (registry.total(), Ok(())));
+        let asked = registry.asked.lock().expect("not poisoned").clone();
+        assert_eq!(asked.len(), 10, "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
