@@ -16,16 +16,16 @@ impl Inner {
         repository: &Repository,
         digest: &Digest,
     ) -> Option<(Descriptor, Bytes)> {
-        let link = self.store.link(repository, digest)?;
-        if !link.media_type.names_a_manifest() {
+        let shown = self.store.shown(repository, digest)?;
+        if !shown.link.media_type.names_a_manifest() {
             return None;
         }
         let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
             self.read_failed(repository, &error);
             None
         })?;
-        let descriptor = Descriptor { size: bytes.len() as u64, ..link };
-        if !self.store.has_manifest(repository, digest) {
+        let descriptor = Descriptor { size: bytes.len() as u64, ..shown.link.clone() };
+        if !shown.is_taken {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.
             let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;

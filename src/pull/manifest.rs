@@ -94,10 +94,6 @@ impl Pull {
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
-        let name = Reference::Tag(tag.clone());
-        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
-            return Err(error);
-        }
         let confirmed = pull.freshness.confirmed(repository, tag);
         if let Some(descriptor) = &confirmed {
             if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
@@ -118,6 +114,10 @@ impl Pull {
         confirmed: Option<Descriptor>,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
+        let name = Reference::Tag(tag.clone());
+        if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
+            return Err(error);
+        }
         let stand_in = pull.stand_in(repository, tag).await;
         let ask = self.ask_by_tag(repository, tag, want, confirmed, stand_in.is_some());
         let Some(stand_in) = stand_in else { return ask.await };

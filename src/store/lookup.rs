@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{Error, Listed, Store};
+use super::{Error, Listed, Shown, Store};
 use crate::oci::{Descriptor, Digest, Repository, Tag};
 
 impl Store {
     /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
     pub fn link(&self, repository: &Repository, digest: &Digest) -> Option<Descriptor> {
         self.index.link(repository, digest)
+    }
+
+    /// All that is known of what `repository` may show under `digest`.
+    pub fn shown(&self, repository: &Repository, digest: &Digest) -> Option<Arc<Shown>> {
+        self.index.shown(repository, digest)
     }
 
     /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.

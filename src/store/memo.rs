@@ -34,13 +34,13 @@ struct Read<T>(u64, Arc<T>);
 
 /// What the tables say of what a repository may show under a digest.
 #[derive(Clone, Debug)]
-pub(super) struct Shown {
+pub struct Shown {
     /// Its type and length.
-    pub(super) link: Descriptor,
+    pub link: Descriptor,
     /// Whether it is a manifest that was taken into the repository itself.
-    pub(super) is_taken: bool,
+    pub is_taken: bool,
     /// How an index lists it.
-    pub(super) listed: Option<Listed>,
+    pub listed: Option<Listed>,
 }
 
 impl Memo {

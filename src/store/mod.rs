@@ -57,6 +57,7 @@ use holds::Holds;
 use layout::Layout;
 use ledger::Ledger;
 pub use links::Listed;
+pub use memo::Shown;
 pub use partial::{PartialBlob, VerifiedBlob};
 pub use quarantine::Seen;
 pub use state::STATE_MAX_BYTES;
