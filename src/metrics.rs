@@ -41,6 +41,7 @@ struct Inner {
     verify_failures: IntCounterVec,
     store_failures: IntCounter,
     open_connections: IntGauge,
+    connections_refused: IntCounterVec,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
     platform_resolutions: IntCounterVec,
@@ -198,6 +199,12 @@ impl Metrics {
                 "wharf_open_connections",
                 "Client connections open on the registry address.",
             ),
+            connections_refused: counters(
+                &registry,
+                "wharf_connections_refused_total",
+                "Client connections that were refused (not_allowed, too_many of one client), or closed for another (idle).",
+                &["reason"],
+            ),
             prefetch: counters(
                 &registry,
                 "wharf_prefetch_total",
@@ -265,6 +272,11 @@ impl Metrics {
     /// A client connected to the registry address.
     pub fn connection_opened(&self) {
         self.0.open_connections.inc();
+    }
+
+    /// A client got no connection, or has to make room for another.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.0.connections_refused.with_label_values(&[reason]).inc();
     }
 
     /// A client's connection ended.

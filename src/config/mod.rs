@@ -174,7 +174,9 @@ impl Config {
     fn apply(&mut self, raw: raw::Raw) -> Tables {
         let raw::Raw { server, admin, cache, platforms, prefetch, log, upstream, compose } = raw;
         set(&mut self.listen, server.listen);
+        set(&mut self.server.allow_clients, server.allow_clients);
         set(&mut self.server.max_connections, server.max_connections);
+        set(&mut self.server.max_connections_per_client, server.max_connections_per_client);
         set(&mut self.server.header_timeout, server.header_timeout);
         set(&mut self.server.client_timeout, server.client_timeout);
         set(&mut self.server.drain, server.drain);
@@ -215,13 +217,25 @@ impl Config {
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
         let Tables { upstreams, clients, images, compose } = tables;
-        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, warnings)?;
+        (self.upstreams, self.upstream_files) =
+            upstreams::build(file, upstreams, self.open_to_all(), warnings)?;
         self.pull.platforms.clients = platforms::build(file, clients, &self.listen)?;
         (self.pull.prefetch.images, self.store.pinned) =
             prefetch::build(file, images, &self.upstreams)?;
         self.pull.compose = compose::build(file, compose, &self.upstreams)?;
         platforms::warn(&self.pull, warnings);
         Ok(())
+    }
+
+    /// An address at which anybody who reaches it is served.
+    fn open_to_all(&self) -> Option<SocketAddr> {
+        let needs_certificate = self.tls_files.as_ref().is_some_and(|files| {
+            files.client_ca.as_ref().is_some_and(|(_, auth)| *auth == server::ClientAuth::Required)
+        });
+        if needs_certificate || !self.server.allow_clients.is_empty() {
+            return None;
+        }
+        self.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
     }
 
     fn overrule(&mut self, overrides: &Overrides) {
@@ -271,7 +285,9 @@ impl Default for Config {
                 compose: Vec::new(),
             },
             server: server::Config {
+                allow_clients: Vec::new(),
                 max_connections: 4096,
+                max_connections_per_client: 1024,
                 header_timeout: Duration::from_secs(30),
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),

@@ -12,11 +12,11 @@ use super::{
     values::{
         AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
         Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
-        OthersWord, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject, Wait,
-        Window,
+        OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
+        Wait, Window,
     },
 };
-use crate::oci::RegistryName;
+use crate::{oci::RegistryName, upstream::RepositoryGlob};
 
 /// A file's text, and the name it goes by in messages.
 pub(super) struct Document<'a> {
@@ -43,7 +43,9 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table: [server]")]
 pub(super) struct Server {
     pub(super) listen: Option<Listen>,
+    pub(super) allow_clients: Option<Distinct<Network>>,
     pub(super) max_connections: Option<Count<1, 1_000_000>>,
+    pub(super) max_connections_per_client: Option<Count<1, 1_000_000>>,
     pub(super) header_timeout: Option<Wait>,
     pub(super) client_timeout: Option<Wait>,
     pub(super) drain: Option<Age>,
@@ -141,6 +143,9 @@ pub(super) struct Log {
 #[serde(default, deny_unknown_fields, expecting = "a table: [[upstream]]")]
 pub(super) struct Upstream {
     pub(super) registry: Option<Spanned<RegistryName>>,
+    pub(super) allow: Option<Spanned<Distinct<Pattern>>>,
+    pub(super) deny: Option<Spanned<Distinct<Pattern>>>,
+    pub(super) public: Option<bool>,
     pub(super) endpoints: Option<Spanned<Vec<Endpoint>>>,
     pub(super) username: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<FilePath>>,
@@ -202,11 +207,17 @@ impl From<&Config> for Raw {
                 client_auth: files.client_ca.as_ref().map(|(_, auth)| anywhere(ClientAuth(*auth))),
             })
         });
+        let globs = |globs: &[RepositoryGlob]| {
+            anywhere(Distinct(globs.iter().cloned().map(Pattern).collect()))
+        };
         let upstream = upstreams.iter().map(|upstream| {
             let files = upstream_files.get(&upstream.registry).cloned().unwrap_or_default();
             let credentials = upstream.credentials.as_ref();
             anywhere(Upstream {
                 registry: Some(anywhere(upstream.registry.clone())),
+                allow: Some(globs(&upstream.rules.allow)),
+                deny: Some(globs(&upstream.rules.deny)),
+                public: Some(upstream.public),
                 endpoints: Some(anywhere(
                     upstream.endpoints.iter().cloned().map(Endpoint).collect(),
                 )),
@@ -223,7 +234,11 @@ impl From<&Config> for Raw {
         Self {
             server: Server {
                 listen: Some(Listen(listen.clone())),
+                allow_clients: Some(Distinct(
+                    server.allow_clients.iter().copied().map(Network).collect(),
+                )),
                 max_connections: Some(Count::of(server.max_connections)),
+                max_connections_per_client: Some(Count::of(server.max_connections_per_client)),
                 header_timeout: Some(Wait(server.header_timeout)),
                 client_timeout: Some(Wait(server.client_timeout)),
                 drain: Some(Age(server.drain)),

@@ -1,6 +1,6 @@
 //! `[[upstream]]`: from a registry's keys to a [`Config`] of the upstream layer, its files read.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use toml::Spanned;
 use url::Url;
@@ -9,11 +9,11 @@ use super::{
     ConfigError, UpstreamFiles, files,
     raw::{self, Document},
     set,
-    values::{Endpoint, FilePath, Image},
+    values::{Distinct, Endpoint, FilePath, Image, Pattern},
 };
 use crate::{
     oci::{DOCKER_HUB, RegistryName},
-    upstream::{Config, Credentials, Patience, Secret},
+    upstream::{Config, Credentials, Patience, RepositoryRules, Secret},
 };
 
 /// Where Docker Hub answers the registry protocol: not under the name that images carry.
@@ -21,10 +21,12 @@ const DOCKER_HUB_ENDPOINT: &str = "https://registry-1.docker.io";
 
 type Built = (Vec<Config>, BTreeMap<RegistryName, UpstreamFiles>);
 
-/// The registries of `file`, in its order, Docker Hub put first when it is not among them.
+/// The registries of `file`, in its order, Docker Hub put first when it is not among them. `open` is where anybody may pull
+/// from, if there is such an address.
 pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::Upstream>>,
+    open: Option<SocketAddr>,
     warnings: &mut Vec<String>,
 ) -> Result<Built, ConfigError> {
     let mut configs: Vec<Config> = Vec::new();
@@ -42,8 +44,10 @@ pub(super) fn build(
             return Err(ConfigError::at(file, registry.span(), problem));
         }
         check_endpoints(file, raw.endpoints.as_ref())?;
+        check_globs(file, registry.get_ref(), [&raw.allow, &raw.deny])?;
         let files = files_of(file, &raw);
         let credentials = credentials(file, &raw, warnings)?;
+        check_private(file, &raw, open)?;
         let ca_pem = match &raw.ca {
             Some(ca) => files::read_ca(&file.beside(ca.get_ref())).map_err(|problem| {
                 let problem = format!("{} {problem}", ca.get_ref());
@@ -72,11 +76,27 @@ pub(super) fn check_served(
 ) -> Result<(), ConfigError> {
     let registry = &image.get_ref().repository.registry;
     if served.iter().any(|upstream| upstream.registry == *registry) {
-        return Ok(());
+        return check_permitted(file, image, served);
     }
     let problem = format!(
-        "{registry} is not among the registries: write an [[upstream]] with registry =          \"{registry}\" too"
+        "{registry} is not among the registries: write an [[upstream]] with registry = \"{registry}\" too"
     );
+    Err(ConfigError::at(file, image.span(), problem))
+}
+
+/// Refuses an image that wharf would serve to nobody.
+fn check_permitted(
+    file: &Document<'_>,
+    image: &Spanned<Image>,
+    served: &[Config],
+) -> Result<(), ConfigError> {
+    let repository = &image.get_ref().repository;
+    let of_it = |upstream: &&Config| upstream.registry == repository.registry;
+    if served.iter().find(of_it).is_none_or(|upstream| upstream.rules.permit(&repository.name)) {
+        return Ok(());
+    }
+    let problem =
+        format!("{repository} is not served: its [[upstream]] has it in deny, or not in allow");
     Err(ConfigError::at(file, image.span(), problem))
 }
 
@@ -98,7 +118,20 @@ pub(super) fn without_files(raw: raw::Upstream) -> Config {
     set(&mut patience.idle, raw.idle_timeout);
     set(&mut patience.attempts, raw.attempts.map(|attempts| attempts.0));
     let realms = raw.realms.unwrap_or_default().into_iter().map(String::from).collect();
-    Config { registry, endpoints, credentials: None, ca_pem: Vec::new(), realms, patience }
+    let globs = |list: Option<Spanned<Distinct<Pattern>>>| {
+        list.map(|list| list.into_inner().into()).unwrap_or_default()
+    };
+    let rules = RepositoryRules { allow: globs(raw.allow), deny: globs(raw.deny) };
+    Config {
+        registry,
+        rules,
+        public: raw.public.unwrap_or_default(),
+        endpoints,
+        credentials: None,
+        ca_pem: Vec::new(),
+        realms,
+        patience,
+    }
 }
 
 fn default_endpoint(registry: &RegistryName) -> Url {
@@ -124,6 +157,47 @@ fn check_endpoints(
         let problem = format!("{endpoint} is given twice: write each address once");
         Err(ConfigError::at(file, endpoints.span(), problem))
     })
+}
+
+/// Refuses patterns that match nothing of that registry.
+fn check_globs(
+    file: &Document<'_>,
+    registry: &RegistryName,
+    lists: [&Option<Spanned<Distinct<Pattern>>>; 2],
+) -> Result<(), ConfigError> {
+    if !registry.is_docker_hub() {
+        return Ok(());
+    }
+    for list in lists.into_iter().flatten() {
+        let bare = list.get_ref().0.iter().find(|pattern| !pattern.0.spans_components());
+        if let Some(bare) = bare {
+            let problem = format!(
+                "\"{bare}\" matches nothing: on Docker Hub every repository has a namespace, write \"library/{bare}\" \
+                 for official images"
+            );
+            return Err(ConfigError::at(file, list.span(), problem));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to lend an account to everybody, unless that is said: a cache with an account is a confused deputy.
+fn check_private(
+    file: &Document<'_>,
+    raw: &raw::Upstream,
+    open: Option<SocketAddr>,
+) -> Result<(), ConfigError> {
+    let (Some(username), Some(open)) = (&raw.username, open) else { return Ok(()) };
+    let allows_some = raw.allow.as_ref().is_some_and(|allow| !allow.get_ref().0.is_empty());
+    if allows_some || raw.public == Some(true) {
+        return Ok(());
+    }
+    let problem = format!(
+        "whoever reaches {open} could pull every private image that this account can: write here which repositories \
+         are served, such as allow = [\"library/*\"], or restrict [server] allow_clients, or write public = true if \
+         they may"
+    );
+    Err(ConfigError::at(file, username.span(), problem))
 }
 
 fn credentials(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    oci::{Platform, RegistryName},
+    oci::{Platform, RegistryName, Repository},
     store, upstream,
 };
 
@@ -59,6 +59,9 @@ pub enum Error {
     /// What is to be changed is not kept.
     #[error("{0} is not kept here; `wharf ls` lists what is, `wharf pull` fetches it")]
     NotKept(String),
+    /// The operator has it served to nobody.
+    #[error("{0} is not served here ([[upstream]] allow and deny)")]
+    NotServed(Repository),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
@@ -140,6 +143,7 @@ impl Error {
             | Self::NameUnknown
             | Self::NoPlatform { .. }
             | Self::NotKept(_)
+            | Self::NotServed(_)
             | Self::PartWithout { .. }
             | Self::Pinned(_)
             | Self::PinnedByConfiguration(_)

@@ -119,7 +119,13 @@ impl Pull {
     /// Up to `n` repositories of which a tag is kept, in order, that come after `last`, and whether more do.
     pub fn catalog(&self, n: Option<u32>, last: Option<&str>) -> (Vec<Repository>, bool) {
         let n = page_size(n) as usize;
-        let mut found = self.0.store.repositories(last, n + 1);
+        let (mut found, mut last) = (Vec::new(), last.map(str::to_owned));
+        while found.len() <= n {
+            let kept = self.0.store.repositories(last.as_deref(), n + 1);
+            let Some(end) = kept.last() else { break };
+            last = Some(end.to_string());
+            found.extend(kept.into_iter().filter(|repository| self.0.is_served(repository)));
+        }
         let more = found.len() > n;
         found.truncate(n);
         (found, more)
@@ -127,6 +133,10 @@ impl Pull {
 }
 
 impl Inner {
+    fn is_served(&self, repository: &Repository) -> bool {
+        self.upstream(repository).is_ok() || self.is_composed(repository)
+    }
+
     async fn list_tags(
         self: Arc<Self>,
         (repository, n, last): PageKey,

@@ -217,14 +217,16 @@ impl Pull {
 }
 
 impl Inner {
+    /// The registry of a repository that may be served: to be asked before anything of it is, kept or not.
     fn upstream(&self, repository: &Repository) -> Result<Arc<Upstream>, Error> {
         let registry = &repository.registry;
-        let upstream = self.upstreams.select(registry).cloned();
-        upstream.ok_or_else(|| match self.is_composed(repository) {
+        match self.upstreams.select(registry) {
+            Some(upstream) if upstream.permits(&repository.name) => Ok(Arc::clone(upstream)),
+            Some(_) => Err(Error::NotServed(repository.clone())),
             // Of such a registry, nothing is there but what is composed.
-            true => Error::ManifestUnknown,
-            false => Error::RegistryUnknown(registry.clone()),
-        })
+            None if self.is_composed(repository) => Err(Error::ManifestUnknown),
+            None => Err(Error::RegistryUnknown(registry.clone())),
+        }
     }
 
     /// How long to wait for a registry, given whether a kept answer could stand in for its own.

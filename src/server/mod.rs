@@ -10,6 +10,7 @@ mod record;
 mod refusal;
 mod respond;
 mod route;
+mod seats;
 mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -40,6 +42,7 @@ use self::{
     record::Record,
     respond::Answer,
     route::{Endpoint, Route},
+    seats::{Refused, Seat, Seats},
 };
 use crate::{
     metrics::Metrics,
@@ -49,8 +52,13 @@ use crate::{
 /// Limits of the registry address.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Client connections open at once; further ones wait to be accepted.
+    /// Networks whose clients are served; empty: all.
+    pub allow_clients: Vec<IpNet>,
+    /// Client connections open at once. For a further one the longest idle is closed; if none is idle, it waits to be accepted.
     pub max_connections: usize,
+    /// Of them, those of one client: an IPv4 address, or an IPv6 network of 64 bits. Further ones are refused. On each, one
+    /// request at a time is answered.
+    pub max_connections_per_client: usize,
     /// How long a client may take to send a request's head, and to stay idle between two requests.
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer.
@@ -78,6 +86,12 @@ const CONNECTION_BUFFER: usize = 64 * 1024;
 /// processor's caches and overrun the receiver. It would bound a peer far away to so much for each round trip.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
+/// Refused clients that are told why at one time, each within a few seconds; the connections of others are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// How long a client that is refused may take to ask: who is answered before it asks may not read the answer.
+const REFUSED_HEAD: Duration = Duration::from_secs(1);
+
 /// Pause after a failed accept: mostly too many open files, which pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -86,14 +100,19 @@ pub struct Server {
     config: Config,
     pull: Pull,
     metrics: Metrics,
-    connections: Arc<Semaphore>,
+    seats: Arc<Seats>,
+    /// Permits to tell a refused client why.
+    refusals: Arc<Semaphore>,
 }
 
 impl Server {
     /// A server that answers from `pull`.
     pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
-        let connections = Arc::new(Semaphore::new(config.max_connections));
-        Self { config, pull, metrics: metrics.clone(), connections }
+        let Config { max_connections, max_connections_per_client, .. } = config;
+        let allowed = config.allow_clients.clone();
+        let seats = Seats::new(allowed, max_connections, max_connections_per_client);
+        let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+        Self { config, pull, metrics: metrics.clone(), seats, refusals }
     }
 
     /// Serves `listeners`, each with the address it is bound to, until `stop` is cancelled, then lets open
@@ -127,25 +146,37 @@ impl Server {
                 () = stop.cancelled() => return,
                 accepted = self.accept_one(&listener) => accepted,
             };
-            let Some((stream, client, permit)) = accepted else {
+            let Some((stream, client, seat)) = accepted else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let peer = Peer::new(client, bound);
-            let connection = Arc::clone(&self).serve(stream, peer, permit, stop.clone());
-            tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
+            match seat {
+                Ok(seat) => {
+                    let peer = Peer::new(client, bound);
+                    let connection = Arc::clone(&self).serve(stream, peer, seat, stop.clone());
+                    tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
+                }
+                Err(refused) => {
+                    self.metrics.connection_refused(refused.as_str());
+                    let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
+                        continue;
+                    };
+                    let telling = Arc::clone(&self).turn_away(stream, client, refused, permit);
+                    tasks.spawn(cut.clone().run_until_cancelled_owned(telling));
+                }
+            }
         }
     }
 
     async fn accept_one(
         &self,
         listener: &TcpListener,
-    ) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    ) -> Option<(TcpStream, SocketAddr, Result<Seat, Refused>)> {
         match listener.accept().await {
             Ok((stream, client)) => {
-                // Taken behind the accept, so that no idle listener holds a permit that another one needs.
-                let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
-                Some((stream, client, permit))
+                // Taken behind the accept, so that no idle listener holds a place that another one needs.
+                let seat = self.seats.take(client.ip()).await;
+                Some((stream, client, seat))
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -154,14 +185,49 @@ impl Server {
         }
     }
 
+    /// Tells a client why it is not served. Over TLS that would take a handshake: there its connection is just closed.
+    async fn turn_away(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        client: SocketAddr,
+        refused: Refused,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        if self.config.tls.is_some() || timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
+            return;
+        }
+        let answer = match refused {
+            Refused::NotAllowed => respond::not_allowed(client.ip()),
+            Refused::TooMany => respond::too_many_connections(client.ip()),
+        };
+        let told = self.refuse(&mut stream, answer, client);
+        let _ = timeout(self.config.header_timeout, told).await;
+    }
+
     async fn serve(
         self: Arc<Self>,
         stream: TcpStream,
         peer: Peer,
-        _permit: OwnedSemaphorePermit,
+        seat: Seat,
         stop: CancellationToken,
     ) {
         let _open = OpenConnection::new(&self.metrics);
+        let seat = Arc::new(seat);
+        let serving = Arc::clone(&self).serve_seated(stream, peer, Arc::clone(&seat), stop);
+        tokio::select! {
+            biased;
+            () = serving => {}
+            () = seat.given_up() => self.metrics.connection_refused("idle"),
+        }
+    }
+
+    async fn serve_seated(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: Peer,
+        seat: Arc<Seat>,
+        stop: CancellationToken,
+    ) {
         // Small answers must not wait for an acknowledgement.
         let _ = stream.set_nodelay(true);
         let is_near = peer.address.ip().to_canonical().is_loopback();
@@ -174,9 +240,9 @@ impl Server {
             None => {
                 let parts = Parts::default();
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
-                Arc::clone(&self).converse(stream, Some(parts), peer, stop).await;
+                Arc::clone(&self).converse(stream, Some(parts), peer, seat, stop).await;
             }
-            Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, stop)).await,
+            Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await,
         }
     }
 
@@ -193,6 +259,7 @@ impl Server {
         tls: &Tls,
         stream: Pin<Box<TimeoutStream<TcpStream>>>,
         peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
         let client = peer.address;
@@ -213,7 +280,7 @@ impl Server {
                 tracing::debug!(
                     %client, listener = %peer.listener, subjects = ?peer.subjects, "speaks TLS"
                 );
-                Arc::clone(self).converse(stream, None, peer, stop).await;
+                Arc::clone(self).converse(stream, None, peer, seat, stop).await;
             }
             Ok(Err((None, mut stream))) => {
                 self.refuse(&mut stream, respond::needs_https(), client).await;
@@ -233,10 +300,11 @@ impl Server {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         parts: Option<Parts>,
         peer: Peer,
+        seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
         let client = peer.address;
-        let turns = Turns::default();
+        let turns = Turns::of(seat);
         let io = TokioIo::new(Muted::new(stream, turns.clone()));
         let (server, taking) = (Arc::clone(&self), turns.clone());
         let service = service_fn(move |request: Request<Incoming>| {

@@ -18,6 +18,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::seats::Seat;
+
 /// A stream under hyper on which nothing is heard but answers.
 pub(super) struct Muted<S> {
     stream: S,
@@ -40,6 +42,8 @@ struct State {
     unsent: AtomicBool,
     /// A request brought a body, which nobody reads.
     bodies: AtomicBool,
+    /// Is told whether the connection is idle.
+    seat: Option<Arc<Seat>>,
 }
 
 /// An answer being made and handed to hyper; its turn lasts until its last byte was written.
@@ -47,11 +51,18 @@ struct State {
 pub(super) struct Turn(Turns);
 
 impl Turns {
+    /// Those of the connection that has this seat.
+    pub(super) fn of(seat: Arc<Seat>) -> Self {
+        Self(Arc::new(State { seat: Some(seat), ..State::default() }))
+    }
+
     /// A request has come, with a body or without, and what is written from now on is its answer.
     pub(super) fn begin(&self, has_body: bool) -> Turn {
         self.0.bodies.fetch_or(has_body, Ordering::Relaxed);
         self.0.open.fetch_add(1, Ordering::Relaxed);
-        self.0.unsent.store(true, Ordering::Relaxed);
+        if !self.0.unsent.swap(true, Ordering::Relaxed) {
+            self.0.seat.iter().for_each(|seat| seat.is_busy());
+        }
         Turn(self.clone())
     }
 
@@ -67,8 +78,9 @@ impl Turns {
 
     /// hyper has written all it had: it flushes what is below only then.
     fn flushed(&self) {
-        if self.0.open.load(Ordering::Relaxed) == 0 {
-            self.0.unsent.store(false, Ordering::Relaxed);
+        let is_over = self.0.open.load(Ordering::Relaxed) == 0;
+        if is_over && self.0.unsent.swap(false, Ordering::Relaxed) {
+            self.0.seat.iter().for_each(|seat| seat.is_idle());
         }
     }
 }

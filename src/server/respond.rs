@@ -1,6 +1,6 @@
 //! From what the pull-through says to status, headers and body. The only place where an error becomes a status.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -271,6 +271,22 @@ pub(super) fn needs_https() -> Answer {
     Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) }
 }
 
+/// To a client that the operator does not have served.
+pub(super) fn not_allowed(client: IpAddr) -> Answer {
+    let message = format!("{client} is not among the clients served here ([server] allow_clients)");
+    error(StatusCode::FORBIDDEN, ErrorCode::Denied, &message)
+}
+
+/// To a client that has all the connections that one may have.
+pub(super) fn too_many_connections(client: IpAddr) -> Answer {
+    let message = format!(
+        "{client} has as many connections as one client may have ([server] max_connections_per_client)"
+    );
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, &message);
+    answer.headers.insert(RETRY_AFTER, BUSY_RETRY.as_secs().into());
+    answer
+}
+
 /// An address that means nothing here.
 pub(super) fn bad_address(bad: &RouteError) -> Answer {
     let status = match bad.code {
@@ -287,7 +303,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
     let (status, code) = match failed {
         Error::BlobUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests),
-        Error::Denied => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Error::Denied | Error::NotServed(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::ManifestInvalid(_) | Error::PartWithout { .. } => {
             (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid)
         }

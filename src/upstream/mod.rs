@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod ranges;
 mod retry;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -40,6 +41,7 @@ pub use error::{ConfigError, Error};
 use headers::ContentRange;
 use health::Endpoint;
 use ranges::Ranges;
+pub use rules::{RepositoryGlob, RepositoryRules};
 
 /// What clients pull; a registry that is not told of lists answers with some platform's manifest.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -55,6 +57,10 @@ const REFERRERS: &str = "application/vnd.oci.image.index.v1+json, application/js
 pub struct Config {
     /// The name that clients use.
     pub registry: RegistryName,
+    /// Which of its repositories are served.
+    pub rules: RepositoryRules,
+    /// Whether whoever reaches wharf may pull what `credentials` can.
+    pub public: bool,
     /// Base addresses (`https://registry-1.docker.io`, with a path if it has one), tried in order; at least one.
     pub endpoints: Vec<Url>,
     /// Sent to this registry's endpoints and token service only.
@@ -170,6 +176,7 @@ pub struct Upstreams {
 /// Every future may be dropped at any point: what it has begun is then as if the connection had broken.
 pub struct Upstream {
     registry: RegistryName,
+    rules: RepositoryRules,
     endpoints: Vec<Arc<Endpoint>>,
     attempts: u32,
     http: Http,
@@ -231,6 +238,7 @@ impl Upstream {
         let endpoint = |base| Arc::new(Endpoint::new(base, clock.clone()));
         Ok(Self {
             registry,
+            rules: config.rules,
             endpoints: config.endpoints.into_iter().map(endpoint).collect(),
             attempts: config.patience.attempts,
             http,
@@ -239,6 +247,11 @@ impl Upstream {
             part_patience,
             metrics: metrics.clone(),
         })
+    }
+
+    /// Whether that repository of it may be served, kept or not.
+    pub fn permits(&self, name: &RepositoryName) -> bool {
+        self.rules.permit(name)
     }
 
     /// Whether an endpoint answered when it was last asked, and since when that is so, in seconds since 1970; `None` when

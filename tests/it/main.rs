@@ -5,6 +5,7 @@
 mod bad_input;
 mod broken_uplink;
 mod budget;
+mod clients;
 mod commands;
 mod composed;
 mod disk_fails;

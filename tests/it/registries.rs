@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use wharf::{
     oci::{Digest, RegistryName},
-    upstream::{Credentials, Secret},
+    upstream::{Credentials, RepositoryRules, Secret},
 };
 
 use crate::support::{
@@ -298,6 +299,43 @@ async fn a_token_service_on_a_foreign_host_gets_no_password() {
     assert_eq!(authorizations(&hub, Host::Auth), [basic("alice", "of-the-hub")]);
     wharf.quiet().await;
     wharf.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_denied_is_served_to_nobody_not_even_what_is_kept() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image("team/app", "1", &[ARM64], &[10]);
+    hub.push_image("library/app", "1", &[ARM64], &[20]);
+    let mut wharf = Wharf::start(&hub).await;
+    let child = image.child("linux/arm64");
+    let paths = [
+        "/v2/team/app/manifests/1".to_owned(),
+        format!("/v2/team/app/manifests/{}", child.manifest.digest),
+        format!("/v2/team/app/blobs/{}", child.layers[0].digest),
+        "/v2/team/app/tags/list".to_owned(),
+        format!("/v2/team/app/referrers/{}", image.index.digest),
+    ];
+    for path in paths.iter().map(String::as_str).chain(["/v2/library/app/manifests/1"]) {
+        assert_eq!(wharf.get(path).await.status, 200, "{path}");
+    }
+    let names =
+        async |wharf: &Wharf| wharf.get("/v2/_catalog").await.json()["repositories"].clone();
+    assert_eq!(names(&wharf).await, json!(["docker.io/library/app", "docker.io/team/app"]));
+    let globs = |list: &[&str]| list.iter().map(|glob| glob.parse().expect("a pattern")).collect();
+    for (allow, deny) in [(&["library/*"][..], &[][..]), (&[], &["team/**"])] {
+        let rules = RepositoryRules { allow: globs(allow), deny: globs(deny) };
+        wharf = wharf.restart_with(|config| config.upstreams[0].rules = rules).await;
+        hub.clear_log();
+        for path in &paths {
+            let refused = wharf.get(path).await;
+            assert_eq!(refused.refusal(), (403, "DENIED".to_owned()), "{path}");
+            assert_eq!(wharf.head(path).await.status, 403, "{path}");
+        }
+        assert_eq!(hub.log().len(), 0, "nor is the registry asked");
+        assert_eq!(names(&wharf).await, json!(["docker.io/library/app"]));
+        assert_eq!(wharf.get("/v2/library/app/manifests/1").await.status, 200);
+    }
+    wharf.end().await;
 }
 
 #[tokio::test]

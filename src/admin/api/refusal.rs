@@ -113,9 +113,10 @@ impl From<Error> for Refusal {
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Error::Pinned(_) | Error::PinnedByConfiguration(_) => StatusCode::CONFLICT,
-            Error::Denied | Error::PlatformNotKept(_) | Error::PlatformRefused(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Error::Denied
+            | Error::NotServed(_)
+            | Error::PlatformNotKept(_)
+            | Error::PlatformRefused(_) => StatusCode::FORBIDDEN,
             Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::NotTaken(_) | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Error::ManifestInvalid(_) | Error::PartWithout { .. } | Error::Unavailable(_) => {

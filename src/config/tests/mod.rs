@@ -142,6 +142,8 @@ fn everything() -> Site {
         [server]
         listen = ["127.0.0.1:0", "[::1]:5000"]
         max_connections = 7
+        max_connections_per_client = 3
+        allow_clients = ["10.0.0.0/8", "fd00::1"]
         header_timeout = "1h 30m"
         drain = "0s"
         tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_auth = "required" }
@@ -188,6 +190,9 @@ fn everything() -> Site {
         level = "warn,wharf::upstream=debug"
         [[upstream]]
         registry = "GHCR.io"
+        allow = ["owner/*", "user/**"]
+        deny = ["owner/secret"]
+        public = true
         endpoints = ["https://mirror.example/ghcr/", "http://10.0.0.1:5000"]
         username = "someone"
         password_file = "token"
@@ -241,7 +246,7 @@ fn the_budget_and_what_stays_are_carried() {
 #[test]
 fn a_password_is_shown_nowhere() {
     let site = Site::new(
-        "[[upstream]]\nregistry = \"docker.io\"\nusername = \"u\"\npassword_file = \"p\"",
+        "[[upstream]]\nregistry = \"docker.io\"\npublic = true\nusername = \"u\"\npassword_file = \"p\"",
     );
     site.write("p", "hunter2\n", 0o600);
     let config = site.load().expect("good").config;
@@ -252,9 +257,51 @@ fn a_password_is_shown_nowhere() {
 }
 
 #[test]
+fn an_account_is_not_lent_to_everybody_unless_that_is_said() {
+    let load = |keys: &str, server: &str| {
+        let site = Site::new(&format!(
+            "[[upstream]]\nregistry = \"ghcr.io\"\n{keys}username = \"u\"\npassword_file = \"p\"\n{server}"
+        ));
+        site.write("p", "hunter2\n", 0o600);
+        site.write_certificates();
+        site.load().map(|_| ()).map_err(|error| error.to_string())
+    };
+    let tls = |auth: &str| {
+        format!(
+            "[server.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"server.pem\"\nclient_auth = \"{auth}\""
+        )
+    };
+    for (keys, server) in [
+        ("allow = [\"team/*\"]\n", String::new()),
+        ("public = true\n", String::new()),
+        ("", "[server]\nlisten = [\"127.0.0.1:5000\", \"[::1]:5000\"]".to_owned()),
+        ("", "[server]\nallow_clients = [\"10.0.0.0/8\"]".to_owned()),
+        ("", tls("required")),
+    ] {
+        assert_eq!(load(keys, &server), Ok(()), "{keys}{server}");
+    }
+    for (keys, server, open) in [
+        ("", String::new(), "0.0.0.0:5000"),
+        ("allow = []\npublic = false\ndeny = [\"team/*\"]\n", String::new(), "0.0.0.0:5000"),
+        (
+            "",
+            "[server]\nlisten = [\"127.0.0.1:5000\", \"10.0.0.1:5000\"]".to_owned(),
+            "10.0.0.1:5000",
+        ),
+        ("", tls("optional"), "0.0.0.0:5000"),
+    ] {
+        let line = 3 + keys.lines().count();
+        let refusal =
+            format!("wharf.toml:{line}: upstream.username: whoever reaches {open} could pull");
+        let error = load(keys, &server).expect_err("it is open to all");
+        assert!(error.contains(&refusal), "{error}");
+    }
+}
+
+#[test]
 fn warns_of_a_password_that_everyone_can_read() {
     let site = Site::new(
-        "[[upstream]]\nregistry = \"docker.io\"\nusername = \"u\"\npassword_file = \"p\"",
+        "[[upstream]]\nregistry = \"docker.io\"\npublic = true\nusername = \"u\"\npassword_file = \"p\"",
     );
     site.write("p", "hunter2", 0o644);
     let warnings = site.load().expect("good").warnings;

@@ -264,6 +264,28 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "wharf.toml:3: upstream.endpoints: https://a.example is given twice",
         ),
         (
+            upstream("allow = [\"Team/*\"]"),
+            "wharf.toml:3: upstream.allow: \"Team/*\" matches no repository: write",
+        ),
+        (upstream("deny = [\"a/***\"]"), "wharf.toml:3: upstream.deny: \"a/***\" is not a pattern"),
+        (
+            upstream("allow = [\"a/*\", \"a/*\"]"),
+            "wharf.toml:3: upstream.allow: a/* is given twice: write it once",
+        ),
+        (
+            "[[upstream]]\nregistry = \"docker.io\"\nallow = [\"nginx\"]".into(),
+            "wharf.toml:3: upstream.allow: \"nginx\" matches nothing: on Docker Hub every repository has a namespace, \
+             write \"library/nginx\"",
+        ),
+        (
+            upstream("deny = [\"a/*\"]\n[[prefetch.image]]\nname = \"ghcr.io/a/b\""),
+            "wharf.toml:5: prefetch.image.name: ghcr.io/a/b is not served: its [[upstream]] has it in deny",
+        ),
+        (
+            "[server]\nallow_clients = [\"10.0.0.1/8\"]".into(),
+            "wharf.toml:2: server.allow_clients: \"10.0.0.1/8\" is an address inside a network",
+        ),
+        (
             upstream("username = \"u\""),
             "wharf.toml:3: upstream.username: a username without a password",
         ),

@@ -7,6 +7,7 @@ mod log;
 mod number;
 mod pace;
 mod platform;
+mod repository;
 mod size;
 mod tls;
 
@@ -27,6 +28,7 @@ pub(super) use number::{Age, Count, Wait};
 pub use pace::parse_rate;
 pub(super) use pace::{Every, Rate, Scrub, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
+pub(super) use repository::Pattern;
 pub(super) use size::{MaxSize, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 

@@ -35,6 +35,8 @@ struct Bench {
 fn config(endpoints: &[&Fake]) -> Config {
     Config {
         registry: "registry.example".parse().expect("a registry"),
+        rules: crate::upstream::RepositoryRules::default(),
+        public: false,
         endpoints: endpoints.iter().map(|e| e.url().parse().expect("an address")).collect(),
         credentials: None,
         ca_pem: Vec::new(),
@@ -121,6 +123,8 @@ fn says_whose_configuration_is_wrong() {
     let patience = Patience { connect: LONG, first_byte: LONG, idle: LONG, attempts: 1 };
     let config = |endpoint: &str, ca_pem: &[u8]| Config {
         registry: registry.clone(),
+        rules: crate::upstream::RepositoryRules::default(),
+        public: false,
         endpoints: endpoint.parse().into_iter().collect(),
         credentials: None,
         ca_pem: ca_pem.to_vec(),

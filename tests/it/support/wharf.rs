@@ -13,7 +13,7 @@ use wharf::{
     oci::RegistryName,
     pull::Pull,
     store,
-    upstream::{self, Patience},
+    upstream::{self, Patience, RepositoryRules},
 };
 
 use super::{
@@ -51,6 +51,8 @@ pub(crate) fn docker_hub(hub: &FakeHub) -> upstream::Config {
 pub(crate) fn upstream(registry: RegistryName, endpoints: &[&str]) -> upstream::Config {
     upstream::Config {
         registry,
+        rules: RepositoryRules::default(),
+        public: false,
         endpoints: endpoints.iter().map(|url| url.parse().expect("an address")).collect(),
         credentials: None,
         ca_pem: Vec::new(),

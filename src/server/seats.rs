@@ -1,0 +1,288 @@
+//! Who may have a connection, and how many at a time: one client never takes the places of all the others.
+//!
+//! A connection is idle between its opening, or an answer's end, and the whole head of a request. When every place is taken,
+//! the one that has been idle for longest makes room.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+/// Whose request may be just on its way is not the first to go.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// The connections that are open.
+#[derive(Debug)]
+pub(super) struct Seats {
+    allowed: Vec<IpNet>,
+    most: usize,
+    most_each: usize,
+    begun: Instant,
+    taken: Mutex<Taken>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// By a number that no other connection has.
+    places: HashMap<u64, Place>,
+    by_client: HashMap<IpAddr, usize>,
+    next: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    client: IpAddr,
+    /// Milliseconds after `begun`, or [`BUSY`].
+    idle_since: Arc<AtomicU64>,
+    given_up: CancellationToken,
+}
+
+/// Stands for a connection whose request is being answered.
+const BUSY: u64 = u64::MAX;
+
+/// One connection's place, for as long as this is held.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+    place: Place,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The client is not among those that are served.
+    NotAllowed,
+    /// It has as many as one may have.
+    TooMany,
+}
+
+impl Refused {
+    /// The word for metrics.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAllowed => "not_allowed",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+impl Seats {
+    /// Places for `most` connections, `most_each` of one client; `allowed` is who may have one, everybody if it is empty.
+    pub(super) fn new(allowed: Vec<IpNet>, most: usize, most_each: usize) -> Arc<Self> {
+        let (taken, freed) = (Mutex::default(), Notify::new());
+        Arc::new(Self { allowed, most, most_each, begun: Instant::now(), taken, freed })
+    }
+
+    /// A place for a client's connection, as soon as there is one.
+    ///
+    /// # Errors
+    /// At once, when this client gets none.
+    pub(super) async fn take(self: &Arc<Self>, client: IpAddr) -> Result<Seat, Refused> {
+        let client = client.to_canonical();
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|net| net.contains(&client)) {
+            return Err(Refused::NotAllowed);
+        }
+        let client = household(client);
+        loop {
+            let freed = self.freed.notified();
+            if let Some(seat) = self.try_take(client)? {
+                return Ok(seat);
+            }
+            // Whether or not one that is idle was told to go: the next look is due when a place is free, or when
+            // another connection may have been idle for long enough.
+            let _ = tokio::time::timeout(IDLE_MIN, freed).await;
+        }
+    }
+
+    fn try_take(self: &Arc<Self>, client: IpAddr) -> Result<Option<Seat>, Refused> {
+        let mut taken = self.lock();
+        if taken.by_client.get(&client).is_some_and(|count| *count >= self.most_each) {
+            return Err(Refused::TooMany);
+        }
+        if taken.places.len() >= self.most {
+            self.give_up_one(&taken);
+            return Ok(None);
+        }
+        let idle_since = Arc::new(AtomicU64::new(self.now()));
+        let place = Place { client, idle_since, given_up: CancellationToken::new() };
+        let number = taken.next;
+        taken.next += 1;
+        taken.places.insert(number, place.clone());
+        *taken.by_client.entry(client).or_default() += 1;
+        Ok(Some(Seat { seats: Arc::clone(self), number, place }))
+    }
+
+    /// Has the connection end that was idle for longest, unless one is ending already.
+    fn give_up_one(&self, taken: &Taken) {
+        if taken.places.values().any(|place| place.given_up.is_cancelled()) {
+            return;
+        }
+        let latest = self.now().saturating_sub(IDLE_MIN.as_millis() as u64);
+        let idle =
+            taken.places.values().map(|place| (place.idle_since.load(Ordering::Relaxed), place));
+        let longest = idle.filter(|(since, _)| *since <= latest).min_by_key(|(since, _)| *since);
+        if let Some((_, place)) = longest {
+            place.given_up.cancel();
+        }
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(BUSY - 1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// A request came whole.
+    pub(super) fn is_busy(&self) {
+        self.place.idle_since.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Its answer is over.
+    pub(super) fn is_idle(&self) {
+        self.place.idle_since.store(self.seats.now(), Ordering::Relaxed);
+    }
+
+    /// Waits until the place is wanted for another.
+    pub(super) fn given_up(&self) -> WaitForCancellationFuture<'_> {
+        self.place.given_up.cancelled()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock();
+        taken.places.remove(&self.number);
+        if let Some(count) = taken.by_client.get_mut(&self.place.client) {
+            *count -= 1;
+            if *count == 0 {
+                taken.by_client.remove(&self.place.client);
+            }
+        }
+        drop(taken);
+        self.seats.freed.notify_waiters();
+    }
+}
+
+/// One client: an IPv4 address, or the /64 in which an IPv6 host may take any address that it likes.
+fn household(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn client(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn seats(most: usize, most_each: usize) -> Arc<Seats> {
+        Seats::new(Vec::new(), most, most_each)
+    }
+
+    async fn is_given_up(seat: &Seat) -> bool {
+        timeout(Duration::ZERO, seat.given_up()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_gets_no_more_than_its_share() {
+        let seats = seats(10, 2);
+        let first = seats.take(client(1)).await.expect("a place");
+        let _second = seats.take(client(1)).await.expect("a place");
+        assert_eq!(seats.take(client(1)).await.expect_err("a third"), Refused::TooMany);
+        seats.take(client(2)).await.expect("another client has places");
+        drop(first);
+        seats.take(client(1)).await.expect("one is free again");
+        assert_eq!(seats.lock().places.len(), 1, "places are given back");
+        assert_eq!(seats.lock().by_client.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ipv6_network_is_one_client_and_a_mapped_address_the_ipv4_one() {
+        let seats = seats(10, 1);
+        let take = async |text: &str| seats.take(text.parse().expect("an address")).await;
+        let _first = take("2001:db8:0:1::1").await.expect("a place");
+        assert_eq!(take("2001:db8:0:1:ffff::2").await.expect_err("the same"), Refused::TooMany);
+        let _second = take("2001:db8:0:2::1").await.expect("another network");
+        let _third = take("10.0.0.1").await.expect("a place");
+        assert_eq!(take("::ffff:10.0.0.1").await.expect_err("the same"), Refused::TooMany);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_is_allowed_gets_a_place() {
+        let allowed = ["10.0.0.0/30", "2001:db8::/64"].map(|net| net.parse().expect("a network"));
+        let seats = Seats::new(allowed.to_vec(), 10, 10);
+        let take = async |text: &str| seats.take(text.parse().expect("an address")).await;
+        for text in ["10.0.0.3", "::ffff:10.0.0.3", "2001:db8::7"] {
+            take(text).await.expect(text);
+        }
+        for text in ["10.0.0.4", "::ffff:10.0.0.4", "2001:db8:0:1::7", "127.0.0.1", "::1"] {
+            assert_eq!(take(text).await.expect_err(text), Refused::NotAllowed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_idle_for_longest_makes_room() {
+        let seats = seats(3, 3);
+        let mut taken = Vec::new();
+        for last in 1..=3 {
+            taken.push(seats.take(client(last)).await.expect("a place"));
+            advance(SECOND).await;
+        }
+        taken[0].is_busy();
+        advance(10 * SECOND).await;
+        let waiting = tokio::spawn({
+            let seats = Arc::clone(&seats);
+            async move { seats.take(client(9)).await }
+        });
+        taken[1].given_up().await;
+        assert!(!is_given_up(&taken[0]).await, "it is being answered");
+        advance(5 * SECOND).await;
+        assert!(!is_given_up(&taken[2]).await, "one goes for one that comes");
+        drop(taken.remove(1));
+        waiting.await.expect("no panic").expect("a place");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_answered_one_more_waits() {
+        let seats = seats(2, 2);
+        let taken = [1, 2].map(|last| seats.try_take(client(last)).expect("some").expect("free"));
+        taken.iter().for_each(Seat::is_busy);
+        let take = || timeout(60 * SECOND, seats.take(client(9)));
+        take().await.expect_err("nobody goes");
+        taken[1].is_idle();
+        let mut waiting = tokio::spawn({
+            let seats = Arc::clone(&seats);
+            async move { seats.take(client(9)).await }
+        });
+        let begun = Instant::now();
+        taken[1].given_up().await;
+        assert!(begun.elapsed() >= IDLE_MIN, "its next request may be just on its way");
+        timeout(SECOND, &mut waiting).await.expect_err("it is there still");
+        drop(taken);
+        waiting.await.expect("no panic").expect("a place");
+    }
+}
