@@ -14,6 +14,7 @@ mod keep;
 mod log;
 mod ls;
 mod pull;
+mod renewal;
 mod serve;
 mod status;
 mod verify;

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigFile, Failure, healthcheck::reachable, load, log::Log, say};
+use super::{ConfigFile, Failure, healthcheck::reachable, load, log::Log, renewal::Renewal, say};
 use crate::{
     app::{App, Reload},
     config::{Changes, Config, LogFormat, Overrides, Sources, parse_address},
@@ -103,10 +103,15 @@ struct Read {
 }
 
 impl Read {
-    /// Reads it again at each hangup.
+    /// Reads it again at each hangup, and certificates when they were renewed.
     async fn again(mut self, mut hangups: Signal, reload: Reload) -> Infallible {
+        let mut renewal = Renewal::default();
         loop {
-            if hangups.recv().await.is_none() {
+            let hangup = tokio::select! {
+                hangup = hangups.recv() => hangup,
+                never = renewal.watch(&self.config) => match never {},
+            };
+            if hangup.is_none() {
                 // The runtime is ending, and this with it.
                 std::future::pending::<()>().await;
             }

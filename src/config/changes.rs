@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::{Config, raw::Raw};
 
-/// What changes without a restart, besides `pinned` in `[[prefetch.image]]`.
+/// What changes without a restart, besides `pinned` in `[[prefetch.image]]` and what stands in `[server] tls`.
 const AT_ONCE: [&str; 4] = ["cache.max_size", "cache.min_free", "cache.scrub", "log.level"];
 
 /// The differences between two configurations.
@@ -51,6 +51,11 @@ impl Config {
         self.store.pinned.clone_from(&new.store.pinned);
         self.pull.scrub = new.pull.scrub;
         self.log.level.clone_from(&new.log.level);
+        if let (Some(tls), Some(new_tls)) = (&self.server.tls, &new.server.tls) {
+            // What serves by it has it at once.
+            tls.adopt(new_tls);
+            self.tls_files.clone_from(&new.tls_files);
+        }
     }
 
     fn table(&self) -> Table {
@@ -67,6 +72,11 @@ impl Config {
 impl Changes {
     fn compare(&mut self, key: &str, old: Option<&Value>, new: Option<&Value>) {
         if old == new {
+            return;
+        }
+        if let ("server.tls", Some(_), Some(new)) = (key, old, new) {
+            let cert = new.get("cert").and_then(Value::as_str).unwrap_or_default();
+            self.at_once.push((key.to_owned(), cert.to_owned()));
             return;
         }
         if AT_ONCE.contains(&key) {

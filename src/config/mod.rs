@@ -31,6 +31,7 @@ use toml::Spanned;
 pub use changes::Changes;
 pub use env::Environment;
 pub use error::ConfigError;
+pub use tls::Stamps;
 pub use values::{LogFormat, parse_address, parse_rate};
 
 use crate::{oci::RegistryName, pull, server, store, upstream};
@@ -71,7 +72,7 @@ pub struct UpstreamFiles {
 }
 
 /// The files with which the registry addresses speak TLS, by absolute path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Holds the PEM certificate of this server, and those that lead from it to its authority.
     pub cert: PathBuf,

@@ -1,5 +1,12 @@
 //! `[server] tls`: from the paths of PEM files to what the server needs, checked.
 
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
 use toml::Spanned;
 
 use super::{
@@ -50,6 +57,47 @@ pub(super) fn build(
         client_ca: client_ca.map(|path| (file.beside(path.get_ref()), auth)),
     };
     Ok((tls, files))
+}
+
+/// What a look at files tells of whether they were written since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps(Vec<Option<(u64, u64, SystemTime)>>);
+
+impl TlsFiles {
+    /// Reads the files again.
+    ///
+    /// # Errors
+    /// One sentence that begins with a path.
+    pub fn read(&self) -> Result<Tls, String> {
+        let read = |path: &Path| {
+            files::read_pem(path).map_err(|problem| format!("{} {problem}", path.display()))
+        };
+        let (certificates, secret) = (read(&self.cert)?, read(&self.key)?);
+        let authorities =
+            self.client_ca.as_ref().map(|(path, auth)| Ok::<_, String>((read(path)?, *auth)));
+        let authorities = authorities.transpose()?;
+        let clients = authorities.as_ref().map(|(pem, auth)| (&*pem.bytes, *auth));
+        Tls::new(&certificates.bytes, &secret.bytes, clients).map_err(|error| {
+            let path = match error {
+                TlsError::Certificate(_) => &self.cert,
+                TlsError::Key(_) => &self.key,
+                TlsError::ClientCa(_) => {
+                    self.client_ca.as_ref().map_or(&self.cert, |(path, _)| path)
+                }
+            };
+            format!("{} {error}", path.display())
+        })
+    }
+
+    /// What a look at the files tells now, those that links lead to.
+    pub fn stamps(&self) -> Stamps {
+        let client_ca = self.client_ca.as_ref().map(|(path, _)| path);
+        let stamp = |path: &PathBuf| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+        };
+        Stamps([&self.cert, &self.key].into_iter().chain(client_ca).map(stamp).collect())
+    }
 }
 
 fn read(file: &Document<'_>, path: &Spanned<FilePath>) -> Result<Pem, ConfigError> {

@@ -1,6 +1,10 @@
 //! TLS on the registry address: the handshake, and the names in the certificate that a client has shown.
 
-use std::{fmt, io, net::IpAddr, sync::Arc};
+use std::{
+    fmt, io,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rustls::{
     RootCertStore, ServerConfig,
@@ -20,9 +24,18 @@ use x509_cert::{
     },
 };
 
-/// What the registry address needs to speak TLS, checked.
+/// What the registry address needs to speak TLS, checked. Clones are the same one, and change together.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Arc<RwLock<Current>>);
+
+/// What counts for connections that are opened now.
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    identity: Arc<CertifiedKey>,
+    /// PEM certificates of the authorities of clients.
+    clients: Option<(Vec<u8>, ClientAuth)>,
+}
 
 /// Whether a client must show a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +98,7 @@ impl Tls {
         // The provider is passed by hand: a process-wide one would be set behind the back of other edges.
         let provider = Arc::new(ring::default_provider());
         let chain = pem_certificates(certificates).map_err(TlsError::Certificate)?;
-        let identity = identity(chain, private_key(key)?, &provider)?;
+        let identity = Arc::new(identity(chain, private_key(key)?, &provider)?);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
@@ -96,14 +109,48 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        let mut config =
+            builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Old Docker Engines open a connection for each request. What is resumed is not verified again: a
         // client's certificate counts for up to twelve hours, the life of a ticket, beyond its end.
         if let Ok(ticketer) = ring::Ticketer::new() {
             config.ticketer = ticketer;
         }
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        let clients = clients.map(|(authorities, auth)| (authorities.to_vec(), auth));
+        let current = Current { config: Arc::new(config), identity, clients };
+        Ok(Self(Arc::new(RwLock::new(current))))
+    }
+
+    /// From the next connection on, does as `new`; those that are open go on. Whether that is anything else.
+    ///
+    /// Sessions can be taken up again behind that, unless it is about clients that something has changed: whom one of their
+    /// old authorities has vouched for must show a certificate anew.
+    pub fn adopt(&self, new: &Self) -> bool {
+        let mut new = new.current();
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let same_clients = current.clients == new.clients;
+        if same_clients && current.identity.cert == new.identity.cert {
+            return false;
+        }
+        if same_clients {
+            let mut config = ServerConfig::clone(&new.config);
+            config.ticketer = Arc::clone(&current.config.ticketer);
+            config.session_storage = Arc::clone(&current.config.session_storage);
+            new.config = Arc::new(config);
+        }
+        *current = new;
+        true
+    }
+
+    /// Whether both answer with the same certificate.
+    #[cfg(test)]
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        self.current().identity.cert == other.current().identity.cert
+    }
+
+    fn current(&self) -> Current {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The handshake, and the names in the client's certificate.
@@ -114,7 +161,8 @@ impl Tls {
         &self,
         stream: S,
     ) -> Result<(TlsStream<S>, Arc<[String]>), (io::Error, S)> {
-        let stream = self.0.accept(stream).into_fallible().await?;
+        let acceptor = TlsAcceptor::from(self.current().config);
+        let stream = acceptor.accept(stream).into_fallible().await?;
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(<[_]>::first);
         let subjects = shown.map(|certificate| subjects(certificate)).unwrap_or_default();

@@ -313,3 +313,48 @@ async fn a_certificate_tells_which_platform_a_device_has_and_what_it_took_is_its
     assert_eq!(known, ["nuc", "pi-4"]);
     end(wharf).await;
 }
+
+#[tokio::test]
+async fn certificates_are_renewed_and_no_connection_is_dropped() {
+    let (old, new, devices) = (TestCa::new(), TestCa::new(), TestCa::new());
+    let tls = |ca: &TestCa, clients: &TestCa| {
+        let Identity { cert, key } = ca.server_identity();
+        let clients = Some((clients.pem().as_bytes(), ClientAuth::Optional));
+        Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files")
+    };
+    let running = tls(&old, &devices);
+    let handle = running.clone();
+    let (hub, wharf) = start_with(&old, None, |config| config.server.tls = Some(running)).await;
+    let blob = noise("blob", 4 << 20);
+    let path = blob_path("library/app", &hub.put_blob("library/app", blob.clone()));
+    let before = TlsClient::new(&old, None);
+    let mut open = before.connect(wharf.addr).await.expect("a handshake");
+    open.write_all(PING.as_bytes()).await.expect("sent");
+    open.read_exact(&mut [0; 15]).await.expect("answered");
+    // In the middle of an answer, too.
+    let stream = before.connect(wharf.addr).await.expect("a handshake");
+    let mut answer =
+        client::over(stream, "GET", wharf.addr, &path, &[]).await.expect("an answer begins");
+    let begun = answer.read(1000).await;
+
+    assert!(handle.adopt(&tls(&new, &devices)));
+    assert!(!handle.adopt(&handle.clone()), "nothing has changed");
+    let rest = answer.rest().await;
+    assert!([&begun[..], rest.bytes()].concat() == blob);
+    open.write_all(PING.as_bytes()).await.expect("it is open still");
+    open.read_exact(&mut [0; 15]).await.expect("answered");
+    assert_eq!(TlsClient::new(&new, None).get(wharf.addr, &path).await.bytes(), &blob);
+    let resumed = before.connect(wharf.addr).await.expect("a session is taken up again");
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    TlsClient::new(&old, None).connect(wharf.addr).await.expect_err("another authority's");
+
+    // Whom an authority has vouched for that counts no more is not believed because of a session.
+    let device = TlsClient::new(&new, Some(&devices.client_identity("device")));
+    device.get(wharf.addr, "/v2/").await;
+    let resumed = device.connect(wharf.addr).await.expect("a session");
+    assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert!(handle.adopt(&tls(&new, &TestCa::new())));
+    let refused = device.send_raw(wharf.addr, PING.as_bytes()).await;
+    refused.expect_err("its certificate is none of theirs");
+    wharf.end().await;
+}

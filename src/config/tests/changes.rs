@@ -56,6 +56,35 @@ fn limits_pins_and_the_log_change_at_once() {
 }
 
 #[test]
+fn certificates_change_at_once_and_tls_itself_does_not() {
+    let load = |keys: &str| {
+        let site = Site::new(&format!("[server]\n{keys}"));
+        site.write_certificates();
+        site.load().expect("good").config
+    };
+    let plain = load("");
+    let tls = load("tls = { cert = \"server.pem\", key = \"server.key\" }");
+    let clients = load(
+        "tls = { cert = \"server.pem\", key = \"server.key\", client_ca = \"server.pem\", client_auth = \"required\" }",
+    );
+    let seen = tls.changes(&clients);
+    assert!(
+        matches!(&seen.at_once[..], [(key, said)] if key == "server.tls" && said.ends_with("server.pem"))
+    );
+    assert_eq!(seen.at_start, [""; 0]);
+    for (old, new) in [(&plain, &tls), (&tls, &plain)] {
+        let seen = old.changes(new);
+        assert_eq!((at_once(&seen), &seen.at_start[..]), (vec![], &["server.tls".to_owned()][..]));
+        let mut adopted = old.clone();
+        adopted.adopt(new);
+        assert_eq!(adopted.server.tls.is_some(), old.server.tls.is_some());
+    }
+    let mut adopted = tls;
+    adopted.adopt(&clients);
+    assert_eq!(adopted.tls_files, clients.tls_files);
+}
+
+#[test]
 fn everything_else_waits_for_the_next_start_and_is_named() {
     let after = BEFORE
         .replace(

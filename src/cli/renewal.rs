@@ -1,0 +1,99 @@
+//! Certificates that are renewed while the daemon runs.
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::config::{Config, Stamps, TlsFiles};
+
+/// How often it is looked whether certificates were renewed.
+const LOOKS: Duration = Duration::from_secs(10);
+
+/// The files of `[server] tls` as they were when they were last looked at.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    seen: Option<(TlsFiles, Stamps)>,
+}
+
+impl Renewal {
+    /// Looks again and again.
+    pub(super) async fn watch(&mut self, config: &Config) -> Infallible {
+        let mut looks = interval(LOOKS);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            self.look(config).await;
+        }
+    }
+
+    /// Reads the files if they were written since the last look, and has new connections answered by what they hold.
+    async fn look(&mut self, config: &Config) {
+        let (Some(tls), Some(files)) = (&config.server.tls, &config.tls_files) else { return };
+        let (files, seen) = (files.clone(), self.seen.take());
+        let looking = spawn_blocking(move || {
+            // Before they are read: what is written meanwhile is seen at the next look.
+            let stamps = files.stamps();
+            let now = (files, stamps);
+            let read = (seen.as_ref() != Some(&now)).then(|| now.0.read());
+            (now, read)
+        });
+        let Ok((now, read)) = looking.await else { return };
+        self.seen = Some(now);
+        match read {
+            Some(Ok(new)) if tls.adopt(&new) => {
+                tracing::info!("certificates were renewed: new connections have them");
+            }
+            // They may be written one after the other: the next look sees more.
+            Some(Err(problem)) => tracing::warn!("certificates stay as they were: {problem}"),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+    use crate::config::Sources;
+
+    #[tokio::test]
+    async fn what_is_written_is_taken_up_when_it_fits() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        let identity = || {
+            let CertifiedKey { cert, signing_key } =
+                generate_simple_self_signed(["wharf.lan".to_owned()]).expect("a certificate");
+            (cert.pem(), signing_key.serialize_pem())
+        };
+        let (first, second) = (identity(), identity());
+        write("wharf.toml", "[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n");
+        write("cert.pem", &first.0);
+        write("key.pem", &first.1);
+        let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
+        let config = Config::load(&sources).expect("good").config;
+        let of = |(cert, key): &(String, String)| {
+            crate::server::Tls::new(cert.as_bytes(), key.as_bytes(), None).expect("good")
+        };
+        let mut renewal = Renewal::default();
+        let tls = config.server.tls.as_ref().expect("it is there");
+        renewal.look(&config).await;
+        assert!(tls.is_as(&of(&first)));
+        // The new certificate, and still the old key.
+        write("cert.pem", &second.0);
+        renewal.look(&config).await;
+        assert!(tls.is_as(&of(&first)), "they do not belong together");
+        write("key.pem", &second.1);
+        renewal.look(&config).await;
+        assert!(tls.is_as(&of(&second)));
+        fs::remove_file(dir.path().join("key.pem")).expect("it was there");
+        renewal.look(&config).await;
+        assert!(tls.is_as(&of(&second)), "what is gone changes nothing");
+    }
+}
