@@ -42,6 +42,7 @@ struct Inner {
     store_failures: IntCounter,
     open_connections: IntGauge,
     connections_refused: IntCounterVec,
+    requests_delayed: IntCounter,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
     platform_resolutions: IntCounterVec,
@@ -205,6 +206,11 @@ impl Metrics {
                 "Client connections that were refused (not_allowed, too_many of one client), or closed for another (idle).",
                 &["reason"],
             ),
+            requests_delayed: counter(
+                &registry,
+                "wharf_requests_delayed_total",
+                "Requests that waited because many of the same client were worked on.",
+            ),
             prefetch: counters(
                 &registry,
                 "wharf_prefetch_total",
@@ -277,6 +283,11 @@ impl Metrics {
     /// A client got no connection, or has to make room for another.
     pub fn connection_refused(&self, reason: &'static str) {
         self.0.connections_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A request has to wait for others of the same client.
+    pub fn request_delayed(&self) {
+        self.0.requests_delayed.inc();
     }
 
     /// A client's connection ended.

@@ -53,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("moka", &["store/mod.rs", "store/memo.rs", "pull/", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
-    ("rustix", &["store/"]),
+    ("rustix", &["store/", "cli/serve.rs"]),
     ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
     ("sd_notify", &["cli/serve.rs"]),
     ("sha2", &["oci/digest.rs"]),

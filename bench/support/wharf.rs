@@ -43,7 +43,7 @@ impl Wharf {
         let dir = tempfile::Builder::new().prefix("wharf-bench-").tempdir_in(parent)?;
         let config = dir.path().join("config.toml");
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nmax_connections_per_client = 4096\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[upstream]]\nregistry = \"docker.io\"\nendpoints = [\"http://{upstream}\"]\n{more}"
         );
         fs::write(&config, text)?;

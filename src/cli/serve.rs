@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
     runtime,
@@ -57,6 +58,7 @@ impl Serve {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        allow_files(&loaded.config);
         let runtime = runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -68,6 +70,32 @@ impl Serve {
         outcome
     }
 }
+
+/// Has the system let this process open as many files as it may at all, and says if these are too few: the usual limit, 1024,
+/// is for programs that look at files by `select`.
+fn allow_files(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| limit.maximum.is_none_or(|most| current < most)) {
+        // If it refuses, what there is has to do.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
+    let Some(may) = getrlimit(Resource::Nofile).current else { return };
+    // A socket and a blob for each connection; as many sockets as may be, and a file, for each download.
+    let Config { server, pull, .. } = config;
+    let downloads = pull.max_downloads * (pull.connections_per_blob + 1);
+    let needs = (2 * server.max_connections + downloads + FILES) as u64;
+    if may < needs {
+        tracing::warn!(
+            may,
+            needs,
+            "this process may open fewer files than it may need: raise the limit (LimitNOFILE of systemd, ulimit -n), or lower \
+             [server] max_connections"
+        );
+    }
+}
+
+/// Files besides: tables, logs, listeners, the admin address.
+const FILES: usize = 200;
 
 async fn serve(read: Read) -> Result<(), Failure> {
     let deaf = |error| Failure::Failed(format!("cannot listen for signals: {error}"));

@@ -178,6 +178,7 @@ impl Config {
         set(&mut self.server.allow_clients, server.allow_clients);
         set(&mut self.server.max_connections, server.max_connections);
         set(&mut self.server.max_connections_per_client, server.max_connections_per_client);
+        set(&mut self.server.max_requests_per_client, server.max_requests_per_client);
         set(&mut self.server.header_timeout, server.header_timeout);
         set(&mut self.server.client_timeout, server.client_timeout);
         set(&mut self.server.drain, server.drain);
@@ -288,7 +289,8 @@ impl Default for Config {
             server: server::Config {
                 allow_clients: Vec::new(),
                 max_connections: 4096,
-                max_connections_per_client: 1024,
+                max_connections_per_client: 256,
+                max_requests_per_client: 32,
                 header_timeout: Duration::from_secs(30),
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),

@@ -15,12 +15,43 @@ use tokio::{
 };
 
 use super::{Error, Tasks};
+use crate::oci::{Digest, RegistryName, Repository};
 
 /// Questions that are being asked, by key.
 #[derive(Debug)]
 pub(super) struct Coalesced<K, V> {
     running: Arc<Mutex<Running<K, V>>>,
-    turns: Arc<Semaphore>,
+    /// Each registry has turns of its own: of one that does not answer, nobody else is to know. There are as many as are
+    /// configured.
+    turns: Mutex<HashMap<Option<RegistryName>, Arc<Semaphore>>>,
+}
+
+/// What is asked, and of whom.
+pub(super) trait Question: Clone + Eq + Hash + Send + 'static {
+    /// The registry; `None`: this wharf itself.
+    fn registry(&self) -> Option<&RegistryName>;
+}
+
+impl Question for Digest {
+    fn registry(&self) -> Option<&RegistryName> {
+        None
+    }
+}
+
+impl<A: Clone + Eq + Hash + Send + 'static> Question for (Repository, A) {
+    fn registry(&self) -> Option<&RegistryName> {
+        Some(&self.0.registry)
+    }
+}
+
+impl<A, B> Question for (Repository, A, B)
+where
+    A: Clone + Eq + Hash + Send + 'static,
+    B: Clone + Eq + Hash + Send + 'static,
+{
+    fn registry(&self) -> Option<&RegistryName> {
+        Some(&self.0.registry)
+    }
 }
 
 type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
@@ -28,7 +59,7 @@ type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
 /// Different questions that may be open at once; more are refused.
 const OPEN_MAX: usize = 4096;
 
-/// Of these, how many are asked at once, each on a connection and with a document in memory; the others wait.
+/// Of these, how many are asked of one registry at once, each on a connection; the others wait.
 const ASKED_MAX: usize = 64;
 
 /// How long anybody waits for an answer. Questions end by deadlines of their own, within about a minute; this one
@@ -37,7 +68,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
 
 impl<K, V> Coalesced<K, V>
 where
-    K: Clone + Eq + Hash + Send + 'static,
+    K: Question,
     V: Clone + Send + Sync + 'static,
 {
     /// The answer to `key`: from the task that asks already, or from `ask`. Tells whether this call asked.
@@ -73,7 +104,7 @@ where
         let (sender, answer) = watch::channel(None);
         running.insert(key.clone(), answer.clone());
         let entry = Entry { running: Arc::clone(&self.running), key };
-        let turns = Arc::clone(&self.turns);
+        let turns = self.turns_of(entry.key.registry());
         tasks.spawn(async move {
             // Dropped with the task, however it ends: the key is free again and `sender` wakes all who wait.
             let _entry = entry;
@@ -82,6 +113,12 @@ where
             sender.send_replace(Some(value));
         });
         Ok((answer, true))
+    }
+
+    fn turns_of(&self, registry: Option<&RegistryName>) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Semaphore::new(ASKED_MAX));
+        Arc::clone(turns.entry(registry.cloned()).or_insert_with(fresh))
     }
 
     /// How many questions are open.
@@ -93,7 +130,7 @@ where
 
 impl<K, V> Default for Coalesced<K, V> {
     fn default() -> Self {
-        Self { running: Arc::default(), turns: Arc::new(Semaphore::new(ASKED_MAX)) }
+        Self { running: Arc::default(), turns: Mutex::default() }
     }
 }
 
@@ -116,9 +153,13 @@ mod tests {
 
     use super::*;
 
+    fn question(registry: &str, n: u8) -> (Repository, u8) {
+        (format!("{registry}/library/app").parse().expect("a name"), n)
+    }
+
     #[tokio::test]
     async fn many_askers_make_one_question_and_the_first_may_leave() {
-        let (questions, tasks) = (Coalesced::<u8, u32>::default(), Tasks::default());
+        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
         let (asked, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
         let ask = || {
             let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -127,10 +168,11 @@ mod tests {
                 asked.fetch_add(1, Ordering::Relaxed) + 1
             }
         };
-        let first = questions.join(1, &tasks, ask()).expect("room");
+        let first = questions.join(question("docker.io", 1), &tasks, ask()).expect("room");
         assert!(first.1);
         drop(first);
-        let (mut second, led) = questions.join(1, &tasks, ask()).expect("room");
+        let (mut second, led) =
+            questions.join(question("docker.io", 1), &tasks, ask()).expect("room");
         assert!(!led);
         gate.notify_one();
         assert_eq!(*second.wait_for(Option::is_some).await.expect("answered"), Some(1));
@@ -140,12 +182,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_dies_frees_its_key_and_wakes_all() {
-        let (questions, tasks) = (Coalesced::<u8, u32>::default(), Tasks::default());
-        let waiting = questions.get(1, &tasks, std::future::pending());
+        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
+        let waiting = questions.get(question("docker.io", 1), &tasks, std::future::pending());
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         tasks.finish(Duration::ZERO).await;
         assert!(matches!(waiting.await, Err(Error::Busy)));
         assert_eq!(questions.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_does_not_answer_holds_up_no_other() {
+        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
+        let waiting: Vec<_> = (0..=u8::MAX)
+            .map(|n| questions.join(question("dead.example", n), &tasks, std::future::pending()))
+            .collect();
+        tokio::task::yield_now().await;
+        let other = questions.get(question("docker.io", 1), &tasks, async { 7 });
+        assert_eq!(other.await.expect("answered"), (7, true));
+        drop(waiting);
+        tasks.finish(Duration::ZERO).await;
     }
 }

@@ -7,7 +7,7 @@ use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Durat
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::{AcquireError, OwnedSemaphorePermit},
     time::{sleep, timeout},
 };
 
@@ -103,7 +103,12 @@ impl Inner {
         let upstream = self.upstream(repository)?;
         let _turn = match &ahead {
             None => {
-                let turn = timeout(TURN_DEADLINE, self.downloads.turns.acquire()).await;
+                let of_registry = self.downloads.turns_of(&repository.registry);
+                let turns = async {
+                    let first = of_registry.acquire_owned().await?;
+                    Ok::<_, AcquireError>((first, self.downloads.turns.acquire().await?))
+                };
+                let turn = timeout(TURN_DEADLINE, turns).await;
                 Some(turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?)
             }
             Some(_) => None,

@@ -14,6 +14,9 @@ use crate::{
 /// Names remembered of each kind; the least used are forgotten first.
 const NAMES_MAX: u64 = 10_000;
 
+/// So many times its time to live a tag is answered without asking, while few pulls are left.
+const SPARING: u32 = 10;
+
 /// Tags remembered as waiting for one manifest.
 const WAITING_TAGS_MAX: usize = 16;
 
@@ -52,6 +55,17 @@ impl Freshness {
     pub(super) fn confirmed(&self, repository: &Repository, tag: &Tag) -> Option<Descriptor> {
         let (manifest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
         (self.clock.now().duration_since(at) < self.tag_ttl).then_some(manifest)
+    }
+
+    /// What the tag means, if the registry said so a few times to live ago at most: for when it is to be asked sparingly.
+    pub(super) fn confirmed_lately(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Option<Descriptor> {
+        let (manifest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
+        let lately = self.tag_ttl.saturating_mul(SPARING);
+        (self.clock.now().duration_since(at) < lately).then_some(manifest)
     }
 
     /// How long ago the registry said that the tag means this manifest, if that is the last it said.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{Error, ranges::WAITING_MAX, shared::Shared};
 use crate::{
-    oci::{Digest, Hasher, Repository},
+    oci::{Digest, Hasher, RegistryName, Repository},
     store::BlobFile,
 };
 
@@ -28,12 +28,15 @@ pub(super) struct InFlight {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
     /// One permit for each connection to an upstream that fills a partial file.
     pub(super) turns: Arc<Semaphore>,
+    /// For each registry, one for each of these that may be its own: of one that sends nothing, others are to notice little.
+    by_registry: Mutex<HashMap<RegistryName, Arc<Semaphore>>>,
     /// One for each that serves a single client, at that client's pace: they must not hold up the others.
     pub(super) relay_turns: Arc<Semaphore>,
     /// One for each piece of a blob that may be in memory before its turn.
     pub(super) waiting: Arc<Semaphore>,
     /// Downloads that run and that a client waits for.
     wanted: Arc<watch::Sender<usize>>,
+    running_each: usize,
     most: usize,
 }
 
@@ -122,14 +125,18 @@ impl Progress {
 }
 
 impl InFlight {
-    /// Room for `running` downloads at once.
-    pub(super) fn new(running: usize) -> Self {
+    /// Room for `running` downloads at once, from that many registries.
+    pub(super) fn new(running: usize, registries: usize) -> Self {
+        // One that is alone need leave nothing to others.
+        let running_each = if registries > 1 { running - running / 4 } else { running };
         Self {
             flights: Arc::default(),
             turns: Arc::new(Semaphore::new(running)),
+            by_registry: Mutex::default(),
             relay_turns: Arc::new(Semaphore::new(running)),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             wanted: Arc::new(watch::Sender::new(0)),
+            running_each,
             most: running.saturating_mul(WAITING_PER_RUNNING),
         }
     }
@@ -165,6 +172,14 @@ impl InFlight {
         flights.insert(*digest, flight.clone());
         let flights = Arc::clone(&self.flights);
         Ok((flight, Some(Lead { flights, digest: *digest, progress: sender, interest })))
+    }
+
+    /// The turns of one registry, of which one is to be taken before one of all. There are as many registries as are
+    /// configured.
+    pub(super) fn turns_of(&self, registry: &RegistryName) -> Arc<Semaphore> {
+        let mut turns = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Semaphore::new(self.running_each));
+        Arc::clone(turns.entry(registry.clone()).or_insert_with(fresh))
     }
 
     /// Whether a download that a client waits for is running.

@@ -94,7 +94,11 @@ impl Pull {
         want: Want,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
-        let confirmed = pull.freshness.confirmed(repository, tag);
+        let confirmed = pull.freshness.confirmed(repository, tag).or_else(|| {
+            // Some registries count these questions, too.
+            let is_spared = pull.near_limit(repository);
+            is_spared.then(|| pull.freshness.confirmed_lately(repository, tag)).flatten()
+        });
         if let Some(descriptor) = &confirmed {
             if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
                 pull.name_again(repository, tag, &answer.descriptor).await;

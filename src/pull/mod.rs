@@ -154,7 +154,7 @@ impl Pull {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Self {
-        let downloads = InFlight::new(config.max_downloads);
+        let downloads = InFlight::new(config.max_downloads, upstreams.registries().count());
         Self(Arc::new(Inner {
             freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
             clients: Clients::new(config.platforms.clone()),

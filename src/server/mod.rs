@@ -56,9 +56,10 @@ pub struct Config {
     pub allow_clients: Vec<IpNet>,
     /// Client connections open at once. For a further one the longest idle is closed; if none is idle, it waits to be accepted.
     pub max_connections: usize,
-    /// Of them, those of one client: an IPv4 address, or an IPv6 network of 64 bits. Further ones are refused. On each, one
-    /// request at a time is answered.
+    /// Of them, those of one client: an IPv4 address, or an IPv6 network of 64 bits. Further ones are refused.
     pub max_connections_per_client: usize,
+    /// Requests of one such client that are worked on at once; more wait. One whose answer has begun counts no more.
+    pub max_requests_per_client: usize,
     /// How long a client may take to send a request's head, and to stay idle between two requests.
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer.
@@ -108,9 +109,7 @@ pub struct Server {
 impl Server {
     /// A server that answers from `pull`.
     pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
-        let Config { max_connections, max_connections_per_client, .. } = config;
-        let allowed = config.allow_clients.clone();
-        let seats = Seats::new(allowed, max_connections, max_connections_per_client);
+        let seats = Seats::new(&config);
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
         Self { config, pull, metrics: metrics.clone(), seats, refusals }
     }
@@ -304,12 +303,12 @@ impl Server {
         stop: CancellationToken,
     ) {
         let client = peer.address;
-        let turns = Turns::of(seat);
+        let turns = Turns::of(Arc::clone(&seat));
         let io = TokioIo::new(Muted::new(stream, turns.clone()));
         let (server, taking) = (Arc::clone(&self), turns.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let turn = taking.begin(!request.body().is_end_stream());
-            let answer = Arc::clone(&server).answer(request, peer.clone());
+            let answer = Arc::clone(&server).answer(request, peer.clone(), Arc::clone(&seat));
             let parts = parts.clone();
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.on(parts, turn))) }
         });
@@ -353,7 +352,12 @@ impl Server {
         refusal::linger(stream).await;
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        seat: Arc<Seat>,
+    ) -> Response<Body> {
         let (head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
         let agent =
@@ -370,7 +374,19 @@ impl Server {
         };
         (record.repository, record.reference) = route.endpoint.named();
         record.endpoint = route.endpoint.kind();
+        let turn = match seat.try_turn() {
+            Some(turn) => Some(turn),
+            None => {
+                self.metrics.request_delayed();
+                Box::pin(seat.turn()).await
+            }
+        };
+        if turn.is_none() {
+            return respond::too_many_requests(peer.address.ip())
+                .into_response(record, Some(&route));
+        }
         let answer = self.ask(&route, &head.method, &head.headers, &peer, &mut record).await;
+        drop(turn);
         let answer = answer.unwrap_or_else(|error| {
             let (repository, reference) = (&record.repository, &record.reference);
             tracing::debug!(%repository, %reference, %error, "not answered");

@@ -279,10 +279,20 @@ pub(super) fn not_allowed(client: IpAddr) -> Answer {
 
 /// To a client that has all the connections that one may have.
 pub(super) fn too_many_connections(client: IpAddr) -> Answer {
-    let message = format!(
+    too_many(&format!(
         "{client} has as many connections as one client may have ([server] max_connections_per_client)"
-    );
-    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, &message);
+    ))
+}
+
+/// To a client whose other requests take too long.
+pub(super) fn too_many_requests(client: IpAddr) -> Answer {
+    too_many(&format!(
+        "as many requests of {client} as one client may have are worked on ([server] max_requests_per_client)"
+    ))
+}
+
+fn too_many(message: &str) -> Answer {
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message);
     answer.headers.insert(RETRY_AFTER, BUSY_RETRY.as_secs().into());
     answer
 }

@@ -14,11 +14,19 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::Config;
 
 /// Whose request may be just on its way is not the first to go.
 const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a request waits for others of the same client.
+const TURN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The connections that are open.
 #[derive(Debug)]
@@ -26,6 +34,7 @@ pub(super) struct Seats {
     allowed: Vec<IpNet>,
     most: usize,
     most_each: usize,
+    turns_each: usize,
     begun: Instant,
     taken: Mutex<Taken>,
     freed: Notify,
@@ -35,13 +44,22 @@ pub(super) struct Seats {
 struct Taken {
     /// By a number that no other connection has.
     places: HashMap<u64, Place>,
-    by_client: HashMap<IpAddr, usize>,
+    by_client: HashMap<IpAddr, Client>,
     next: u64,
+}
+
+/// What all connections of one client share.
+#[derive(Debug)]
+struct Client {
+    connections: usize,
+    /// One for each request that is worked on.
+    turns: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
     client: IpAddr,
+    turns: Arc<Semaphore>,
     /// Milliseconds after `begun`, or [`BUSY`].
     idle_since: Arc<AtomicU64>,
     given_up: CancellationToken,
@@ -78,10 +96,17 @@ impl Refused {
 }
 
 impl Seats {
-    /// Places for `most` connections, `most_each` of one client; `allowed` is who may have one, everybody if it is empty.
-    pub(super) fn new(allowed: Vec<IpNet>, most: usize, most_each: usize) -> Arc<Self> {
-        let (taken, freed) = (Mutex::default(), Notify::new());
-        Arc::new(Self { allowed, most, most_each, begun: Instant::now(), taken, freed })
+    /// Places for the connections of those who may have any.
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            allowed: config.allow_clients.clone(),
+            most: config.max_connections,
+            most_each: config.max_connections_per_client,
+            turns_each: config.max_requests_per_client,
+            begun: Instant::now(),
+            taken: Mutex::default(),
+            freed: Notify::new(),
+        })
     }
 
     /// A place for a client's connection, as soon as there is one.
@@ -101,13 +126,13 @@ impl Seats {
             }
             // Whether or not one that is idle was told to go: the next look is due when a place is free, or when
             // another connection may have been idle for long enough.
-            let _ = tokio::time::timeout(IDLE_MIN, freed).await;
+            let _ = timeout(IDLE_MIN, freed).await;
         }
     }
 
     fn try_take(self: &Arc<Self>, client: IpAddr) -> Result<Option<Seat>, Refused> {
         let mut taken = self.lock();
-        if taken.by_client.get(&client).is_some_and(|count| *count >= self.most_each) {
+        if taken.by_client.get(&client).is_some_and(|known| known.connections >= self.most_each) {
             return Err(Refused::TooMany);
         }
         if taken.places.len() >= self.most {
@@ -115,11 +140,15 @@ impl Seats {
             return Ok(None);
         }
         let idle_since = Arc::new(AtomicU64::new(self.now()));
-        let place = Place { client, idle_since, given_up: CancellationToken::new() };
+        let unknown =
+            || Client { connections: 0, turns: Arc::new(Semaphore::new(self.turns_each)) };
+        let known = taken.by_client.entry(client).or_insert_with(unknown);
+        known.connections += 1;
+        let turns = Arc::clone(&known.turns);
+        let place = Place { client, turns, idle_since, given_up: CancellationToken::new() };
         let number = taken.next;
         taken.next += 1;
         taken.places.insert(number, place.clone());
-        *taken.by_client.entry(client).or_default() += 1;
         Ok(Some(Seat { seats: Arc::clone(self), number, place }))
     }
 
@@ -158,6 +187,16 @@ impl Seat {
         self.place.idle_since.store(self.seats.now(), Ordering::Relaxed);
     }
 
+    /// The right to have a request worked on, at once if the client does not have too many of them already.
+    pub(super) fn try_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.place.turns.try_acquire().ok()
+    }
+
+    /// The same, in the order in which this client's requests came; `None` when its others take too long.
+    pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        timeout(TURN_DEADLINE, self.place.turns.acquire()).await.ok()?.ok()
+    }
+
     /// Waits until the place is wanted for another.
     pub(super) fn given_up(&self) -> WaitForCancellationFuture<'_> {
         self.place.given_up.cancelled()
@@ -168,9 +207,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.lock();
         taken.places.remove(&self.number);
-        if let Some(count) = taken.by_client.get_mut(&self.place.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(known) = taken.by_client.get_mut(&self.place.client) {
+            known.connections -= 1;
+            if known.connections == 0 {
                 taken.by_client.remove(&self.place.client);
             }
         }
@@ -189,7 +228,7 @@ fn household(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{advance, timeout};
+    use tokio::time::advance;
 
     use super::*;
 
@@ -199,8 +238,18 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
+    fn config(allowed: &[&str], most: usize, most_each: usize) -> Config {
+        Config {
+            allow_clients: allowed.iter().map(|net| net.parse().expect("a network")).collect(),
+            max_connections: most,
+            max_connections_per_client: most_each,
+            max_requests_per_client: 2,
+            ..crate::config::Config::default().server
+        }
+    }
+
     fn seats(most: usize, most_each: usize) -> Arc<Seats> {
-        Seats::new(Vec::new(), most, most_each)
+        Seats::new(&config(&[], most, most_each))
     }
 
     async fn is_given_up(seat: &Seat) -> bool {
@@ -233,8 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_who_is_allowed_gets_a_place() {
-        let allowed = ["10.0.0.0/30", "2001:db8::/64"].map(|net| net.parse().expect("a network"));
-        let seats = Seats::new(allowed.to_vec(), 10, 10);
+        let seats = Seats::new(&config(&["10.0.0.0/30", "2001:db8::/64"], 10, 10));
         let take = async |text: &str| seats.take(text.parse().expect("an address")).await;
         for text in ["10.0.0.3", "::ffff:10.0.0.3", "2001:db8::7"] {
             take(text).await.expect(text);
@@ -242,6 +290,22 @@ mod tests {
         for text in ["10.0.0.4", "::ffff:10.0.0.4", "2001:db8:0:1::7", "127.0.0.1", "::1"] {
             assert_eq!(take(text).await.expect_err(text), Refused::NotAllowed);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_requests_of_one_client_are_worked_on_whatever_connections_they_come_by() {
+        let seats = seats(10, 10);
+        let taken =
+            [1, 1, 1, 2].map(|last| seats.try_take(client(last)).expect("some").expect("free"));
+        let first = taken[0].try_turn().expect("a turn");
+        let _second = taken[1].try_turn().expect("a turn");
+        assert!(taken[2].try_turn().is_none());
+        assert!(taken[3].try_turn().is_some(), "another client's");
+        let begun = Instant::now();
+        assert!(taken[2].turn().await.is_none());
+        assert_eq!(begun.elapsed(), TURN_DEADLINE);
+        drop(first);
+        assert!(taken[2].turn().await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,13 +88,17 @@ impl Upstream {
         endpoint: &Endpoint,
         url: Url,
     ) -> Result<Answer, Failure> {
+        if let Some(left) = endpoint.cools(question.asked()) {
+            let error = Error::RateLimited { retry_after: Some(left) };
+            return Err(Failure { error, retry_after: None, is_asked: false });
+        }
         let mut proof = self.auth.known(&self.http, endpoint, name).await?;
         let mut refusals = 0;
         loop {
             let authorization = proof.as_ref().map(|proof| &proof.header);
             let answer = self.http.follow(question, url.clone(), authorization).await?;
             if answer.status != StatusCode::UNAUTHORIZED || answer.is_foreign {
-                return self.checked(question, answer).await;
+                return self.checked(question, endpoint, answer).await;
             }
             answer.body.discard().await;
             refusals += u32::from(proof.is_some());
@@ -107,8 +111,19 @@ impl Upstream {
         }
     }
 
-    async fn checked(&self, question: &Question, answer: Answer) -> Result<Answer, Failure> {
+    async fn checked(
+        &self,
+        question: &Question,
+        endpoint: &Endpoint,
+        answer: Answer,
+    ) -> Result<Answer, Failure> {
         if let Some(refusal) = self.http.refusal(&answer) {
+            // What a host says to which a redirect led is not the registry's word.
+            if let (Error::RateLimited { retry_after: Some(rest) }, false) =
+                (&refusal.error, answer.is_foreign)
+            {
+                endpoint.cool_down(question.asked(), *rest);
+            }
             answer.body.discard().await;
             return Err(refusal);
         }

@@ -20,7 +20,7 @@ use hyper_util::{
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Config, Error, body::Body, dial::Connector, headers, retry::Failure};
+use super::{Config, Error, body::Body, dial::Connector, headers, health::Asked, retry::Failure};
 use crate::{clock::Clock, metrics::Metrics, oci::RegistryName};
 
 /// Hops of one request; browsers and Docker stop at about as many.
@@ -199,7 +199,7 @@ impl Http {
             408 | 500.. => Error::unavailable(says()),
             _ => Error::protocol(says()),
         };
-        Some(Failure { error, retry_after })
+        Some(Failure { error, retry_after, is_asked: true })
     }
 }
 
@@ -214,6 +214,11 @@ impl Question {
     /// A `GET` of something that is not a blob.
     pub(super) fn get(kind: &'static str, accept: &'static str) -> Self {
         Self { method: Method::GET, kind, accept, from: 0, until: None }
+    }
+
+    /// What it counts as where a registry limits how much is asked.
+    pub(super) fn asked(&self) -> Asked {
+        (self.method == Method::HEAD, self.kind)
     }
 
     /// Whether it asks for less than the whole.

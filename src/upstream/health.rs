@@ -1,6 +1,7 @@
 //! [`Endpoint`]: one address of a registry, which rests after a failure.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,13 @@ pub(super) struct Endpoint {
     base: Url,
     clock: Clock,
     health: Mutex<Health>,
+    /// Until when what is asked is refused: there are few kinds, and each has a limit of its own. Docker Hub counts `GET`s of
+    /// manifests, and neither `HEAD`s nor blobs.
+    cool_downs: Mutex<HashMap<Asked, Instant>>,
 }
+
+/// What is asked: whether by `HEAD`, and the kind of endpoint.
+pub(super) type Asked = (bool, &'static str);
 
 #[derive(Default)]
 struct Health {
@@ -36,7 +43,7 @@ struct Health {
 
 impl Endpoint {
     pub(super) fn new(base: Url, clock: Clock) -> Self {
-        Self { base, clock, health: Mutex::default() }
+        Self { base, clock, health: Mutex::default(), cool_downs: Mutex::default() }
     }
 
     /// The configured address.
@@ -73,6 +80,20 @@ impl Endpoint {
     /// asked yet.
     pub(super) fn seen(&self) -> Option<(bool, u64)> {
         self.health().seen
+    }
+
+    /// Too much was asked of this kind: for so long, nothing more of it is.
+    pub(super) fn cool_down(&self, asked: Asked, for_so_long: Duration) {
+        let until = self.clock.now() + for_so_long;
+        self.cool_downs().insert(asked, until);
+        let (by_head, kind) = asked;
+        tracing::warn!(endpoint = %self.base, kind, by_head, ?for_so_long, "the endpoint's limit is reached");
+    }
+
+    /// For how long nothing of this kind is to be asked.
+    pub(super) fn cools(&self, asked: Asked) -> Option<Duration> {
+        let left = self.cool_downs().get(&asked)?.saturating_duration_since(self.clock.now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// A request here was not answered.
@@ -124,6 +145,10 @@ impl Endpoint {
         if health.seen.is_none_or(|(was, _)| was != up) {
             health.seen = Some((up, now));
         }
+    }
+
+    fn cool_downs(&self) -> std::sync::MutexGuard<'_, HashMap<Asked, Instant>> {
+        self.cool_downs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {

@@ -19,11 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Failure {
     pub(super) error: Error,
     pub(super) retry_after: Option<Duration>,
+    /// Whether the endpoint was asked at all.
+    pub(super) is_asked: bool,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { retry_after: error.retry_after(), error }
+        Self { retry_after: error.retry_after(), error, is_asked: true }
     }
 }
 
@@ -84,7 +86,11 @@ where
                 Ok(Err(failure)) => failure,
                 Err(_) => Error::unavailable(format!("no answer within {share:?}")).into(),
             };
-            let Failure { error, retry_after } = failure;
+            let Failure { error, retry_after, is_asked } = failure;
+            if !is_asked {
+                verdict.add(error);
+                continue;
+            }
             if !error.is_failure() {
                 if !error.is_outage() {
                     endpoint.worked();

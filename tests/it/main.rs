@@ -11,6 +11,7 @@ mod composed;
 mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
+mod floods;
 mod freshness;
 mod index_is_disposable;
 mod inventory;

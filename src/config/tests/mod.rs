@@ -143,6 +143,7 @@ fn everything() -> Site {
         listen = ["127.0.0.1:0", "[::1]:5000"]
         max_connections = 7
         max_connections_per_client = 3
+        max_requests_per_client = 2
         allow_clients = ["10.0.0.0/8", "fd00::1"]
         header_timeout = "1h 30m"
         drain = "0s"

@@ -114,6 +114,42 @@ async fn a_long_retry_after_is_passed_on_instead_of_waited_for() {
 }
 
 #[tokio::test]
+async fn what_is_limited_is_not_asked_for_until_it_may_be_and_all_else_is() {
+    let fake =
+        Fake::start(|seen| match (seen.method.as_str(), seen.target.contains("/manifests/")) {
+            ("GET", true) => reply(429, &[("retry-after", "120")], ""),
+            ("HEAD", true) => reply(
+                200,
+                &[
+                    ("content-type", media_type::OCI_MANIFEST),
+                    ("docker-content-digest", &Digest::sha256(IMAGE.as_bytes()).to_string()),
+                ],
+                "",
+            ),
+            _ => reply(200, &[], "0123456789"),
+        })
+        .await;
+    let bench = bench(config(&[&fake]));
+    let limited = async |urgency| match bench.manifest(urgency).await {
+        Err(Error::RateLimited { retry_after: Some(left) }) => left,
+        other => panic!("{other:?}"),
+    };
+    let gets = || fake.count("/manifests/");
+    assert_eq!((limited(Urgency::Must).await, gets()), (Duration::from_secs(120), 1));
+    bench.clock.advance(Duration::from_secs(100));
+    for urgency in [Urgency::Must, Urgency::Fallback(LONG)] {
+        let left = limited(urgency).await;
+        assert!(left > Duration::from_secs(15) && left <= Duration::from_secs(20), "{left:?}");
+    }
+    assert_eq!(gets(), 1, "it is not asked again before its time");
+    bench.upstream.manifest_head(&name(), &tag(), Urgency::Must).await.expect("it is not limited");
+    bench.upstream.blob(&name(), &blob(), 0).await.expect("nor are blobs");
+    bench.clock.advance(Duration::from_secs(21));
+    limited(Urgency::Must).await;
+    assert_eq!(gets(), 3, "with the HEAD");
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_is_not_waited_for() {
     let fake = Fake::start(|_| None).await;
     let patience = Patience { first_byte: MOMENT, ..config(&[]).patience };

@@ -140,6 +140,39 @@ async fn the_last_pulls_of_a_quota_are_left_to_clients() {
 }
 
 #[tokio::test]
+async fn while_few_pulls_are_left_tags_are_asked_for_sparingly() {
+    let hub = FakeHub::start().await;
+    hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let wharf = Wharf::start(&hub).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    let heads = || hub.manifest_heads();
+    arm.get(&by_tag("1")).await;
+    wharf.clock.advance(Duration::from_secs(61));
+    arm.get(&by_tag("1")).await;
+    assert_eq!(heads(), 1, "its time to live was over");
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[1000]);
+    let headers = vec![
+        ("content-type", media_type::OCI_INDEX.to_owned()),
+        ("docker-content-digest", image.index.digest.to_string()),
+        ("ratelimit-limit", "100;w=21600".to_owned()),
+        ("ratelimit-remaining", "9;w=21600".to_owned()),
+    ];
+    hub.fault(On::Path("/manifests/1"), Fault::Status(200, headers, image.index.bytes));
+    wharf.clock.advance(Duration::from_secs(61));
+    arm.get(&by_tag("1")).await;
+    assert_eq!(heads(), 2, "by which it is known how many are left");
+    for _ in 0..9 {
+        wharf.clock.advance(Duration::from_secs(61));
+        assert_eq!(arm.get(&by_tag("1")).await.cache(), "hit");
+    }
+    assert_eq!(heads(), 2);
+    wharf.clock.advance(Duration::from_secs(61));
+    arm.get(&by_tag("1")).await;
+    assert_eq!(heads(), 3, "ten times its time to live");
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn a_client_is_not_held_up_by_what_is_fetched_ahead_for_others() {
     let hub = FakeHub::start().await;
     let slow = hub.push_image(REPO, "slow", &OFFICIAL, &[3_000_000; 6]);

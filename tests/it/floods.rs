@@ -1,0 +1,120 @@
+//! Floods from a few clients, and a pull beside them (bug classes: a few clients take all places, turns or memory; what they
+//! took is not given back).
+
+use std::{net::Ipv4Addr, process::Command, time::Duration};
+
+use futures_util::{StreamExt as _, future::join_all, stream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpSocket, TcpStream},
+    time::Instant,
+};
+use wharf::oci::Digest;
+
+use crate::support::{FakeHub, Program, PushedImage, blob_path, client::get_from, deadline};
+
+const REPO: &str = "library/app";
+const LIMIT_MIB: f64 = 128.0;
+
+const IDLER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+const BEGINNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 2);
+const INVENTOR: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 3);
+/// Of several addresses, with as many connections as each may have.
+const COLLECTORS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(127, 0, 1, 4),
+    Ipv4Addr::new(127, 0, 1, 5),
+    Ipv4Addr::new(127, 0, 1, 6),
+    Ipv4Addr::new(127, 0, 1, 7),
+];
+const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 2, 1);
+
+/// Pulls the image as a device does: its tag, its manifest, its blobs.
+async fn pull(wharf: &Program, tag: &str, image: &PushedImage) {
+    let get = async |path: String| get_from(DEVICE, wharf.addr, &path, &[]).await;
+    let child = image.child("linux/arm64");
+    let manifest = format!("/v2/{REPO}/manifests/{}", child.manifest.digest);
+    assert_eq!(get(format!("/v2/{REPO}/manifests/{tag}")).await.bytes(), &image.index.bytes);
+    assert_eq!(get(manifest).await.bytes(), &child.manifest.bytes);
+    for blob in &child.layers {
+        assert_eq!(get(blob_path(REPO, &blob.digest)).await.bytes(), &blob.bytes);
+    }
+}
+
+async fn connect_from(from: Ipv4Addr, wharf: &Program) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((from, 0).into()).expect("an address of this machine");
+    // Of a queue that is full, the system tells by a reset.
+    socket.connect(wharf.addr).await.ok()
+}
+
+#[expect(clippy::print_stderr, reason = "the figures are worth having when all is well, too")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
+    const IDLE: usize = 2_000;
+    const NAMES: usize = 3_000;
+    const DIGESTS: usize = 1_000;
+    // Both ends of every connection are of this machine.
+    let own = std::process::id().to_string();
+    let raised =
+        Command::new("prlimit").args([&format!("--pid={own}"), "--nofile=16384:"]).status();
+    assert!(raised.expect("prlimit runs").success());
+    let hub = FakeHub::start().await;
+    let image = |tag: &str| hub.push_image(REPO, tag, &[("linux", "arm64", None)], &[1 << 20; 3]);
+    let first = image("first");
+    let wharf = Program::start(&hub).await;
+    pull(&wharf, "first", &first).await;
+    let quiet = wharf.peak_resident_bytes();
+
+    let idle = stream::iter(0..IDLE).map(|_| connect_from(IDLER, &wharf));
+    let idle: Vec<_> = idle.buffer_unordered(64).collect().await;
+    let begun = join_all((0..500).map(async |_| {
+        let mut socket = connect_from(BEGINNER, &wharf).await?;
+        // It may have been refused by now.
+        let _ = socket.write_all(b"GET /v2/ HTTP/1.1\r\nhost: wharf\r\nx-more: ").await;
+        Some(socket)
+    }))
+    .await;
+    let addr = wharf.addr;
+    let inventing = tokio::spawn(async move {
+        let invented = stream::iter(0..NAMES).map(async |n| {
+            let path = format!("/v2/invented/name-{n}/manifests/latest");
+            get_from(INVENTOR, addr, &path, &[]).await.status.as_u16()
+        });
+        invented.buffer_unordered(200).collect::<Vec<_>>().await
+    });
+    let collecting = tokio::spawn(async move {
+        let asked = (0..DIGESTS).map(async |n| {
+            let path = blob_path(REPO, &Digest::sha256(&n.to_be_bytes()));
+            get_from(COLLECTORS[n % 4], addr, &path, &[]).await.status.as_u16()
+        });
+        stream::iter(asked).buffer_unordered(DIGESTS).collect::<Vec<_>>().await
+    });
+    // Cold and warm, for as long as the floods last.
+    let (mut pulls, mut slowest) = (0, Duration::ZERO);
+    while !inventing.is_finished() || !collecting.is_finished() {
+        let tag = format!("tag-{pulls}");
+        let cold = image(&tag);
+        for _ in 0..2 {
+            let begun = Instant::now();
+            pull(&wharf, &tag, &cold).await;
+            slowest = slowest.max(begun.elapsed());
+            pulls += 1;
+        }
+    }
+    let told = inventing.await.expect("no panic");
+    assert!(told.iter().all(|status| [404, 429, 503].contains(status)), "{told:?}");
+    let told = collecting.await.expect("no panic");
+    assert!(told.iter().all(|status| [404, 429, 503].contains(status)), "{told:?}");
+    let most = wharf.peak_resident_bytes();
+    let [quiet, most] = [quiet, most].map(|bytes| bytes as f64 / f64::from(1 << 20));
+    eprintln!(
+        "resident: {quiet:.1} MiB quiet, {most:.1} at most; {pulls} pulls meanwhile, {slowest:?} the slowest"
+    );
+    assert!(pulls > 1, "the floods were over before a pull was");
+    assert!(most < LIMIT_MIB, "{most:.1} MiB resident");
+
+    drop((idle, begun));
+    deadline("what was taken to be given back", wharf.until_zero("wharf_open_connections")).await;
+    pull(&wharf, "first", &first).await;
+    wharf.end().await;
+}
