@@ -5,6 +5,7 @@ import json
 from .procs import Failed, read
 
 PROGRAMS = {
+    "openssl": "openssl",
     "dockerd": "docker.io",
     "docker": "docker.io",
     "containerd": "containerd",
@@ -26,15 +27,18 @@ PROGRAMS = {
 class Containerd:
     """containerd without its CRI half, which wants a network of its own."""
 
-    def __init__(self, workspace, name, mirrors=None):
+    def __init__(self, workspace, name, mirrors=None, tls=None):
+        """`tls`: paths of the authority to trust, and of the certificate and key to show."""
         self.workspace = workspace
         self.name = name
         self.socket = workspace.path(name, "c.sock")
+        secured = f'  ca = "{tls[0]}"\n  client = [["{tls[1]}", "{tls[2]}"]]\n' if tls else ""
         self.hosts = workspace.make_dir(name, "hosts")
         for registry, url in (mirrors or {}).items():
             # The registry itself stays the last host in the list, as on a machine that can reach it.
             workspace.path(name, "hosts", registry, "hosts.toml").write_text(
                 f'server = "https://{registry}"\n\n[host."{url}"]\n  capabilities = ["pull", "resolve"]\n'
+                + secured
             )
         config = workspace.path(name, "config.toml")
         config.write_text(
@@ -123,15 +127,15 @@ class Dockerd:
 class Libcontainers:
     """podman, skopeo and buildah: the same library, one store for the three."""
 
-    def __init__(self, workspace, mirrors):
+    def __init__(self, workspace, mirrors, name="pod", insecure=True):
         self.workspace = workspace
-        self.store = workspace.path("pod", "store")
-        config = workspace.path("pod", "registries.conf")
+        self.store = workspace.path(name, "store")
+        config = workspace.path(name, "registries.conf")
         text = 'unqualified-search-registries = []\nshort-name-mode = "disabled"\n'
         for registry, location in mirrors.items():
             text += (
                 f'\n[[registry]]\nlocation = "{registry}"\n'
-                f'[[registry.mirror]]\nlocation = "{location}"\ninsecure = true\n'
+                f'[[registry.mirror]]\nlocation = "{location}"\ninsecure = {str(insecure).lower()}\n'
             )
         config.write_text(text)
         policy = workspace.path("home", ".config/containers/policy.json")

@@ -24,9 +24,12 @@ class Answer:
     body: bytes
 
 
-def ask(address, path, method="GET", headers=None, timeout=20, agent=AGENT, accept=MANIFEST_TYPES):
-    """Sends one request to `host:port` and reads the answer to its end."""
-    connection = http.client.HTTPConnection(address, timeout=timeout)
+def ask(address, path, method="GET", headers=None, timeout=20, agent=AGENT, accept=MANIFEST_TYPES, tls=None):
+    """Sends one request to `host:port`, over TLS if a context for it is given, and reads the answer to its end."""
+    if tls:
+        connection = http.client.HTTPSConnection(address, timeout=timeout, context=tls)
+    else:
+        connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
         connection.putheader("User-Agent", agent)
@@ -41,10 +44,10 @@ def ask(address, path, method="GET", headers=None, timeout=20, agent=AGENT, acce
         connection.close()
 
 
-def answers(address, path):
-    """Whether a GET of the path is answered 200, within a second."""
+def answers(address, path, status=200):
+    """Whether a GET of the path is answered so, within a second."""
     try:
-        return ask(address, path, timeout=1).status == 200
+        return ask(address, path, timeout=1).status == status
     except OSError:
         return False
 

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "WHARF_E2E_RUN"
+# An address of documentation (RFC 5737) that a story gives to the loopback interface: Docker Engine looks for certificates
+# of no registry on 127.0.0.0/8.
+LAN_ADDRESS = "192.0.2.10"
 POLL_SECONDS = 0.05
 
 
@@ -68,7 +71,7 @@ class Workspace:
         if self.proxy:
             for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
                 env[name] = self.proxy
-            env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
+            env["NO_PROXY"] = env["no_proxy"] = f"127.0.0.1,localhost,{LAN_ADDRESS}"
         return env | {name: str(value) for name, value in more.items()}
 
     def path(self, *parts):

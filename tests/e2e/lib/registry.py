@@ -47,13 +47,15 @@ class Image:
 class Upstream:
     """One docker-registry process over a directory; two may serve the same one."""
 
-    def __init__(self, workspace, name, storage=None):
+    def __init__(self, workspace, name, storage=None, htpasswd=None):
+        """`htpasswd`: a file of accounts, without one of which nothing is given."""
         self.workspace = workspace
         self.name = name
         self.storage = storage or workspace.path(name, "storage")
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.service = None
+        self.htpasswd = htpasswd
         self.images = {}
         self._seen = 0
         self.start()
@@ -68,9 +70,12 @@ class Upstream:
             "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
             "http": {"addr": self.address, "secret": "of no use here"},
         }
+        if self.htpasswd:
+            document["auth"] = {"htpasswd": {"realm": "hub", "path": str(self.htpasswd)}}
         config.write_text(json.dumps(document))
         self.service = self.workspace.start(self.name, "docker-registry", "serve", config)
-        self.service.wait_until(lambda: answers(self.address, "/v2/"))
+        # Who has no account is told so there.
+        self.service.wait_until(lambda: answers(self.address, "/v2/", 401 if self.htpasswd else 200))
 
     def stop(self):
         self.service.stop()

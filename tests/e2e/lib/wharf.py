@@ -9,19 +9,34 @@ from .procs import Failed, free_port, read, wait_until
 class Wharf:
     """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`.
 
-    `cache` is put into its configuration's [cache], `more` at its end; `directory` is a cache directory elsewhere.
+    `cache` is put into its configuration's [cache], `upstream` into each [[upstream]], `more` at its end; `directory` is a cache
+    directory elsewhere.
     """
 
-    def __init__(self, workspace, binary, name, upstreams, tag_ttl="1m", cache="", more="", directory=None):
+    def __init__(
+        self,
+        workspace,
+        binary,
+        name,
+        upstreams,
+        tag_ttl="1m",
+        cache="",
+        upstream="",
+        more="",
+        directory=None,
+        scheme="http",
+        host="127.0.0.1",
+    ):
         self.workspace = workspace
         self.binary = binary
         self.name = name
         self.dir = directory or workspace.path(name, "cache")
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{host}:{free_port()}"
         self.admin = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self.address}"
+        self.url = f"{scheme}://{self.address}"
         self.config = workspace.path(name, "wharf.toml")
-        self.config.write_text(config_text(self.address, self.admin, self.dir, upstreams, tag_ttl, cache) + more)
+        text = config_text(self.address, self.admin, self.dir, upstreams, tag_ttl, cache, upstream)
+        self.config.write_text(text + more)
         self.service = None
         self.start()
 
@@ -82,7 +97,7 @@ class Wharf:
         return records
 
 
-def config_text(listen, admin, directory, upstreams, tag_ttl, cache=""):
+def config_text(listen, admin, directory, upstreams, tag_ttl, cache="", upstream=""):
     """A configuration file with these upstreams and everything else as shipped."""
     quoted = json.dumps
     text = (
@@ -90,5 +105,5 @@ def config_text(listen, admin, directory, upstreams, tag_ttl, cache=""):
         f"[cache]\ndir = {quoted(str(directory))}\ntag_ttl = {quoted(tag_ttl)}\nserve_stale = true\n{cache}"
     )
     for registry, endpoints in upstreams.items():
-        text += f"\n[[upstream]]\nregistry = {quoted(registry)}\nendpoints = {quoted(endpoints)}\n"
+        text += f"\n[[upstream]]\nregistry = {quoted(registry)}\nendpoints = {quoted(endpoints)}\n{upstream}"
     return text

@@ -1,0 +1,175 @@
+"""HTTPS with a site's own authority, devices known by certificates, and an account that nobody gets to see."""
+
+import base64
+import crypt
+import shutil
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib.certs import Authority
+from lib.checks import expect, same
+from lib.clients import Containerd, Dockerd, Libcontainers
+from lib.net import ask
+from lib.procs import LAN_ADDRESS, read, wait_until
+from lib.registry import Upstream
+
+USER, PASSWORD = "site-account", "planted-Secret-71c2"
+DEMO = "docker.io/library/demo:latest"
+
+
+def test_devices_show_certificates_and_these_are_renewed(site):
+    workspace = site.workspace
+    authority = Authority(workspace, "site-ca")
+    device = authority.issue("device-1")
+    with lan_address(workspace):
+        wharf = secured(site, authority)
+        with docker_trusts(wharf, authority, device):
+            pulls_and_renewals(site, wharf, authority, device)
+        no_secret(site, wharf)
+        wharf.stop()
+    site.nobody_left()
+
+
+def pulls_and_renewals(site, wharf, authority, device):
+    workspace, demo = site.workspace, site.hub.images["library/demo", "latest"]
+    engine = Dockerd(workspace, "dockerd-tls", wharf.url)
+    containerd = Containerd(
+        workspace, "ctrd-tls", mirrors={"docker.io": wharf.url}, tls=(authority.cert, *device)
+    )
+    pod = Libcontainers(workspace, {"docker.io": f"{wharf.address}/docker.io"}, name="pod-tls", insecure=False)
+    cert_dir = workspace.make_dir("pod-certs")
+    for source, name in zip((authority.cert, *device), ("ca.crt", "client.cert", "client.key")):
+        shutil.copy(source, cert_dir / name)
+
+    def pull_by_docker():
+        engine.pull("demo")
+        same(engine.inspect("demo")["RepoDigests"], [f"demo@{demo.digest}"], "demo's RepoDigests")
+        same(engine.endpoints_tried(), {wharf.url}, "where the engine went")
+        engine.docker("image", "rm", "demo")
+
+    def pull_by_containerd():
+        containerd.pull(DEMO, "--platform", "linux/arm64")
+        same(containerd.image_digest(DEMO), demo.digest, "demo's digest")
+        containerd.ctr("images", "rm", "--sync", DEMO)
+
+    def pull_by_podman():
+        image_id = pod.podman("pull", "--cert-dir", cert_dir, DEMO).out.strip()
+        same(f"sha256:{image_id}", demo.platforms["linux/amd64"][1], "podman's image")
+        pod.podman("rmi", image_id)
+
+    clients = (pull_by_docker, pull_by_containerd, pull_by_podman)
+    for pull in clients:
+        pull()
+    # Who shows nothing is not served; nor is who shows what another authority has signed.
+    stranger = Authority(workspace, "another-ca").issue("stranger")
+    for identity in (None, stranger):
+        expect(not is_served(wharf, authority, identity), f"served with {identity}")
+    expect(is_served(wharf, authority, device), "a device is not served")
+
+    # New certificates in the middle of pulls: no pull fails, and connections that are opened later have them.
+    before = serial(wharf)
+    with ThreadPoolExecutor(len(clients)) as pool:
+        running = [pool.submit(repeatedly, pull, 3) for pull in clients]
+        renew(authority, wharf.config.parent)
+        wait_until(lambda: serial(wharf) != before, "wharf shows its old certificate")
+        for pulls in running:
+            pulls.result()
+    for pull in clients:
+        pull()
+    engine.stop()
+    containerd.stop()
+
+
+def secured(site, authority):
+    """A wharf that speaks TLS to known devices, in front of a registry that needs an account."""
+    workspace = site.workspace
+    htpasswd = workspace.path("hub-private", "htpasswd")
+    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
+    hub = Upstream(workspace, "hub-private", storage=site.hub.storage, htpasswd=htpasswd)
+    password = workspace.path("wharf-tls", "password")
+    password.write_text(f"{PASSWORD}\n")
+    password.chmod(0o600)
+    renew(authority, password.parent)
+    return site.new_wharf(
+        "wharf-tls",
+        {"docker.io": [hub.url]},
+        scheme="https",
+        host=LAN_ADDRESS,
+        upstream=f'username = "{USER}"\npassword_file = "password"\n',
+        more=(
+            '\n[server.tls]\ncert = "server.crt"\nkey = "server.key"\n'
+            f'client_ca = "{authority.cert}"\nclient_auth = "required"\n'
+        ),
+    )
+
+
+def renew(authority, directory):
+    """Puts a certificate that is new, and its key, where wharf reads them."""
+    for source, name in zip(authority.issue("wharf"), ("server.crt", "server.key")):
+        # As an agent does that renews certificates: by rename, one after the other.
+        fresh = directory / f"{name}.new"
+        shutil.copy(source, fresh)
+        fresh.chmod(0o600)
+        fresh.rename(directory / name)
+
+
+def repeatedly(work, times):
+    for _ in range(times):
+        work()
+
+
+def serial(wharf):
+    """The certificate that wharf shows now."""
+    host, port = wharf.address.split(":")
+    return ssl.get_server_certificate((host, int(port)))
+
+
+def is_served(wharf, authority, identity):
+    context = ssl.create_default_context(cafile=authority.cert)
+    if identity:
+        context.load_cert_chain(*identity)
+    try:
+        return ask(wharf.address, "/v2/", tls=context).status == 200
+    except (OSError, EOFError):
+        return False
+
+
+@contextmanager
+def lan_address(workspace):
+    """An address that is not one of 127.0.0.0/8, on the loopback interface all the same."""
+    workspace.run("ip", "address", "add", f"{LAN_ADDRESS}/32", "dev", "lo")
+    try:
+        yield
+    finally:
+        workspace.run("ip", "address", "del", f"{LAN_ADDRESS}/32", "dev", "lo")
+
+
+@contextmanager
+def docker_trusts(wharf, authority, device):
+    """Where Docker Engine looks for a registry's certificates, which no flag changes."""
+    directory = Path("/etc/docker/certs.d") / wharf.address
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True)
+    try:
+        for source, name in zip((authority.cert, *device), ("ca.crt", "client.cert", "client.key")):
+            shutil.copy(source, directory / name)
+        yield
+    finally:
+        shutil.rmtree(directory)
+        for path in made[1:]:
+            path.rmdir()
+
+
+def no_secret(site, wharf):
+    """Nothing that wharf says holds the password, in whatever form it is sent."""
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    paths = ("/metrics", "/readyz", "/", "/api/v1/status", "/api/v1/images", "/api/v1/clients", "/api/v1/mismatches")
+    said = {path: ask(wharf.admin, path).body.decode(errors="replace") for path in paths}
+    said["config show"] = site.workspace.run(site.binary, "config", "show", "--config", wharf.config).out
+    said |= {path.name: read(path) for path in site.workspace.path("log", "x").parent.iterdir()}
+    for where, text in said.items():
+        for secret in (PASSWORD, encoded, "PRIVATE KEY"):
+            expect(secret not in text, f"{where} tells a secret")
+    expect("library/demo" in read(wharf.service.err), "the log tells nothing at all")
