@@ -2,6 +2,7 @@
 
 mod asker;
 mod body;
+mod filter;
 mod muted;
 mod parts;
 mod peer;

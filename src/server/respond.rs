@@ -13,6 +13,7 @@ use http::{
 
 use super::{
     body::{Body, Content},
+    filter::filtered,
     range::{RangeRequest, Selected},
     record::Record,
     route::{Prefix, Route, RouteError},
@@ -406,14 +407,4 @@ fn link_next(answered: &mut Answer, path: &str, last: &str, route: &Route) {
     query.append_pair("last", last);
     query.extend_pairs(route.namespace.as_ref().map(|namespace| ("ns", namespace.as_str())));
     answered.text(LINK, &format!("<{path}?{}>; rel=\"next\"", query.finish()));
-}
-
-/// The index without the entries of other artifact types; `None` where it is nested too deeply to be taken apart.
-fn filtered(index: &[u8], artifact_type: &str) -> Option<Vec<u8>> {
-    let mut document: serde_json::Value = serde_json::from_slice(index).ok()?;
-    if let Some(entries) = document.get_mut("manifests").and_then(|entries| entries.as_array_mut())
-    {
-        entries.retain(|entry| entry.get("artifactType").is_some_and(|kind| kind == artifact_type));
-    }
-    Some(document.to_string().into_bytes())
 }

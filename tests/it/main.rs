@@ -8,6 +8,7 @@ mod budget;
 mod commands;
 mod composed;
 mod disk_fails;
+mod documents;
 mod fake_hub;
 mod fake_hub_faults;
 mod freshness;
