@@ -15,6 +15,7 @@ mod headers;
 mod health;
 mod ranges;
 mod retry;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -24,7 +25,7 @@ use std::{collections::HashMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::{
@@ -414,7 +415,8 @@ impl Upstream {
         self.ask_head(&question, name, &path, urgency, read).await
     }
 
-    /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given.
+    /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given, whatever the
+    /// registry makes of these.
     ///
     /// # Errors
     /// [`Error`].
@@ -425,21 +427,17 @@ impl Upstream {
         last: Option<&str>,
         urgency: Urgency,
     ) -> Result<TagPage, Error> {
-        #[derive(Deserialize)]
-        struct TagList {
-            /// `null` at some registries when there are none.
-            tags: Option<Vec<String>>,
-        }
         let question = Question::get("tags", TAGS);
         let path = format!("/v2/{name}/tags/list");
         let query = page_query(n, last);
         let read = |document: Document| {
-            let list: TagList = serde_json::from_slice(&document.bytes)
-                .map_err(|_| Error::protocol("the tag list is not one"))?;
-            // What is not a tag could not be pulled either.
-            let tags = list.tags.unwrap_or_default();
-            let tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-            Ok(TagPage { tags, next: headers::next_page(&document.headers, &document.url) })
+            let page = tags::read(&document.bytes, n, last)?;
+            let next = match page.is_cut {
+                // The registry's own next page is behind all that it sent.
+                true => page.tags.last().map(|last| (last.to_string(), n)),
+                false => headers::next_page(&document.headers, &document.url),
+            };
+            Ok(TagPage { tags: page.tags, next })
         };
         self.ask_document(&question, name, &path, query.as_deref(), urgency, read).await
     }
