@@ -154,7 +154,7 @@ impl Key {
             return Self::Known(at);
         }
         let is_alike = |key: &&str| name.chars().map(folded).eq(key.chars().map(folded));
-        if KEYS.iter().any(|key| is_alike(&key)) { Self::Alike } else { Self::Other }
+        if KEYS.iter().any(is_alike) { Self::Alike } else { Self::Other }
     }
 }
 

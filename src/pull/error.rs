@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    documents::Full,
     oci::{Platform, RegistryName},
     store, upstream,
 };
@@ -108,6 +109,7 @@ impl Error {
             upstream::Error::Unavailable { reason } | upstream::Error::Protocol { reason } => {
                 Self::Unavailable(reason)
             }
+            upstream::Error::Busy => Self::Busy,
             error @ upstream::Error::BeyondEnd => Self::Unavailable(error.to_string()),
         }
     }
@@ -147,6 +149,12 @@ impl Error {
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,
         }
+    }
+}
+
+impl From<Full> for Error {
+    fn from(_: Full) -> Self {
+        Self::Busy
     }
 }
 

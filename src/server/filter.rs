@@ -16,6 +16,7 @@ pub(super) fn filtered(index: &[u8], artifact_type: &str) -> Option<Vec<u8>> {
     let mut document = serde_json::Deserializer::from_slice(index);
     document.deserialize_map(Index { artifact_type, out: &mut out }).ok()?;
     document.end().ok()?;
+    out.shrink_to_fit();
     Some(out)
 }
 
@@ -144,7 +145,7 @@ mod tests {
             let deep = format!("{open}0{}", close.repeat(100_000));
             let index = format!(r#"{{{keys}"x":{deep},"manifests":[{deep}]}}"#);
             let left = filtered(index.as_bytes(), "a/b").expect("an index");
-            assert!(left.len() < index.len() && left.capacity() == index.len());
+            assert!(left.len() < index.len());
         }
     }
 }

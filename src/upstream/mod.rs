@@ -30,6 +30,7 @@ use url::Url;
 
 use crate::{
     clock::Clock,
+    documents::Documents,
     metrics::Metrics,
     oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag},
 };
@@ -164,6 +165,7 @@ impl fmt::Debug for Secret {
 /// Every configured registry.
 pub struct Upstreams {
     by_name: HashMap<RegistryName, Arc<Upstream>>,
+    documents: Documents,
 }
 
 /// One registry, and what is known of its endpoints' health and of the account there.
@@ -190,20 +192,26 @@ impl Upstreams {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
+        let documents = Documents::default();
         let mut by_name = HashMap::with_capacity(configs.len());
         for config in configs {
             let registry = config.registry.clone();
-            let upstream = Arc::new(Upstream::new(config, metrics, clock)?);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents)?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
         }
-        Ok(Self { by_name })
+        Ok(Self { by_name, documents })
     }
 
     /// The registry of that name, if it is configured.
     pub fn select(&self, registry: &RegistryName) -> Option<&Arc<Upstream>> {
         self.by_name.get(registry)
+    }
+
+    /// Where all documents have their room: those that come from registries, and those that are answered.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     /// The names of all configured registries, in no order.
@@ -213,7 +221,12 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(config: Config, metrics: &Metrics, clock: &Clock) -> Result<Self, ConfigError> {
+    fn new(
+        config: Config,
+        metrics: &Metrics,
+        clock: &Clock,
+        documents: &Documents,
+    ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
         let usable = |url: &Url| {
             // An account in an address would be written to the log with it.
@@ -225,7 +238,7 @@ impl Upstream {
                 .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
-        let http = Http::new(&config, metrics, clock)
+        let http = Http::new(&config, metrics, clock, documents)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;

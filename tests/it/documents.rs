@@ -3,7 +3,11 @@
 
 use std::{env, fmt::Write as _, fs, process::Command};
 
+use bytes::Bytes;
+use futures_util::future::join_all;
 use wharf::oci::{Digest, MANIFEST_MAX_BYTES, Manifest, MediaType, Platform, media_type};
+
+use crate::support::{FakeHub, Fault, On, Program, client};
 
 /// Says in a process of its own which document it is to read.
 const HOSTILE: &str = "WHARF_TEST_HOSTILE_DOCUMENT";
@@ -132,4 +136,93 @@ fn peak_resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("Linux tells");
     kib.parse::<u64>().expect("a number") * 1024
+}
+
+const REPO: &str = "library/busybox";
+
+const MIB: f64 = 1048576.0;
+
+/// Each holds a manifest of 4 MiB, of which it takes no more than its head.
+const SLOW_READERS: usize = 40;
+/// 32 MiB for documents, 8 for those that are asked for again and again, and what connections have in their buffers; all that
+/// is asked for is 160 MiB.
+const GROWN_MIB: f64 = 80.0;
+
+/// An image manifest of nearly 4 MiB, different for each `n`.
+fn long_manifest(n: usize) -> Bytes {
+    let config = format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":1}}"#,
+        media_type::OCI_CONFIG,
+        Digest::sha256(b"x")
+    );
+    let padding = "x".repeat(MANIFEST_MAX_BYTES - 1000);
+    format!(r#"{{"config":{config},"annotations":{{"n":"{n}","x":"{padding}"}}}}"#).into()
+}
+
+#[expect(clippy::print_stderr, reason = "the figures are worth having when all is well, too")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_do_not_read_hold_no_more_documents_than_there_is_room_for() {
+    let hub = FakeHub::start().await;
+    hub.push_single(REPO, "small", ("linux", "arm64", None), &[10]);
+    for n in 0..SLOW_READERS {
+        hub.put_manifest(REPO, Some(&format!("v{n}")), media_type::OCI_MANIFEST, long_manifest(n));
+    }
+    let wharf = Program::start(&hub).await;
+    let addr = wharf.addr;
+    let path = |n: usize| format!("/v2/{REPO}/manifests/v{n}");
+    let open = |n: usize| async move {
+        let path = path(n);
+        client::open("GET", addr, &path, &[]).await.expect("an answer begins")
+    };
+    let idle = wharf.peak_resident_bytes();
+    // The second time, what is kept is asked for: most of it is read from the disk.
+    for round in ["cold", "kept"] {
+        let (mut held, mut refused) = (Vec::new(), Vec::new());
+        for (n, answer) in join_all((0..SLOW_READERS).map(open)).await.into_iter().enumerate() {
+            match answer.status.as_u16() {
+                200 => held.push((n, answer)),
+                _ => refused.push((n, answer)),
+            }
+        }
+        assert!(held.len() >= 4 && refused.len() >= 20, "{round}: {} are held", held.len());
+        // Whoever needs little of it is answered meanwhile.
+        let small = client::get(addr, &format!("/v2/{REPO}/manifests/small"), &[]).await;
+        assert_eq!(small.status, 200, "{round}");
+        let (again, answer) = refused.remove(0);
+        let answer = answer.rest().await;
+        assert_eq!(answer.refusal(), (503, "TOOMANYREQUESTS".to_owned()), "{round}");
+        assert!(answer.header("retry-after").is_some(), "{round}");
+        // Who reads late gets all of it, and makes room with that.
+        for (n, answer) in held {
+            assert!(*answer.rest().await.bytes() == long_manifest(n), "{round}: {n}");
+        }
+        assert!(*client::get(addr, &path(again), &[]).await.bytes() == long_manifest(again));
+        for n in 0..SLOW_READERS {
+            assert_eq!(client::head(addr, &path(n), &[]).await.status, 200, "{round}: {n}");
+            assert!(*client::get(addr, &path(n), &[]).await.bytes() == long_manifest(n));
+        }
+    }
+    let [idle, peak] = [idle, wharf.peak_resident_bytes()].map(|bytes| bytes as f64 / MIB);
+    eprintln!("resident: {idle:.1} MiB idle, {peak:.1} at most");
+    assert!(peak - idle < GROWN_MIB, "{idle:.1} MiB resident, then {peak:.1}");
+    wharf.end().await;
+}
+
+/// Without a length, room is taken for as much as may come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_that_do_not_say_how_long_they_are_come_as_well() {
+    let hub = FakeHub::start().await;
+    for n in 0..12 {
+        hub.put_manifest(REPO, Some(&format!("v{n}")), media_type::OCI_MANIFEST, long_manifest(n));
+    }
+    hub.fault(On::Manifests, Fault::NoLength);
+    let wharf = Program::start(&hub).await;
+    let get = |n: usize| {
+        let addr = wharf.addr;
+        async move { client::get(addr, &format!("/v2/{REPO}/manifests/v{n}"), &[]).await }
+    };
+    for n in 0..12 {
+        assert!(*get(n).await.bytes() == long_manifest(n), "{n}");
+    }
+    wharf.end().await;
 }
