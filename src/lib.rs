@@ -11,7 +11,7 @@
 //! Layers, each naming only those to its right (`tests/layering.rs` holds this):
 //!
 //! ```text
-//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock: leaves
+//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock, documents: leaves
 //! ```
 //!
 //! What must always hold stands in `ARCHITECTURE.md`, with the test of each promise.
@@ -23,6 +23,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod documents;
 pub mod metrics;
 pub mod oci;
 pub mod pull;

@@ -1,10 +1,13 @@
 //! Manifests and image indexes: what they refer to, read without changing a byte of them.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Digest, ImageIndex, image_index::RawEntry};
+use super::{
+    Digest, ImageIndex,
+    outline::{Entry, Outline},
+};
 
 /// Largest manifest or index taken from anywhere: 4 MiB, what registries must accept and what clients
 /// read at most ([spec.md, "Pushing Manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests)).
@@ -134,6 +137,15 @@ pub enum ManifestError {
         "the manifest lists both manifests and layers, so clients would disagree on what it is"
     )]
     Ambiguous,
+    /// A key twice, or in a case that Go's clients take for the right one: two clients would read two documents.
+    #[error("the manifest has a key twice, or misspelt, so clients would disagree on what it says")]
+    Keys,
+    /// Says another type than it was served as (CVE-2021-41190).
+    #[error("the manifest says another mediaType than the one it was served as")]
+    OtherType,
+    /// Lists more than any client could use.
+    #[error("the manifest lists more than {} others", super::outline::DESCRIPTORS_MAX)]
+    TooMany,
     /// Not JSON, or not of the specification's form.
     #[error("the manifest is not a JSON document of the image specification")]
     Form,
@@ -146,24 +158,24 @@ impl Manifest {
     /// Reads the document `bytes`, which the registry served as `media_type`.
     ///
     /// # Errors
-    /// When a document of one of the four manifest types is not of that type's form, or is ambiguous.
+    /// When clients could take it for two documents, and when a document of one of the four manifest types is not of that
+    /// type's form.
     pub fn parse(media_type: &MediaType, bytes: &[u8]) -> Result<Self, ManifestError> {
         if !media_type.is_manifest() {
+            // A client that knows its type may know one of the four as well.
+            if bytes.trim_ascii_start().starts_with(b"{") {
+                Outline::read(media_type, bytes)?;
+            }
             return Ok(Self::Opaque);
         }
-        let document: Document = serde_json::from_slice(bytes).map_err(|_| ManifestError::Form)?;
-        if document.manifests.is_some() && (document.layers.is_some() || document.config.is_some())
-        {
-            return Err(ManifestError::Ambiguous);
-        }
+        let outline = Outline::read(media_type, bytes)?;
         if media_type.is_index() {
-            let manifests = document.manifests.ok_or(ManifestError::Form)?;
-            let entries = manifests.into_iter().filter_map(RawEntry::verifiable).collect();
+            let entries = outline.list("manifests")?.ok_or(ManifestError::Form)?;
             return Ok(Self::Index(ImageIndex { entries }));
         }
-        let config = document.config.ok_or(ManifestError::Form)?;
-        let layers = document.layers.unwrap_or_default();
-        let blobs = std::iter::once(config).chain(layers).filter_map(RawDescriptor::verifiable);
+        let config = outline.get::<RawDescriptor<'_>>("config")?.ok_or(ManifestError::Form)?;
+        let layers = outline.list::<Descriptor>("layers")?.unwrap_or_default();
+        let blobs = Descriptor::verifiable(config).into_iter().chain(layers);
         Ok(Self::Image { blobs: blobs.collect() })
     }
 
@@ -187,29 +199,26 @@ impl Manifest {
     }
 }
 
-#[derive(Deserialize)]
-struct Document {
-    manifests: Option<Vec<RawEntry>>,
-    config: Option<RawDescriptor>,
-    layers: Option<Vec<RawDescriptor>>,
-}
-
 /// A descriptor before it is known whether its digest can be verified here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct RawDescriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
+pub(super) struct RawDescriptor<'a> {
+    #[serde(borrow)]
+    pub(super) media_type: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) digest: Cow<'a, str>,
+    pub(super) size: u64,
 }
 
-impl RawDescriptor {
-    pub(super) fn verifiable(self) -> Option<Descriptor> {
+impl<'de> Entry<'de> for Descriptor {
+    type Raw = RawDescriptor<'de>;
+
+    fn verifiable(raw: RawDescriptor<'de>) -> Option<Self> {
         let octets = || MediaType(media_type::OCTET_STREAM.into());
-        Some(Descriptor {
-            digest: self.digest.parse().ok()?,
-            media_type: self.media_type.parse().unwrap_or_else(|_| octets()),
-            size: self.size,
+        Some(Self {
+            digest: raw.digest.parse().ok()?,
+            media_type: raw.media_type.parse().unwrap_or_else(|_| octets()),
+            size: raw.size,
         })
     }
 }
@@ -256,6 +265,120 @@ mod tests {
                 Manifest::parse(&media(kind), both.as_bytes()),
                 Err(ManifestError::Ambiguous)
             );
+        }
+    }
+
+    #[test]
+    fn ghsa_qq97_vm5h_rrhg_cve_2021_41190_a_document_is_of_the_type_it_is_served_as() {
+        let document = |kind: &str, said: &str| {
+            let body = match media(kind).is_index() {
+                true => r#""manifests":[]"#.to_owned(),
+                false => format!(r#""config":{}"#, descriptor(1)),
+            };
+            format!(r#"{{"schemaVersion":2,{said}{body}}}"#)
+        };
+        let parse = |kind: &str, said: &str| {
+            Manifest::parse(&media(kind), document(kind, said).as_bytes()).map(drop)
+        };
+        let artifact = "application/vnd.oci.artifact.manifest.v1+json";
+        for kind in [
+            media_type::OCI_INDEX,
+            media_type::OCI_MANIFEST,
+            media_type::DOCKER_LIST,
+            media_type::DOCKER_MANIFEST,
+            artifact,
+        ] {
+            let own = format!(r#""mediaType":"{kind}","#);
+            for good in ["", r#""mediaType":null,"#, r#""mediaType":"","#, &own] {
+                assert_eq!(parse(kind, good), Ok(()), "{good} as {kind}");
+                assert_eq!(parse(&format!("{kind}; charset=utf-8"), good), Ok(()), "{good}");
+            }
+            let other = match kind == media_type::OCI_INDEX {
+                true => media_type::OCI_MANIFEST,
+                false => media_type::OCI_INDEX,
+            };
+            for other in [other, "application/json", "none", &kind.to_ascii_uppercase()] {
+                let said = format!(r#""mediaType":"{other}","#);
+                assert_eq!(parse(kind, &said), Err(ManifestError::OtherType), "{said} as {kind}");
+            }
+            for bad in ["3", "[]", "{}", "true"] {
+                let said = format!(r#""mediaType":{bad},"#);
+                assert_eq!(parse(kind, &said), Err(ManifestError::OtherType), "{said} as {kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn cve_2021_41190_keys_are_the_same_for_every_client() {
+        let (one, image) = (descriptor(1), media_type::OCI_MANIFEST);
+        let artifact = "application/vnd.oci.artifact.manifest.v1+json";
+        let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        for key in
+            ["schemaVersion", "mediaType", "manifests", "config", "layers", "subject", "fsLayers"]
+        {
+            let mut capital = key.to_owned();
+            capital[..1].make_ascii_uppercase();
+            let mut spellings = vec![
+                capital,
+                key.to_ascii_uppercase(),
+                key.to_ascii_lowercase(),
+                key.replace('s', "ſ"),
+            ];
+            spellings.push(key.replacen('e', "\\u0045", 1));
+            spellings.retain(|spelling| spelling != key);
+            for spelling in spellings {
+                let body = format!(r#"{{"config":{one},"{spelling}":null}}"#);
+                for kind in [image, artifact, schema1] {
+                    let refused = Manifest::parse(&media(kind), body.as_bytes());
+                    assert_eq!(refused, Err(ManifestError::Keys), "{body} as {kind}");
+                }
+            }
+            for kind in [image, artifact, schema1] {
+                let twice = format!(r#"{{"x":{one},"{key}":null,"{key}":null,"x":1}}"#);
+                let refused = Manifest::parse(&media(kind), twice.as_bytes());
+                assert_eq!(refused, Err(ManifestError::Keys), "{twice} as {kind}");
+            }
+        }
+        let other = format!(r#"{{"config":{one},"Configs":1,"layer":2,"Name":3,"x":4,"x":5}}"#);
+        assert!(Manifest::parse(&media(image), other.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn cve_2021_41190_a_type_that_is_not_known_may_be_one_of_the_known_ones() {
+        let artifact = media("application/vnd.oci.artifact.manifest.v1+json");
+        let parse = |body: &str| Manifest::parse(&artifact, body.as_bytes());
+        for ambiguous in [
+            r#"{"manifests":[],"layers":[]}"#,
+            r#" {"config":{},"x":[[]],"manifests":[]}"#,
+            r#"{"fsLayers":[],"layers":[]}"#,
+            r#"{"manifests":[],"fsLayers":[]}"#,
+        ] {
+            assert_eq!(parse(ambiguous), Err(ManifestError::Ambiguous), "{ambiguous}");
+        }
+        // Which of them a client sees before it gives up, nobody knows.
+        for half in [r#"{"manifests":[],"config":{}"#, "{", "\n{}{}"] {
+            assert_eq!(parse(half), Err(ManifestError::Form), "{half}");
+        }
+        for opaque in
+            ["", "text", "[1]", r#"{"manifests":3}"#, r#"{"schemaVersion":1,"fsLayers":[]}"#]
+        {
+            assert_eq!(parse(opaque), Ok(Manifest::Opaque), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn no_document_lists_more_than_any_client_could_use() {
+        let one = descriptor(1);
+        for count in [10_000, 10_001] {
+            let many = vec![one.as_str(); count].join(",");
+            let expected = if count > 10_000 { Err(ManifestError::TooMany) } else { Ok(()) };
+            for (kind, body) in [
+                (media_type::OCI_INDEX, format!(r#"{{"manifests":[{many}]}}"#)),
+                (media_type::OCI_MANIFEST, format!(r#"{{"config":{one},"layers":[{many}]}}"#)),
+            ] {
+                let parsed = Manifest::parse(&media(kind), body.as_bytes());
+                assert_eq!(parsed.map(drop), expected, "{count} as {kind}");
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod error;
 mod image_index;
 mod image_name;
 mod manifest;
+mod outline;
 mod platform;
 mod reference;
 

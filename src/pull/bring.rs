@@ -185,7 +185,7 @@ impl Inner {
         let digest = &wanted.content.digest;
         let repository = &self.home(repository, digest);
         self.must_keep(repository, digest).await?;
-        match self.kept_answer(repository, digest).await {
+        match self.kept_answer(repository, digest).await? {
             Some(kept) => Ok(kept),
             None => Pull(Arc::clone(self)).fetch(repository, digest).await,
         }

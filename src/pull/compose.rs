@@ -114,7 +114,7 @@ impl Pull {
         match made.unwrap_or_else(|_| Err(Error::Unavailable("no answer in time".to_owned()))) {
             Err(error) if error.is_outage() => {
                 let ago = pull.composed_ago(repository, tag, &kept.digest);
-                pull.stale(repository, &kept.digest, at, ago).await.ok_or(error)
+                pull.stale(repository, &kept.digest, at, ago).await?.ok_or(error)
             }
             made => made,
         }
@@ -275,7 +275,7 @@ impl Inner {
         let (digest, size) = (Digest::sha256(&bytes), bytes.len() as u64);
         let descriptor = Descriptor { media_type, digest, size };
         let before = self.store.tag(repository, tag).map(|(before, _)| before);
-        if before.as_ref() == Some(&descriptor) && self.kept(repository, &digest).await.is_some() {
+        if before.as_ref() == Some(&descriptor) && self.kept(repository, &digest).await?.is_some() {
             return Ok(ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit));
         }
         let document = Manifest::parse(&descriptor.media_type, &bytes)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    documents::Full,
     oci::{Platform, RegistryName, Repository},
     store, upstream,
 };
@@ -111,6 +112,7 @@ impl Error {
             upstream::Error::Unavailable { reason } | upstream::Error::Protocol { reason } => {
                 Self::Unavailable(reason)
             }
+            upstream::Error::Busy => Self::Busy,
             error @ upstream::Error::BeyondEnd => Self::Unavailable(error.to_string()),
         }
     }
@@ -151,6 +153,12 @@ impl Error {
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_) => false,
         }
+    }
+}
+
+impl From<Full> for Error {
+    fn from(_: Full) -> Self {
+        Self::Busy
     }
 }
 

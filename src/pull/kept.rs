@@ -4,50 +4,73 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Inner, ManifestAnswer, Outcome, platform::Policy};
+use super::{Error, Inner, ManifestAnswer, Outcome, platform::Policy};
 use crate::oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag};
 
 impl Inner {
     /// The kept document of a manifest that `repository` may show, and what it is.
     ///
     /// A disk that fails to give it counts as not having it: the registry is asked instead.
+    ///
+    /// # Errors
+    /// When there is no room for it in memory.
     pub(super) async fn kept(
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Option<(Descriptor, Bytes)> {
-        let shown = self.store.shown(repository, digest)?;
+    ) -> Result<Option<(Descriptor, Bytes)>, Error> {
+        let Some(shown) = self.store.shown(repository, digest) else { return Ok(None) };
         if !shown.link.media_type.names_a_manifest() {
-            return None;
+            return Ok(None);
         }
-        let bytes = self.store.manifest(digest).await.unwrap_or_else(|error| {
-            self.read_failed(repository, &error);
-            None
-        })?;
+        let Some(bytes) = self.kept_document(repository, &shown.link).await? else {
+            return Ok(None);
+        };
         let descriptor = Descriptor { size: bytes.len() as u64, ..shown.link.clone() };
         if !shown.is_taken {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.
-            let document = Manifest::parse(&descriptor.media_type, &bytes).ok()?;
+            let Ok(document) = Manifest::parse(&descriptor.media_type, &bytes) else {
+                return Ok(None);
+            };
             if self.policy(repository, digest).await != Policy::Keep || self.is_oversized(&document)
             {
                 self.passing.named(repository, &document);
-                return Some((descriptor, bytes));
+                return Ok(Some((descriptor, bytes)));
             }
             let take = self.store.take_manifest(repository, &descriptor, &document, &[]);
             let taken = Box::pin(take).await;
             taken.unwrap_or_else(|error| self.not_kept(&error));
         }
-        Some((descriptor, bytes))
+        Ok(Some((descriptor, bytes)))
+    }
+
+    /// What is kept under the digest of `link`, in its room among all documents, in memory as well as read. Each answer
+    /// counts, also where several are clones of the same bytes.
+    pub(super) async fn kept_document(
+        &self,
+        repository: &Repository,
+        link: &Descriptor,
+    ) -> Result<Option<Bytes>, Error> {
+        let documents = self.upstreams.documents();
+        // The length is an index's word, and may be wrong.
+        let size = usize::try_from(link.size).unwrap_or(usize::MAX).min(MANIFEST_MAX_BYTES);
+        let room = documents.room(size).await?;
+        let bytes = self.store.manifest(&link.digest).await.unwrap_or_else(|error| {
+            self.read_failed(repository, &error);
+            None
+        });
+        Ok(bytes.map(|bytes| documents.hold(room, bytes)).transpose()?)
     }
 
     pub(super) async fn kept_answer(
         &self,
         repository: &Repository,
         digest: &Digest,
-    ) -> Option<ManifestAnswer> {
-        let (descriptor, bytes) = self.kept(repository, digest).await?;
-        Some(ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit))
+    ) -> Result<Option<ManifestAnswer>, Error> {
+        let kept = self.kept(repository, digest).await?;
+        Ok(kept
+            .map(|(descriptor, bytes)| ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit)))
     }
 
     /// What may be answered for a tag when its registry gives no good answer: what it last meant.
@@ -55,8 +78,10 @@ impl Inner {
         &self,
         repository: &Repository,
         tag: &Tag,
-    ) -> Option<ManifestAnswer> {
-        let (Descriptor { digest, .. }, at) = self.kept_tag(repository, tag)?;
+    ) -> Result<Option<ManifestAnswer>, Error> {
+        let Some((Descriptor { digest, .. }, at)) = self.kept_tag(repository, tag) else {
+            return Ok(None);
+        };
         let confirmed = self.freshness.confirmed_ago(repository, tag, &digest);
         self.stale(repository, &digest, at, confirmed).await
     }
@@ -69,14 +94,14 @@ impl Inner {
         digest: &Digest,
         at: u64,
         confirmed: Option<Duration>,
-    ) -> Option<ManifestAnswer> {
+    ) -> Result<Option<ManifestAnswer>, Error> {
         if !self.config.serve_stale {
-            return None;
+            return Ok(None);
         }
-        let kept = self.kept_answer(repository, digest).await?;
+        let Some(kept) = self.kept_answer(repository, digest).await? else { return Ok(None) };
         let since_kept = Duration::from_secs(self.clock.unix_seconds().saturating_sub(at));
         let (outcome, stale_for) = (Outcome::Stale, Some(confirmed.unwrap_or(since_kept)));
-        Some(ManifestAnswer { outcome, stale_for, ..kept })
+        Ok(Some(ManifestAnswer { outcome, stale_for, ..kept }))
     }
 
     /// What an image runs on by the word of its config, if that is kept and `repository` may show it; nothing is

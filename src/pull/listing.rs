@@ -109,10 +109,8 @@ impl Pull {
         let Some(kept) = pull.store.referrers(repository, subject) else {
             return Ok(Referrers { index: None, outcome: Outcome::Miss });
         };
-        let index = pull.store.manifest(&kept.digest).await.unwrap_or_else(|error| {
-            pull.read_failed(repository, &error);
-            None
-        });
+        // Where there is no room for it, as where the disk fails: an empty list is better than none.
+        let index = pull.kept_document(repository, &kept).await.unwrap_or_default();
         Ok(Referrers { index, outcome: Outcome::Stale })
     }
 

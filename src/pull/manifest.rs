@@ -100,7 +100,7 @@ impl Pull {
             is_spared.then(|| pull.freshness.confirmed_lately(repository, tag)).flatten()
         });
         if let Some(descriptor) = &confirmed {
-            if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
+            if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await? {
                 pull.name_again(repository, tag, &answer.descriptor).await;
                 return Ok(answer);
             }
@@ -122,7 +122,7 @@ impl Pull {
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
             return Err(error);
         }
-        let stand_in = pull.stand_in(repository, tag).await;
+        let stand_in = pull.stand_in(repository, tag).await?;
         let ask = self.ask_by_tag(repository, tag, want, confirmed, stand_in.is_some());
         let Some(stand_in) = stand_in else { return ask.await };
         let asked = timeout(pull.config.revalidate_timeout, ask).await;
@@ -164,7 +164,7 @@ impl Pull {
                 }
             }
         };
-        if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await {
+        if let Some(answer) = pull.kept_answer(repository, &descriptor.digest).await? {
             return Ok(answer);
         }
         // A registry's pull limit confirms by HEAD and refuses the GET. Nobody is told of what it may refuse while
@@ -186,7 +186,7 @@ impl Pull {
         if let Policy::Refuse(platform) = pull.policy(repository, digest).await {
             return Err(Error::PlatformRefused(platform));
         }
-        if let Some(answer) = pull.kept_answer(repository, digest).await {
+        if let Some(answer) = pull.kept_answer(repository, digest).await? {
             return Ok(answer);
         }
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &(*digest).into()) {
@@ -293,7 +293,7 @@ impl Inner {
             self.freshness.confirm(repository, tag, descriptor);
             self.freshness.wait_for(repository, &digest, tag);
         }
-        let (descriptor, fetched) = match (self.kept_answer(repository, &digest).await, told) {
+        let (descriptor, fetched) = match (self.kept_answer(repository, &digest).await?, told) {
             (Some(kept), _) => (kept.descriptor, None),
             (None, Some(descriptor)) => return Ok(Resolved::Confirmed(descriptor)),
             // Without a length there is nothing to answer with: the document itself tells.
@@ -335,7 +335,7 @@ impl Inner {
         repository: Repository,
         digest: Digest,
     ) -> Result<Fetched, Error> {
-        if let Some((descriptor, bytes)) = self.kept(&repository, &digest).await {
+        if let Some((descriptor, bytes)) = self.kept(&repository, &digest).await? {
             // Kept by a fetch that ended between this request's look and its turn.
             return Ok(Fetched { descriptor, bytes, kept: true });
         }

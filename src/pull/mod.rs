@@ -79,6 +79,7 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    documents::Documents,
     metrics::Metrics,
     oci::{Descriptor, Digest, Repository, Tag},
     store::{self, Store},
@@ -187,6 +188,11 @@ impl Pull {
     /// Whether requests for this registry can be answered.
     pub fn serves(&self, registry: &crate::oci::RegistryName) -> bool {
         self.0.upstreams.select(registry).is_some() || self.0.composer.serves(registry)
+    }
+
+    /// Where all documents have their room.
+    pub fn documents(&self) -> &Documents {
+        self.0.upstreams.documents()
     }
 
     /// Whether this client may announce its platform.

@@ -67,16 +67,19 @@ impl Pull {
     async fn child_for_client(
         &self,
         repository: &Repository,
-        answer: ManifestAnswer,
+        mut answer: ManifestAnswer,
         want: Want,
         who: &Resolution,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
-        let index = match &answer.bytes {
-            Some(bytes) => bytes.clone(),
-            None => self.document(repository, &answer.descriptor.digest).await?,
+        // Their room is given back before there may be a wait for the child's.
+        let index = {
+            let index = match answer.bytes.take() {
+                Some(bytes) => bytes,
+                None => self.document(repository, &answer.descriptor.digest).await?,
+            };
+            pull.indexes.read(&answer.descriptor, &index)?
         };
-        let index = pull.indexes.read(&answer.descriptor, &index)?;
         let child = pull.child(repository, &index, &who.platforms, who.rules).await?;
         let Some(child) = child else {
             let mut offered = index.platforms();

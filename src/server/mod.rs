@@ -2,6 +2,7 @@
 
 mod asker;
 mod body;
+mod filter;
 mod muted;
 mod parts;
 mod peer;
@@ -409,7 +410,7 @@ impl Server {
             Endpoint::Ping => respond::ping(),
             Endpoint::Catalog => {
                 let (repositories, more) = pull.catalog(route.n, route.last.as_deref());
-                respond::catalog(&repositories, more, route)
+                respond::catalog(&repositories, more, route, pull.documents())?
             }
             Endpoint::Blob(repository, digest) if head => {
                 let (size, outcome) = pull.blob_head(repository, digest).await?;
@@ -432,11 +433,11 @@ impl Server {
             Endpoint::Tags(repository) => {
                 let asked = pull.tags(repository, route.n, route.last.as_deref());
                 let listed = Box::pin(asked).await?;
-                respond::tags(&listed, repository, route)
+                respond::tags(&listed, repository, route, pull.documents())?
             }
             Endpoint::Referrers(repository, subject) => {
                 let listed = Box::pin(pull.referrers(repository, subject)).await?;
-                respond::referrers(listed, repository, route)
+                respond::referrers(listed, repository, route, pull.documents())
             }
         })
     }

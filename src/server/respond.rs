@@ -13,11 +13,13 @@ use http::{
 
 use super::{
     body::{Body, Content},
+    filter::filtered,
     range::{RangeRequest, Selected},
     record::Record,
     route::{Prefix, Route, RouteError},
 };
 use crate::{
+    documents::{Documents, Full},
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
     pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
 };
@@ -63,6 +65,15 @@ impl Answer {
         self.headers.insert(CONTENT_LENGTH, bytes.len().into());
         self.content = Content::Full(bytes);
         self
+    }
+
+    /// The same, with room for its document among all; for what has none yet.
+    fn with_room(mut self, documents: &Documents) -> Result<Self, Full> {
+        if let Content::Full(bytes) = self.content {
+            let room = documents.room_now(bytes.len())?;
+            self.content = Content::Full(documents.hold(room, bytes)?);
+        }
+        Ok(self)
     }
 
     fn text(&mut self, name: impl http::header::IntoHeaderName, value: &str) {
@@ -187,7 +198,15 @@ pub(super) fn blob_head(
 }
 
 /// end-8.
-pub(super) fn tags(listed: &ListedTags, repository: &Repository, route: &Route) -> Answer {
+///
+/// # Errors
+/// When there is no room for the list.
+pub(super) fn tags(
+    listed: &ListedTags,
+    repository: &Repository,
+    route: &Route,
+    documents: &Documents,
+) -> Result<Answer, Full> {
     let tags: Vec<&str> = listed.tags.iter().map(crate::oci::Tag::as_str).collect();
     let body = serde_json::json!({ "name": repository.name, "tags": tags });
     let mut answered =
@@ -200,11 +219,18 @@ pub(super) fn tags(listed: &ListedTags, repository: &Repository, route: &Route) 
         let base = base(repository, route);
         link_next(&mut answered, &format!("{base}/tags/list"), next, route);
     }
-    answered
+    answered.with_room(documents)
 }
 
 /// end-12: always 200, since 404 sends Docker 29.1 and later to Docker Hub.
-pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Route) -> Answer {
+/// A list is left to the client to
+/// filter where there is no room for two.
+pub(super) fn referrers(
+    listed: Referrers,
+    repository: &Repository,
+    route: &Route,
+    documents: &Documents,
+) -> Answer {
     let mut answered = Answer::cached(listed.outcome);
     if listed.outcome == Outcome::Stale {
         let registry = &repository.registry;
@@ -216,8 +242,11 @@ pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Rout
         });
         empty.to_string().into()
     });
-    let wanted = route.artifact_type.as_ref();
-    let Some(filtered) = wanted.and_then(|wanted| filtered(&index, wanted)) else {
+    let filter = |wanted| {
+        let room = documents.room_now(index.len()).ok()?;
+        documents.hold(room, filtered(&index, wanted)?.into()).ok()
+    };
+    let Some(filtered) = route.artifact_type.as_deref().and_then(filter) else {
         return answered.document(media_type::OCI_INDEX, index);
     };
     let mut answered = answered.document(media_type::OCI_INDEX, filtered);
@@ -226,14 +255,22 @@ pub(super) fn referrers(listed: Referrers, repository: &Repository, route: &Rout
 }
 
 /// `/v2/_catalog`: full names, each of which can be pulled as `<this host>/<name>`.
-pub(super) fn catalog(repositories: &[Repository], more: bool, route: &Route) -> Answer {
+///
+/// # Errors
+/// When there is no room for the list.
+pub(super) fn catalog(
+    repositories: &[Repository],
+    more: bool,
+    route: &Route,
+    documents: &Documents,
+) -> Result<Answer, Full> {
     let names: Vec<String> = repositories.iter().map(ToString::to_string).collect();
     let body = serde_json::json!({ "repositories": names });
     let mut answered = Answer::cached(Outcome::Hit).document("application/json", body.to_string());
     if let Some(last) = names.last().filter(|_| more) {
         link_next(&mut answered, "/v2/_catalog", last, route);
     }
-    answered
+    answered.with_room(documents)
 }
 
 /// 405 to everything that would write.
@@ -432,14 +469,4 @@ fn link_next(answered: &mut Answer, path: &str, last: &str, route: &Route) {
     query.append_pair("last", last);
     query.extend_pairs(route.namespace.as_ref().map(|namespace| ("ns", namespace.as_str())));
     answered.text(LINK, &format!("<{path}?{}>; rel=\"next\"", query.finish()));
-}
-
-/// The index without the entries of other artifact types; `None` where it is nested too deeply to be taken apart.
-fn filtered(index: &[u8], artifact_type: &str) -> Option<Vec<u8>> {
-    let mut document: serde_json::Value = serde_json::from_slice(index).ok()?;
-    if let Some(entries) = document.get_mut("manifests").and_then(|entries| entries.as_array_mut())
-    {
-        entries.retain(|entry| entry.get("artifactType").is_some_and(|kind| kind == artifact_type));
-    }
-    Some(document.to_string().into_bytes())
 }

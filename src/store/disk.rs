@@ -261,7 +261,9 @@ impl DiskFile {
     /// Reads the next bytes up to the end, at most `most` of them.
     pub(super) fn read_up_to(&self, most: u64) -> io::Result<Vec<u8>> {
         self.disk.before(Touch::Read(&self.path))?;
-        let mut bytes = Vec::new();
+        // One more than there are, so that the end is found without growing.
+        let len = self.file.metadata()?.len().min(most) as usize + 1;
+        let mut bytes = Vec::with_capacity(len);
         io::Read::take(&self.file, most).read_to_end(&mut bytes)?;
         Ok(bytes)
     }

@@ -28,7 +28,8 @@ impl Store {
         self.touch(manifest, document);
         self.write_document(&manifest.digest, bytes).await?;
         self.record_manifest(repository, manifest, document, tags).await?;
-        self.hot.insert(manifest.digest, bytes.clone());
+        // A copy: `bytes` may be part of something longer, or be counted for as long as a clone is there.
+        self.heat(&manifest.digest, Bytes::copy_from_slice(bytes));
         Ok(())
     }
 

@@ -219,7 +219,7 @@ impl Store {
         let reading = spawn_blocking(move || read_manifest(&layout, &expected));
         match reading.await.map_err(Error::join)? {
             (_, Ok(Read::Right(bytes))) => {
-                self.hot.insert(*digest, bytes.clone());
+                self.heat(digest, bytes.clone());
                 Ok(Some(bytes))
             }
             (_, Ok(Read::Missing)) => Ok(None),
@@ -228,6 +228,16 @@ impl Store {
                 Err(self.damaged(digest, seen, why).await)
             }
             (seen, Err(error)) => Err(self.unreadable(digest, seen, error).await),
+        }
+    }
+
+    /// Has a document that was just verified answered from memory the next time.
+    fn heat(&self, digest: &Digest, bytes: Bytes) {
+        let is_long = bytes.len() as u64 > HOT_BYTES / 128;
+        self.hot.insert(*digest, bytes);
+        if is_long {
+            // What is too much is dropped by the hundred by itself, which are of some KiB as a rule.
+            self.hot.run_pending_tasks();
         }
     }
 

@@ -74,7 +74,7 @@ impl Upstream {
         let is_up = match &answer {
             Ok(_) => true,
             // A registry that says no is there.
-            Err(error) => !error.is_outage() || matches!(error, Error::RateLimited { .. }),
+            Err(error) => error.is_answer(),
         };
         self.metrics.upstream_up(self.registry.as_str(), is_up);
         answer

@@ -225,7 +225,7 @@ impl Auth {
         headers::refuse_encoded(&answer.headers)?;
         let document = answer.body.whole(ANSWER_MAX_BYTES).await?;
         // The parser's message could quote the token.
-        let grant: Grant = serde_json::from_slice(&document)
+        let grant: Grant<'_> = serde_json::from_slice(&document)
             .map_err(|_| Error::protocol("the token service's answer is not JSON with a token"))?;
         let good_until = asked_at + grant.life() - MARGIN;
         let header = grant.bearer().ok_or_else(|| Error::protocol("no usable token"))?;

@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
 use super::{Error, client::Traffic, health::Endpoint};
+use crate::documents::Documents;
 
 /// A body of an answer that nobody wants is read up to here, to keep the connection.
 const WORTH_DISCARDING: u64 = 64 * 1024;
@@ -17,11 +18,17 @@ pub(super) struct Body {
     incoming: Incoming,
     idle: Duration,
     traffic: Traffic,
+    documents: Documents,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, idle: Duration, traffic: Traffic) -> Self {
-        Self { incoming, idle, traffic }
+    pub(super) fn new(
+        incoming: Incoming,
+        idle: Duration,
+        traffic: Traffic,
+        documents: Documents,
+    ) -> Self {
+        Self { incoming, idle, traffic, documents }
     }
 
     /// The next bytes, or `None` after the last.
@@ -45,24 +52,33 @@ impl Body {
         }
     }
 
-    /// The whole body, of at most `limit` bytes.
+    /// The whole body, of at most `limit` bytes, which keep their room among all documents.
     ///
     /// # Errors
-    /// `Protocol` when it is longer; as [`Self::piece`].
+    /// `Protocol` when it is longer, `Busy` when there is no room for it; as [`Self::piece`].
     pub(super) async fn whole(mut self, limit: usize) -> Result<Bytes, Error> {
         let too_long = || Error::protocol(format!("a document of more than {limit} bytes"));
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > limit {
             return Err(too_long());
         }
+        let documents = self.documents.clone();
+        let mut room = documents.room(announced).await?;
+        let mut promised = announced;
         let mut whole = Vec::with_capacity(announced);
         while let Some(piece) = self.piece().await? {
             if whole.len() + piece.len() > limit {
                 return Err(too_long());
             }
+            // Without a length it may become as long as it may be. What is here by now is small.
+            if whole.len() + piece.len() > promised && documents.count(whole.len() + piece.len()) {
+                room = documents.room(limit).await?;
+                promised = limit;
+            }
             whole.extend_from_slice(&piece);
         }
-        Ok(whole.into())
+        whole.shrink_to_fit();
+        Ok(documents.hold(room, whole.into())?)
     }
 
     /// Reads the body to its end if that is cheaper than a new connection.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{Config, Error, body::Body, dial::Connector, headers, health::Asked, retry::Failure};
-use crate::{clock::Clock, metrics::Metrics, oci::RegistryName};
+use crate::{clock::Clock, documents::Documents, metrics::Metrics, oci::RegistryName};
 
 /// Hops of one request; browsers and Docker stop at about as many.
 const MAX_REDIRECTS: usize = 10;
@@ -38,6 +38,7 @@ pub(super) struct Http {
     idle: Duration,
     clock: Clock,
     traffic: Traffic,
+    documents: Documents,
 }
 
 /// Counts what goes to and comes from one registry.
@@ -82,7 +83,12 @@ pub(super) struct Answer {
 impl Http {
     /// # Errors
     /// What is wrong with the configured certificates.
-    pub(super) fn new(config: &Config, metrics: &Metrics, clock: &Clock) -> Result<Self, String> {
+    pub(super) fn new(
+        config: &Config,
+        metrics: &Metrics,
+        clock: &Clock,
+        documents: &Documents,
+    ) -> Result<Self, String> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
@@ -99,6 +105,7 @@ impl Http {
                 metrics: metrics.clone(),
                 left: Arc::default(),
             },
+            documents: documents.clone(),
         })
     }
 
@@ -176,7 +183,7 @@ impl Http {
         Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body: Body::new(incoming, self.idle, self.traffic.clone()),
+            body: Body::new(incoming, self.idle, self.traffic.clone(), self.documents.clone()),
             url: url.clone(),
             is_foreign: false,
         })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::oci::RegistryName;
+use crate::{documents::Full, oci::RegistryName};
 
 /// Why there is no answer, and whose decision that was. No text in here holds a token, a password or the
 /// query of an address.
@@ -32,6 +32,9 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// There is no room here for the document that the registry sends.
+    #[error("too many documents are in memory here")]
+    Busy,
     /// An answer that is not of the specification, or that cannot be trusted.
     #[error("the registry's answer makes no sense: {reason}")]
     Protocol {
@@ -72,6 +75,7 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::BeyondEnd
+            | Self::Busy
             | Self::Protocol { .. }
             | Self::RateLimited { .. }
             | Self::Unavailable { .. } => true,
@@ -85,6 +89,11 @@ impl Error {
             Self::RateLimited { retry_after } => *retry_after,
             _ => None,
         }
+    }
+
+    /// Whether the registry itself answered.
+    pub(super) fn is_answer(&self) -> bool {
+        !self.is_outage() || matches!(self, Self::Busy | Self::RateLimited { .. })
     }
 
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
@@ -103,6 +112,7 @@ impl Error {
     /// How much this tells when endpoints disagree: an outage at one leaves open what it would have said.
     pub(super) fn weight(&self) -> u8 {
         match self {
+            Self::Busy => 6,
             Self::RateLimited { .. } => 5,
             Self::Unavailable { .. } => 4,
             Self::BeyondEnd | Self::Protocol { .. } => 3,
@@ -110,5 +120,11 @@ impl Error {
             Self::Unauthorized => 1,
             Self::NotFound => 0,
         }
+    }
+}
+
+impl From<Full> for Error {
+    fn from(_: Full) -> Self {
+        Self::Busy
     }
 }

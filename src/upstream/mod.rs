@@ -16,6 +16,7 @@ mod health;
 mod ranges;
 mod retry;
 mod rules;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -25,11 +26,12 @@ use std::{collections::HashMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::{
     clock::Clock,
+    documents::Documents,
     metrics::Metrics,
     oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag},
 };
@@ -169,6 +171,7 @@ impl fmt::Debug for Secret {
 /// Every configured registry.
 pub struct Upstreams {
     by_name: HashMap<RegistryName, Arc<Upstream>>,
+    documents: Documents,
 }
 
 /// One registry, and what is known of its endpoints' health and of the account there.
@@ -196,20 +199,26 @@ impl Upstreams {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
+        let documents = Documents::default();
         let mut by_name = HashMap::with_capacity(configs.len());
         for config in configs {
             let registry = config.registry.clone();
-            let upstream = Arc::new(Upstream::new(config, metrics, clock)?);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents)?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
         }
-        Ok(Self { by_name })
+        Ok(Self { by_name, documents })
     }
 
     /// The registry of that name, if it is configured.
     pub fn select(&self, registry: &RegistryName) -> Option<&Arc<Upstream>> {
         self.by_name.get(registry)
+    }
+
+    /// Where all documents have their room: those that come from registries, and those that are answered.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     /// The names of all configured registries, in no order.
@@ -219,7 +228,12 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn new(config: Config, metrics: &Metrics, clock: &Clock) -> Result<Self, ConfigError> {
+    fn new(
+        config: Config,
+        metrics: &Metrics,
+        clock: &Clock,
+        documents: &Documents,
+    ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
         let usable = |url: &Url| {
             // An account in an address would be written to the log with it.
@@ -231,7 +245,7 @@ impl Upstream {
                 .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
-        let http = Http::new(&config, metrics, clock)
+        let http = Http::new(&config, metrics, clock, documents)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;
@@ -427,7 +441,8 @@ impl Upstream {
         self.ask_head(&question, name, &path, urgency, read).await
     }
 
-    /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given.
+    /// One page of the repository's tags: at most `n` of them, if given, behind the tag `last`, if given, whatever the
+    /// registry makes of these.
     ///
     /// # Errors
     /// [`Error`].
@@ -438,21 +453,17 @@ impl Upstream {
         last: Option<&str>,
         urgency: Urgency,
     ) -> Result<TagPage, Error> {
-        #[derive(Deserialize)]
-        struct TagList {
-            /// `null` at some registries when there are none.
-            tags: Option<Vec<String>>,
-        }
         let question = Question::get("tags", TAGS);
         let path = format!("/v2/{name}/tags/list");
         let query = page_query(n, last);
         let read = |document: Document| {
-            let list: TagList = serde_json::from_slice(&document.bytes)
-                .map_err(|_| Error::protocol("the tag list is not one"))?;
-            // What is not a tag could not be pulled either.
-            let tags = list.tags.unwrap_or_default();
-            let tags = tags.iter().filter_map(|tag| tag.parse().ok()).collect();
-            Ok(TagPage { tags, next: headers::next_page(&document.headers, &document.url) })
+            let page = tags::read(&document.bytes, n, last)?;
+            let next = match page.is_cut {
+                // The registry's own next page is behind all that it sent.
+                true => page.tags.last().map(|last| (last.to_string(), n)),
+                false => headers::next_page(&document.headers, &document.url),
+            };
+            Ok(TagPage { tags: page.tags, next })
         };
         self.ask_document(&question, name, &path, query.as_deref(), urgency, read).await
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http_auth::ChallengeRef;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use url::Url;
 
 use super::Error;
@@ -38,10 +39,11 @@ pub(super) struct Service {
 
 /// What a token service answers.
 #[derive(Deserialize)]
-pub(super) struct Grant {
+pub(super) struct Grant<'a> {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<serde_json::Value>,
+    #[serde(borrow)]
+    expires_in: Option<&'a RawValue>,
 }
 
 impl Kin {
@@ -113,7 +115,7 @@ impl Service {
     }
 }
 
-impl Grant {
+impl Grant<'_> {
     /// The `Authorization` that the token makes; `None` if there is no token that can be sent.
     pub(super) fn bearer(&self) -> Option<HeaderValue> {
         let token = [&self.token, &self.access_token].into_iter().flatten();
@@ -123,7 +125,8 @@ impl Grant {
 
     /// How long the token is good for.
     pub(super) fn life(&self) -> Duration {
-        let seconds = self.expires_in.as_ref().and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+        let seconds = self.expires_in.and_then(|said| serde_json::from_str::<f64>(said.get()).ok());
+        let seconds = seconds.unwrap_or(0.0);
         Duration::try_from_secs_f64(seconds)
             .unwrap_or(if seconds > 0.0 { LONGEST_LIFE } else { SHORTEST_LIFE })
             .clamp(SHORTEST_LIFE, LONGEST_LIFE)
@@ -235,7 +238,7 @@ mod tests {
             ("18446744073709551615", 24 * 3600),
         ] {
             let json = format!(r#"{{"access_token":"t","token":"","expires_in":{expires_in}}}"#);
-            let grant: Grant = serde_json::from_str(&json).expect("well-formed");
+            let grant: Grant<'_> = serde_json::from_str(&json).expect("well-formed");
             assert_eq!(grant.life(), Duration::from_secs(want), "{expires_in}");
             let bearer = grant.bearer().expect("a token");
             assert_eq!((bearer.as_bytes(), bearer.is_sensitive()), (&b"Bearer t"[..], true));

@@ -113,6 +113,49 @@ async fn a_registry_with_smaller_pages_and_links_of_its_own_is_read_to_the_end()
 }
 
 #[tokio::test]
+async fn a_registry_that_sends_all_its_tags_at_once_is_read_page_by_page() {
+    let hub = hub_with_tags().await;
+    let wharf = Wharf::start(&hub).await;
+    let backwards: Vec<&str> = TAGS.into_iter().rev().collect();
+    for tags in [TAGS.to_vec(), backwards] {
+        let body = json!({ "name": REPO, "tags": tags }).to_string();
+        hub.fault(On::Path("/tags/list"), Fault::Status(200, Vec::new(), body.into()));
+        for (n, pages) in [(1, 7), (2, 4), (3, 3), (6, 2), (7, 1), (100, 1)] {
+            let path = format!("/v2/busybox/tags/list?n={n}");
+            let first = wharf.get(&path).await;
+            assert_eq!(names(&first, "tags"), tags[..n.min(7)], "{n}");
+            let all: Vec<String> = tags.iter().map(ToString::to_string).collect();
+            assert_eq!(follow(&wharf, &path, "tags").await, (all, pages), "{n}");
+        }
+        let none = wharf.get("/v2/busybox/tags/list?n=0").await;
+        assert_eq!((names(&none, "tags"), next(&none)), (vec![], None));
+        hub.clear_faults();
+    }
+    // One that begins where it is told to, and sends the rest; and one whose own pages are longer than the client's.
+    let page = |from: usize, to: usize| {
+        let more = TAGS.get(to).map(|_| format!("<?last={}>; rel=\"next\"", TAGS[to - 1]));
+        let headers = more.map(|link| ("link", link)).into_iter().collect();
+        let body = json!({ "name": REPO, "tags": TAGS[from..to] }).to_string();
+        Fault::Status(200, headers, body.into())
+    };
+    for until in [|_: usize| 7, |from: usize| 7.min(from + 3)] {
+        for from in [0, 2, 4, 6] {
+            hub.fault_next(1, On::Path("/tags/list"), page(from, until(from)));
+        }
+        let (all, pages) = follow(&wharf, "/v2/busybox/tags/list?n=2", "tags").await;
+        assert_eq!((all, pages), (TAGS.map(str::to_owned).into(), 4));
+    }
+    // Of a thousand thousand tags, no client is sent more than a page.
+    let many: Vec<String> = (0..2500).map(|n| format!("v{n}")).collect();
+    let body = json!({ "name": REPO, "tags": many }).to_string();
+    hub.fault(On::Path("/tags/list"), Fault::Status(200, Vec::new(), body.into()));
+    let (all, pages) = follow(&wharf, "/v2/busybox/tags/list", "tags").await;
+    assert_eq!((all, pages), (many, 3));
+    wharf.quiet().await;
+    wharf.stop().await;
+}
+
+#[tokio::test]
 async fn without_an_upstream_the_tags_that_are_kept_are_listed() {
     let mut hub = hub_with_tags().await;
     let wharf = Wharf::start(&hub).await;

@@ -9,6 +9,7 @@ mod clients;
 mod commands;
 mod composed;
 mod disk_fails;
+mod documents;
 mod fake_hub;
 mod fake_hub_faults;
 mod floods;

@@ -3,12 +3,16 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
-    Descriptor, Digest, Platform, Rank, Rules, manifest::RawDescriptor, platform::RawPlatform,
+    Descriptor, Digest, Platform, Rank, Rules,
+    manifest::RawDescriptor,
+    outline::{Entry, text},
+    platform::RawPlatform,
 };
 
 /// An image index or manifest list
@@ -83,56 +87,48 @@ enum Choice<'a> {
 ///
 /// Its platform and annotations are no reason to refuse the index: clients differ in what they put up with.
 #[derive(Deserialize)]
-pub(super) struct RawEntry {
-    #[serde(flatten)]
-    descriptor: RawDescriptor,
-    platform: Option<Lenient<RawPlatform>>,
-    annotations: Option<Lenient<RawAnnotations>>,
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawEntry<'a> {
+    #[serde(borrow)]
+    media_type: Cow<'a, str>,
+    #[serde(borrow)]
+    digest: Cow<'a, str>,
+    size: u64,
+    #[serde(borrow)]
+    platform: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct RawAnnotations {
-    #[serde(rename = "vnd.docker.reference.type")]
-    reference_type: Option<Lenient<String>>,
-    #[serde(rename = "vnd.docker.reference.digest")]
-    reference_digest: Option<Lenient<String>>,
+struct RawAnnotations<'a> {
+    #[serde(borrow, rename = "vnd.docker.reference.type")]
+    reference_type: Option<&'a RawValue>,
+    #[serde(borrow, rename = "vnd.docker.reference.digest")]
+    reference_digest: Option<&'a RawValue>,
 }
 
-/// A value, or something of another form in its place.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Read(T),
-    Other(IgnoredAny),
-}
+impl<'de> Entry<'de> for IndexEntry {
+    type Raw = RawEntry<'de>;
 
-impl RawEntry {
-    /// The entry, if its digest can be verified.
-    pub(super) fn verifiable(self) -> Option<IndexEntry> {
-        Some(IndexEntry {
-            descriptor: self.descriptor.verifiable()?,
-            platform: self.platform.map(|raw| match raw {
-                Lenient::Read(raw) => raw.platform(),
-                Lenient::Other(_) => Platform::new("unknown", "unknown", None),
+    fn verifiable(raw: RawEntry<'de>) -> Option<Self> {
+        let RawEntry { media_type, digest, size, platform, annotations } = raw;
+        let unknown = || Platform::new("unknown", "unknown", None);
+        Some(Self {
+            descriptor: Descriptor::verifiable(RawDescriptor { media_type, digest, size })?,
+            platform: platform.map(|raw| {
+                serde_json::from_str::<RawPlatform>(raw.get())
+                    .map_or_else(|_| unknown(), |raw| raw.platform())
             }),
-            attests: self.annotations.and_then(Lenient::read).and_then(RawAnnotations::attests),
+            attests: annotations.and_then(attests),
         })
     }
 }
 
-impl RawAnnotations {
-    fn attests(self) -> Option<Digest> {
-        let kind = self.reference_type.and_then(Lenient::read)?;
-        let digest = self.reference_digest.and_then(Lenient::read)?;
-        (kind == "attestation-manifest").then(|| digest.parse().ok())?
-    }
-}
-
-impl<T> Lenient<T> {
-    fn read(self) -> Option<T> {
-        match self {
-            Self::Read(value) => Some(value),
-            Self::Other(_) => None,
-        }
-    }
+/// The manifest of which one with these annotations is an attestation.
+fn attests(annotations: &RawValue) -> Option<Digest> {
+    let annotations: RawAnnotations<'_> = serde_json::from_str(annotations.get()).ok()?;
+    let kind = text(annotations.reference_type?)?;
+    let digest = text(annotations.reference_digest?)?;
+    (kind == "attestation-manifest").then(|| digest.parse().ok())?
 }

@@ -1,8 +1,13 @@
 //! A platform as documents write it: an entry of an index, or the config of an image.
 
-use serde::Deserialize;
+use std::fmt;
 
-use super::Platform;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+
+use super::{FEATURES_MAX, Platform};
 
 /// The fields of a platform; other fields are none of its business.
 #[derive(Deserialize)]
@@ -13,8 +18,11 @@ pub(in crate::oci) struct RawPlatform {
     #[serde(rename = "os.version")]
     os_version: Option<String>,
     #[serde(rename = "os.features")]
-    os_features: Option<Vec<String>>,
+    os_features: Option<Features>,
 }
+
+/// The first features of a list that may have a million: of what no host has, more are not read than are taken.
+struct Features(Vec<String>);
 
 impl RawPlatform {
     /// The platform, normalised.
@@ -23,9 +31,36 @@ impl RawPlatform {
             [&self.os, &self.architecture, &self.os_version].map(|field| field.as_deref());
         let [os, architecture, version] =
             [os, architecture, version].map(Option::unwrap_or_default);
+        let features = self.os_features.iter().flat_map(|Features(features)| features);
         Platform::new(os, architecture, self.variant.as_deref())
             .with_os_version(version)
-            .with_os_features(self.os_features.iter().flatten().map(AsRef::as_ref))
+            .with_os_features(features.map(AsRef::as_ref))
+    }
+}
+
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Features;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of features")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Features, A::Error> {
+                let mut features = Vec::new();
+                while let Some(feature) = list.next_element::<String>()? {
+                    if features.len() < FEATURES_MAX && !feature.is_empty() {
+                        features.push(feature);
+                    }
+                }
+                Ok(Features(features))
+            }
+        }
+
+        deserializer.deserialize_seq(Reader)
     }
 }
 

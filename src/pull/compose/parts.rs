@@ -21,7 +21,7 @@ impl Pull {
         if let Policy::Refuse(platform) = pull.policy(repository, digest).await {
             return Err(Error::PlatformRefused(platform));
         }
-        if let Some(answer) = pull.kept_answer(repository, digest).await {
+        if let Some(answer) = pull.kept_answer(repository, digest).await? {
             return Ok(answer);
         }
         if let Some(answer) = pull.composer.unkept.get(&(repository.clone(), *digest)) {
@@ -30,8 +30,8 @@ impl Pull {
         let ask = |part: Repository| async move { self.by_digest(&part, digest, want).await };
         let answer = first(pull.holders(repository, digest), ask).await?;
         if answer.is_some() {
-            // Kept for the part, it belongs to the index that lists it, too.
-            pull.kept(repository, digest).await;
+            // Kept for the part, it belongs to the index that lists it, too. If there is no room to look, then later.
+            let _ = pull.kept(repository, digest).await;
         }
         answer.ok_or(Error::ManifestUnknown)
     }

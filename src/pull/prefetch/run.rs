@@ -266,7 +266,7 @@ impl Inner {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<(Descriptor, Manifest), Error> {
-        let (descriptor, bytes, came) = match self.kept(repository, digest).await {
+        let (descriptor, bytes, came) = match self.kept(repository, digest).await? {
             Some((descriptor, bytes)) => (descriptor, bytes, Ok(())),
             None => {
                 let _turn = Arc::clone(self).turn_ahead().await?;

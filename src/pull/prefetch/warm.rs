@@ -78,7 +78,7 @@ impl Inner {
             return Err(Error::Unavailable("the kept tag was not confirmed".to_owned()));
         }
         if self.near_limit(repository)
-            && self.kept(repository, &told.descriptor.digest).await.is_none()
+            && self.kept(repository, &told.descriptor.digest).await?.is_none()
         {
             self.metrics.prefetched("paused");
             return Ok(false);

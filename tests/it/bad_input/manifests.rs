@@ -225,6 +225,42 @@ fn documents_that_are_no_manifest() {
             r#"{"manifests":[{"mediaType":"","digest":"../../x","size":1}]}"#.into(),
             GOOD,
         ),
+        (
+            "another type than its Content-Type says (GHSA-qq97-vm5h-rrhg, CVE-2021-41190)",
+            image,
+            format!(r#"{{"mediaType":"{index}","config":{one}}}"#),
+            INVALID,
+        ),
+        (
+            "Docker's type under OCI's",
+            image,
+            format!(r#"{{"mediaType":"{}","config":{one}}}"#, media_type::DOCKER_MANIFEST),
+            INVALID,
+        ),
+        (
+            "its own type, with a charset",
+            "application/vnd.oci.image.manifest.v1+json; charset=utf-8",
+            format!(r#"{{"mediaType":"{image}","config":{one}}}"#),
+            GOOD,
+        ),
+        (
+            "manifests that Go's clients see",
+            image,
+            format!(r#"{{"config":{one},"Manifests":[{one}]}}"#),
+            INVALID,
+        ),
+        (
+            "manifests and layers, as an unknown type",
+            "application/vnd.example.manifest.v9+json",
+            r#"{"manifests":[],"layers":[]}"#.into(),
+            INVALID,
+        ),
+        (
+            "10,001 layers",
+            image,
+            format!(r#"{{"config":{one},"layers":[{}]}}"#, vec![one.as_str(); 10_001].join(",")),
+            INVALID,
+        ),
         ("itself, nothing else", index, r#"{"manifests":[]}"#.into(), GOOD),
     ]
     .into_iter()
@@ -314,9 +350,8 @@ fn lists_that_are_none() {
         let row = Row::new(what, Asks::Referrers, On::Path("/referrers/"), fault, GOOD);
         rows.push(row.within(15));
     }
-    // A document is filtered, or handed out as it is and not called filtered.
+    // A document is filtered, however it is nested.
     let filtered = GOOD.with(&[("oci-filters-applied", "artifactType")]);
-    let unfiltered = GOOD.with(&[("oci-filters-applied", "")]);
     let nested = format!(r#"{{"x":{},"manifests":[]}}"#, bomb("[", "]"));
     for (what, index, gets) in [
         (
@@ -324,7 +359,7 @@ fn lists_that_are_none() {
             r#"{"manifests":[{"mediaType":"a","digest":"b","size":1}]}"#,
             filtered,
         ),
-        ("100,000 arrays where nobody looks", &nested, unfiltered),
+        ("100,000 arrays where nobody looks", &nested, filtered),
     ] {
         let fault = document(media_type::OCI_INDEX, index.to_owned());
         rows.push(Row::new(what, Asks::Filtered, On::Path("/referrers/"), fault, gets));
