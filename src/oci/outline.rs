@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use super::{ManifestError, MediaType};
 
 /// Most descriptors of one document: the lists of the largest public images have some fifty entries, and no host stacks
-/// more than a few hundred layers. As they are kept in memory, so many take about as much as the largest document.
-pub(super) const DESCRIPTORS_MAX: usize = 10_000;
+/// more than a few hundred layers. Of some 400 bytes each in memory, so many take not twice what the longest document does.
+pub(super) const DESCRIPTORS_MAX: usize = 16_384;
 
 /// The keys by which clients tell what a document is.
 const KEYS: [&str; 7] =

@@ -256,9 +256,9 @@ fn documents_that_are_no_manifest() {
             INVALID,
         ),
         (
-            "10,001 layers",
+            "16,385 layers",
             image,
-            format!(r#"{{"config":{one},"layers":[{}]}}"#, vec![one.as_str(); 10_001].join(",")),
+            format!(r#"{{"config":{one},"layers":[{}]}}"#, vec![one.as_str(); 16_385].join(",")),
             INVALID,
         ),
         ("itself, nothing else", index, r#"{"manifests":[]}"#.into(), GOOD),
