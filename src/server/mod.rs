@@ -3,6 +3,8 @@
 mod asker;
 mod body;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod muted;
 mod parts;
 mod peer;
