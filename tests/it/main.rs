@@ -7,6 +7,7 @@ mod broken_uplink;
 mod budget;
 mod commands;
 mod composed;
+mod dialling;
 mod disk_fails;
 mod fake_hub;
 mod fake_hub_faults;
