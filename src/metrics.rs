@@ -55,6 +55,28 @@ struct Inner {
     done: [[OnceLock<Done>; OUTCOMES.len()]; ENDPOINTS.len()],
 }
 
+/// What registries answer with. The code is theirs to choose: one that is not listed makes no series of its own.
+const STATUSES: [(u16, &str); 18] = [
+    (200, "200"),
+    (206, "206"),
+    (301, "301"),
+    (302, "302"),
+    (303, "303"),
+    (307, "307"),
+    (308, "308"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (408, "408"),
+    (416, "416"),
+    (429, "429"),
+    (500, "500"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+];
+
 /// Every kind of endpoint, and every outcome: the labels of what is counted of requests.
 const ENDPOINTS: [&str; 7] = ["manifest", "blob", "ping", "tags", "referrers", "catalog", "other"];
 const OUTCOMES: [&str; 8] =
@@ -295,10 +317,13 @@ impl Metrics {
         self.0.open_connections.dec();
     }
 
-    /// A registry answered a request, or did not: `status` is the code, or `error` without one.
+    /// A registry answered a request, or did not: `status` is the code if it is one of those that registries
+    /// are known to send, else `other`, or `error` without one.
     pub fn upstream_request(&self, registry: &str, endpoint: &'static str, status: Option<u16>) {
-        let status = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
-        self.0.upstream_requests.with_label_values(&[registry, endpoint, &status]).inc();
+        let known = |status| STATUSES.iter().find(|(code, _)| *code == status);
+        let status =
+            status.map_or("error", |status| known(status).map_or("other", |(_, label)| label));
+        self.0.upstream_requests.with_label_values(&[registry, endpoint, status]).inc();
     }
 
     /// Body bytes arrived from a registry.
@@ -473,4 +498,27 @@ fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> H
     let histograms = HistogramVec::new(opts, labels).expect("well-formed");
     registry.register(Box::new(histograms.clone())).expect("registered once");
     histograms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_cannot_make_up_series() {
+        let metrics = Metrics::new();
+        for status in (100..1000).map(Some).chain([None]) {
+            metrics.upstream_request("registry.example", "blob", status);
+        }
+        let text = String::from_utf8(metrics.render().0).expect("text");
+        let series: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("wharf_upstream_requests_total{"))
+            .collect();
+        assert!(series.len() <= 20, "{} series", series.len());
+        for (status, count) in [("200", 1), ("307", 1), ("429", 1), ("error", 1), ("other", 882)] {
+            let end = format!("status=\"{status}\"}} {count}");
+            assert!(series.iter().any(|line| line.ends_with(&end)), "{end} in {series:#?}");
+        }
+    }
 }

@@ -9,11 +9,11 @@ use super::{
     ConfigError, UpstreamFiles, files,
     raw::{self, Document},
     set,
-    values::{Distinct, Endpoint, FilePath, Image, Pattern},
+    values::{Distinct, Endpoint, FilePath, Image, Pattern, Realm},
 };
 use crate::{
     oci::{DOCKER_HUB, RegistryName},
-    upstream::{Config, Credentials, Patience, RepositoryRules, Secret},
+    upstream::{Config, Credentials, Host, Patience, RepositoryRules, Secret},
 };
 
 /// Where Docker Hub answers the registry protocol: not under the name that images carry.
@@ -45,6 +45,7 @@ pub(super) fn build(
         }
         check_endpoints(file, raw.endpoints.as_ref())?;
         check_globs(file, registry.get_ref(), [&raw.allow, &raw.deny])?;
+        let named = raw.account_for.clone().unwrap_or_default();
         let files = files_of(file, &raw);
         let credentials = credentials(file, &raw, warnings)?;
         check_private(file, &raw, open)?;
@@ -56,7 +57,8 @@ pub(super) fn build(
             None => Vec::new(),
         };
         let config = Config { credentials, ca_pem, ..without_files(raw) };
-        warn_of_plain_http(&config, warnings);
+        check_account_for(file, &named, &config)?;
+        warn_of_account(&config, warnings);
         if files.password.is_some() || files.ca.is_some() {
             all_files.insert(config.registry.clone(), files);
         }
@@ -117,19 +119,21 @@ pub(super) fn without_files(raw: raw::Upstream) -> Config {
     set(&mut patience.first_byte, raw.first_byte_timeout);
     set(&mut patience.idle, raw.idle_timeout);
     set(&mut patience.attempts, raw.attempts.map(|attempts| attempts.0));
-    let realms = raw.realms.unwrap_or_default().into_iter().map(String::from).collect();
     let globs = |list: Option<Spanned<Distinct<Pattern>>>| {
         list.map(|list| list.into_inner().into()).unwrap_or_default()
     };
     let rules = RepositoryRules { allow: globs(raw.allow), deny: globs(raw.deny) };
+    let account_for = raw.account_for.unwrap_or_default().into_iter();
     Config {
         registry,
         rules,
         public: raw.public.unwrap_or_default(),
         endpoints,
         credentials: None,
+        account_for: account_for.map(Spanned::into_inner).map(Host::from).collect(),
         ca_pem: Vec::new(),
-        realms,
+        realms: raw.realms.unwrap_or_default().into_iter().map(Host::from).collect(),
+        internal: raw.internal,
         patience,
     }
 }
@@ -235,14 +239,46 @@ fn credentials(
     }))
 }
 
-fn warn_of_plain_http(config: &Config, warnings: &mut Vec<String>) {
-    let plain = config.endpoints.iter().find(|endpoint| endpoint.scheme() == "http");
-    if let (Some(endpoint), Some(_)) = (plain, &config.credentials) {
-        let registry = &config.registry;
+/// Refuses hosts that the account cannot be for, since they are not asked.
+fn check_account_for(
+    file: &Document<'_>,
+    named: &[Spanned<Realm>],
+    config: &Config,
+) -> Result<(), ConfigError> {
+    let is_asked = |host: &Realm| config.endpoints.iter().any(|endpoint| host.0.is_of(endpoint));
+    let idle = named.iter().find(|host| !is_asked(host.get_ref()));
+    idle.map_or(Ok(()), |host| {
+        let problem = format!(
+            "{} is no endpoint of {}: write the host of one, and its port if it is not the usual \
+             one, or leave it out",
+            host.get_ref(),
+            config.registry
+        );
+        Err(ConfigError::at(file, host.span(), problem))
+    })
+}
+
+/// Warns where the account goes unprotected, and where it does not go although one might think so.
+fn warn_of_account(config: &Config, warnings: &mut Vec<String>) {
+    if config.credentials.is_none() {
+        return;
+    }
+    let registry = &config.registry;
+    let without: Vec<_> = config.endpoints_without_account().collect();
+    let mut with = config.endpoints.iter().filter(|endpoint| !without.contains(endpoint));
+    if let Some(endpoint) = with.find(|endpoint| endpoint.scheme() == "http") {
         warnings.push(format!(
             "the password for {registry} crosses the network unprotected: {endpoint} is not https"
         ));
     }
+    warnings.extend(without.into_iter().map(|endpoint| {
+        let host = endpoint.host_str().unwrap_or_default();
+        let port = endpoint.port().map_or_else(String::new, |port| format!(":{port}"));
+        format!(
+            "{endpoint} is asked without the account for {registry}: if it may have the password, \
+             write account_for = [\"{host}{port}\"] in the [[upstream]] of {registry}"
+        )
+    }));
 }
 
 fn files_of(file: &Document<'_>, raw: &raw::Upstream) -> UpstreamFiles {

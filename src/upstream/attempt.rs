@@ -96,7 +96,8 @@ impl Upstream {
         let mut refusals = 0;
         loop {
             let authorization = proof.as_ref().map(|proof| &proof.header);
-            let answer = self.http.follow(question, url.clone(), authorization).await?;
+            let base = endpoint.base();
+            let answer = self.http.follow(question, base, url.clone(), authorization).await?;
             if answer.status != StatusCode::UNAUTHORIZED || answer.is_foreign {
                 return self.checked(question, endpoint, answer).await;
             }

@@ -13,10 +13,14 @@ use super::{
     client::{Http, Question},
     headers,
     health::Endpoint,
+    kin::Kin,
     retry::Failure,
-    token::{Grant, Kin, Service, secret},
+    token::{Grant, Service, secret},
 };
-use crate::{clock::Clock, oci::RepositoryName};
+use crate::{
+    clock::Clock,
+    oci::{RegistryName, RepositoryName},
+};
 
 /// What a token service may answer at most.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
@@ -29,6 +33,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 
 /// The account at one registry, and what it has been given.
 pub(super) struct Auth {
+    registry: RegistryName,
     kin: Kin,
     credentials: Option<Credentials>,
     clock: Clock,
@@ -46,7 +51,8 @@ struct Token {
 /// How an endpoint wants to be convinced.
 #[derive(Clone)]
 enum Challenge {
-    Basic,
+    /// With the password, as the header to send: only of an endpoint that may have it.
+    Basic(HeaderValue),
     Bearer(Arc<Service>),
 }
 
@@ -63,7 +69,7 @@ impl Proof {
     /// Whether no better answer to `challenge` can be had than this.
     fn is_all_that(&self, challenge: &Challenge) -> bool {
         let same = match (challenge, &self.service) {
-            (Challenge::Basic, None) => true,
+            (Challenge::Basic(_), None) => true,
             (Challenge::Bearer(asked), Some(had)) => asked == had,
             _ => false,
         };
@@ -74,7 +80,8 @@ impl Proof {
 impl Auth {
     pub(super) fn new(config: &Config, clock: &Clock) -> Self {
         Self {
-            kin: Kin { registry: config.registry.clone(), realms: config.realms.clone() },
+            registry: config.registry.clone(),
+            kin: Kin::of(config),
             credentials: config.credentials.clone(),
             clock: clock.clone(),
             challenges: Cache::builder()
@@ -104,7 +111,7 @@ impl Auth {
     ) -> Result<Option<Proof>, Failure> {
         let key = (endpoint.base().clone(), name.clone());
         let Some(challenge) = self.challenges.get(&key).await else { return Ok(None) };
-        let proof = self.proof(http, challenge).await;
+        let proof = self.proof(http, endpoint, challenge).await;
         if proof.is_err() {
             // The registry may name another token service by now: it is asked anew.
             self.challenges.invalidate(&key).await;
@@ -132,39 +139,49 @@ impl Auth {
         if refused.is_some_and(|refused| refused.is_all_that(&challenge)) {
             return Err(Error::Unauthorized.into());
         }
-        let proof = self.proof(http, challenge.clone()).await?;
+        let proof = self.proof(http, endpoint, challenge.clone()).await?;
         let key = (endpoint.base().clone(), name.clone());
         self.challenges.insert(key, challenge).await;
         Ok(proof)
     }
 
-    /// The best of the challenges in `headers`: a token rather than the password.
+    /// The best of the challenges in `headers`: a token rather than the password, which is only for an endpoint that may
+    /// have it.
     fn challenge(
         &self,
         endpoint: &Endpoint,
         name: &RepositoryName,
         headers: &HeaderMap,
     ) -> Result<Challenge, Error> {
+        let may_have_account = self.kin.may_have_account(endpoint.base());
+        let account = if may_have_account { self.basic() } else { None };
         let mut basic = Err(Error::Unauthorized);
         for value in headers.get_all(WWW_AUTHENTICATE) {
             let Ok(value) = value.to_str() else { continue };
             for challenge in http_auth::parse_challenges(value).unwrap_or_default() {
                 if challenge.scheme.eq_ignore_ascii_case("bearer") {
                     let service = Service::named(&challenge, endpoint.base(), name, &self.kin)?;
+                    if account.is_some() && !service.with_account {
+                        self.warn_of_stranger(&service);
+                    }
                     return Ok(Challenge::Bearer(Arc::new(service)));
                 }
-                if challenge.scheme.eq_ignore_ascii_case("basic") && self.credentials.is_some() {
-                    basic = Ok(Challenge::Basic);
+                if challenge.scheme.eq_ignore_ascii_case("basic") {
+                    basic = account.clone().map(Challenge::Basic).ok_or(Error::Unauthorized);
                 }
             }
         }
         basic
     }
 
-    async fn proof(&self, http: &Http, challenge: Challenge) -> Result<Proof, Failure> {
+    async fn proof(
+        &self,
+        http: &Http,
+        endpoint: &Endpoint,
+        challenge: Challenge,
+    ) -> Result<Proof, Failure> {
         let service = match challenge {
-            Challenge::Basic => {
-                let header = self.basic().ok_or(Error::Unauthorized)?;
+            Challenge::Basic(header) => {
                 return Ok(Proof { header, service: None, may_be_outdated: false });
             }
             Challenge::Bearer(service) => service,
@@ -181,7 +198,7 @@ impl Auth {
         let entry = self
             .tokens
             .entry(Arc::clone(&service))
-            .or_try_insert_with(self.token(http, &service))
+            .or_try_insert_with(self.token(http, endpoint, &service))
             .await
             .map_err(|failure| Failure::clone(&failure))?;
         let may_be_outdated = !entry.is_fresh();
@@ -200,21 +217,18 @@ impl Auth {
             .await;
     }
 
-    /// Asks the token service.
-    async fn token(&self, http: &Http, service: &Service) -> Result<Token, Failure> {
+    /// Asks the token service that `endpoint` named.
+    async fn token(
+        &self,
+        http: &Http,
+        endpoint: &Endpoint,
+        service: &Service,
+    ) -> Result<Token, Failure> {
         let asked_at = self.clock.now();
-        let authorization = if service.is_kin { self.basic() } else { None };
-        if !service.is_kin && self.credentials.is_some() {
-            let realm = service.realm.host_str().unwrap_or_default();
-            tracing::warn!(
-                registry = %self.kin.registry,
-                realm,
-                "the token service is on another domain and is asked without credentials; \
-                 if it is the registry's, add it to `realms` of its [[upstream]]"
-            );
-        }
+        let authorization = if service.with_account { self.basic() } else { None };
         let question = Question::get("token", "application/json");
-        let answer = http.exchange(&question, &service.url(), authorization.as_ref()).await?;
+        let (base, url) = (endpoint.base(), service.url());
+        let answer = http.exchange(&question, base, &url, authorization.as_ref()).await?;
         if let Some(refusal) = http.refusal(&answer) {
             answer.body.discard().await;
             return Err(match refusal.error {
@@ -230,6 +244,15 @@ impl Auth {
         let good_until = asked_at + grant.life() - MARGIN;
         let header = grant.bearer().ok_or_else(|| Error::protocol("no usable token"))?;
         Ok(Token { header, good_until })
+    }
+
+    fn warn_of_stranger(&self, service: &Service) {
+        tracing::warn!(
+            registry = %self.registry,
+            realm = service.realm.host_str().unwrap_or_default(),
+            "the token service is on another domain and is asked without credentials; \
+             if it is the registry's, add it to `realms` of its [[upstream]]"
+        );
     }
 
     fn basic(&self) -> Option<HeaderValue> {

@@ -20,7 +20,15 @@ use hyper_util::{
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Config, Error, body::Body, dial::Connector, headers, health::Asked, retry::Failure};
+use super::{
+    Config, Error,
+    body::Body,
+    dial::{Bounds, Connector, LeadsInside, Reach},
+    headers,
+    health::Asked,
+    retry::Failure,
+    tls,
+};
 use crate::{clock::Clock, documents::Documents, metrics::Metrics, oci::RegistryName};
 
 /// Hops of one request; browsers and Docker stop at about as many.
@@ -33,7 +41,10 @@ const WHARF: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
 
 /// Talks HTTP to whatever one registry's endpoints lead to.
 pub(super) struct Http {
-    client: Client<Connector, Empty<Bytes>>,
+    /// For what may be inside; its connections are not those of `outside`.
+    anywhere: Client<Connector, Empty<Bytes>>,
+    outside: Client<Connector, Empty<Bytes>>,
+    reach: Reach,
     first_byte: Duration,
     idle: Duration,
     clock: Clock,
@@ -89,14 +100,19 @@ impl Http {
         clock: &Clock,
         documents: &Documents,
     ) -> Result<Self, String> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(8)
-            .http1_max_buf_size(READ_BUFFER)
-            .build(Connector::new(config)?);
+        let trust = tls::trust(&config.ca_pem)?;
+        let client = |bounds| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(KEEP_IDLE)
+                .pool_max_idle_per_host(8)
+                .http1_max_buf_size(READ_BUFFER)
+                .build(Connector::new(bounds, config.patience.connect, trust.clone()))
+        };
         Ok(Self {
-            client,
+            anywhere: client(Bounds::Anywhere),
+            outside: client(Bounds::Outside),
+            reach: Reach::of(config),
             first_byte: config.patience.first_byte,
             idle: config.patience.idle,
             clock: clock.clone(),
@@ -116,16 +132,18 @@ impl Http {
         (self.clock.now().duration_since(at) < LIMIT_BELIEVED).then_some(left)
     }
 
-    /// Asks `url`, and wherever it redirects to. `authorization` goes to the scheme, host and port of `url` only.
+    /// Asks `url` of `endpoint`, and wherever it redirects to. `authorization` goes to the scheme, host and port of `url`
+    /// only.
     pub(super) async fn follow(
         &self,
         question: &Question,
+        endpoint: &Url,
         mut url: Url,
         mut authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
         let mut is_foreign = false;
         for _ in 0..=MAX_REDIRECTS {
-            let mut answer = self.exchange(question, &url, authorization).await?;
+            let mut answer = self.exchange(question, endpoint, &url, authorization).await?;
             let redirects = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             if !redirects {
                 answer.is_foreign = is_foreign;
@@ -142,20 +160,25 @@ impl Http {
         Err(Error::protocol(format!("more than {MAX_REDIRECTS} redirects")).into())
     }
 
-    /// One request and the head of its answer.
+    /// One request to where `endpoint` led, and the head of its answer.
     ///
     /// # Errors
-    /// `Unavailable` when there is none in time.
+    /// `Unavailable` when there is none in time, `Protocol` when it led where it may not.
     pub(super) async fn exchange(
         &self,
         question: &Question,
+        endpoint: &Url,
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
         let mut exchange = Exchange::begin(&self.traffic, question, url);
         let mut request = request(question, url, authorization)?;
         let mut captured = capture_connection(&mut request);
-        let mut answering = self.client.request(request);
+        let client = match self.reach.bounds(endpoint, url) {
+            Bounds::Anywhere => &self.anywhere,
+            Bounds::Outside => &self.outside,
+        };
+        let mut answering = client.request(request);
         // The wait for a connection is the connector's to end.
         let connected = async {
             captured.wait_for_connection_metadata().await;
@@ -167,6 +190,9 @@ impl Http {
         };
         let response = match answered {
             Ok(Ok(response)) => response,
+            Ok(Err(error)) if LeadsInside::caused(&error) => {
+                return Err(exchange.leads_inside(endpoint).into());
+            }
             Ok(Err(error)) => return Err(exchange.fail(chain(&error)).into()),
             Err(_) => {
                 return Err(exchange.fail(format!("no answer for {:?}", self.first_byte)).into());
@@ -262,6 +288,19 @@ impl<'a> Exchange<'a> {
         let error = Error::unavailable(format!("{}: {reason}", host(self.url)));
         self.failure = Some(reason);
         error
+    }
+
+    /// It is the registry's word that is not followed: nothing failed that would come right by asking again.
+    fn leads_inside(&mut self, endpoint: &Url) -> Error {
+        let (registry, led_to) = (&self.traffic.registry, host(self.url));
+        let reason = format!(
+            "{} leads to {led_to}, which has an address of this site: if that is right, write internal = true in the \
+             [[upstream]] of {registry}",
+            host(endpoint)
+        );
+        tracing::warn!(%registry, endpoint = %endpoint, host = led_to, "not followed: {reason}");
+        self.failure = Some(LeadsInside.to_string());
+        Error::protocol(reason)
     }
 }
 

@@ -2,17 +2,14 @@
 //!
 //! Where a redirect or a token service lives is the registry's word. A registry outside must not make wharf
 //! knock at addresses of the site (a router, a metadata service, the loopback): only hosts of the
-//! configuration may have such addresses, unless the registry lives at one itself.
+//! configuration may have such addresses, unless it says that the registry is inside. Nothing is learnt from what
+//! names resolve to, and what is looked at is the address that is dialled.
 
 use std::{
-    collections::BTreeSet,
-    io,
+    error::Error,
+    fmt, io, iter,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,57 +21,85 @@ use hyper_util::client::legacy::connect::{
     dns::{GaiResolver, Name},
 };
 use tower_service::Service;
+use url::{Host as UrlHost, Url};
 
-use super::{Config, tls};
+use super::{
+    Config,
+    inside::is_inside,
+    kin::{Host, names},
+    tls::{self, Trust},
+};
 
 type Https = HttpsConnector<HttpConnector<Resolver>>;
 type Pending<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// Makes the connections of one registry's client.
+/// Where connections may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bounds {
+    /// Anywhere.
+    Anywhere,
+    /// At no address of the site.
+    Outside,
+}
+
+/// How far each endpoint of one registry may lead.
+pub(super) struct Reach {
+    internal: Option<bool>,
+    realms: Vec<Host>,
+}
+
+/// Makes connections within its bounds. Those of other bounds are not to be used in their stead, so each has its pool.
 #[derive(Clone)]
 pub(super) struct Connector {
     https: Https,
-    inside: Inside,
+    bounds: Bounds,
     limit: Duration,
 }
 
-/// Looks names up, and leaves out the addresses that lead inside without leave.
+/// Looks names up, and leaves out the addresses that are out of bounds.
 #[derive(Clone)]
 pub(super) struct Resolver {
     system: GaiResolver,
-    inside: Inside,
+    bounds: Bounds,
 }
 
-/// Which hosts may have addresses of the inside. Clones share what they learn.
-#[derive(Clone)]
-struct Inside {
-    endpoints: Arc<BTreeSet<String>>,
-    realms: Arc<BTreeSet<String>>,
-    /// Set once an endpoint turned out to have such an address: then its redirects may have, too.
-    registry_is_inside: Arc<AtomicBool>,
+/// Why a connection was not made: it would have been to an address of the site.
+#[derive(Debug)]
+pub(super) struct LeadsInside;
+
+impl Reach {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { internal: config.internal, realms: config.realms.clone() }
+    }
+
+    /// The bounds of a request to `url`, to which `endpoint` led, or which is its own.
+    pub(super) fn bounds(&self, endpoint: &Url, url: &Url) -> Bounds {
+        let is_named = endpoint.host() == url.host() || names(&self.realms, url);
+        let leads_inside = self.internal.unwrap_or_else(|| is_written_inside(endpoint));
+        if is_named || leads_inside { Bounds::Anywhere } else { Bounds::Outside }
+    }
+}
+
+/// Whether the address itself says that it is inside, whatever names resolve to.
+fn is_written_inside(endpoint: &Url) -> bool {
+    match endpoint.host() {
+        Some(UrlHost::Ipv4(v4)) => is_inside(v4.into()),
+        Some(UrlHost::Ipv6(v6)) => is_inside(v6.into()),
+        Some(UrlHost::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 impl Connector {
-    /// A connector for the hosts that `config` leads to.
-    ///
-    /// # Errors
-    /// What is wrong with the configured certificates.
-    pub(super) fn new(config: &Config) -> Result<Self, String> {
-        let inside = Inside {
-            endpoints: Arc::new(
-                config.endpoints.iter().filter_map(|url| url.host_str()).map(bare).collect(),
-            ),
-            realms: Arc::new(config.realms.iter().map(|host| bare(host)).collect()),
-            registry_is_inside: Arc::default(),
-        };
-        let limit = config.patience.connect;
-        let resolver = Resolver { system: GaiResolver::new(), inside: inside.clone() };
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
+    /// A connector that takes at most `limit` for a connection.
+    pub(super) fn new(bounds: Bounds, limit: Duration, trust: Trust) -> Self {
+        let mut tcp =
+            HttpConnector::new_with_resolver(Resolver { system: GaiResolver::new(), bounds });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(limit));
         tcp.set_keepalive(Some(Duration::from_secs(30)));
-        Ok(Self { https: tls::over(tcp, &config.ca_pem)?, inside, limit })
+        Self { https: tls::over(tcp, trust), bounds, limit }
     }
 }
 
@@ -89,11 +114,10 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         // The resolver is never asked about an address.
-        let host = bare(uri.host().unwrap_or_default());
-        if let Ok(address) = host.parse() {
-            if !self.inside.permits(&host, address) {
-                return Box::pin(async { Err(leads_inside().into()) });
-            }
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.parse().is_ok_and(|address| !self.bounds.include(address)) {
+            return Box::pin(async { Err(LeadsInside.into()) });
         }
         let (connecting, limit) = (self.https.call(uri), self.limit);
         Box::pin(async move {
@@ -115,118 +139,125 @@ impl Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let host = bare(name.as_str());
-        let (looking_up, inside) = (self.system.call(name), self.inside.clone());
+        let (looking_up, bounds) = (self.system.call(name), self.bounds);
         Box::pin(async move {
             let mut addresses: Vec<_> = looking_up.await?.collect();
             let found = addresses.len();
-            addresses.retain(|address| inside.permits(&host, address.ip()));
+            addresses.retain(|address| bounds.include(address.ip()));
             if addresses.is_empty() && found > 0 {
-                return Err(leads_inside());
+                return Err(io::Error::other(LeadsInside));
             }
             Ok(addresses.into_iter())
         })
     }
 }
 
-impl Inside {
-    /// Whether `host`, which has this address, may be dialled.
-    fn permits(&self, host: &str, address: IpAddr) -> bool {
-        if !is_inside(address) {
-            return true;
-        }
-        if self.endpoints.contains(host) {
-            self.registry_is_inside.store(true, Ordering::Relaxed);
-            return true;
-        }
-        self.realms.contains(host) || self.registry_is_inside.load(Ordering::Relaxed)
+impl Bounds {
+    fn include(self, address: IpAddr) -> bool {
+        self == Self::Anywhere || !is_inside(address)
     }
 }
 
-fn leads_inside() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "a registry outside leads to an address of the inside",
-    )
-}
-
-/// A host without the brackets of an IPv6 address, in lower case.
-fn bare(host: &str) -> String {
-    host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase()
-}
-
-/// Whether packets to this address stay on the machine or the site (RFC 6890, as far as it is routed at all).
-fn is_inside(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || shared
-                || a == 0
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-        }
+impl LeadsInside {
+    /// Whether this is what `error` comes from.
+    pub(super) fn caused(error: &(dyn Error + 'static)) -> bool {
+        iter::successors(Some(error), |&error| error.source()).any(|error| {
+            // What an `io::Error` wraps is not its source.
+            let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            error.is::<Self>() || wrapped.is_some_and(|error| error.is::<Self>())
+        })
     }
 }
+
+impl fmt::Display for LeadsInside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a registry outside leads to an address of the inside")
+    }
+}
+
+impl Error for LeadsInside {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> IpAddr {
+    fn url(text: &str) -> Url {
         text.parse().expect("an address")
     }
 
-    #[test]
-    fn tells_inside_from_outside() {
-        for inside in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "255.255.255.255",
-            "224.0.0.1",
-            "::1",
-            "::",
-            "fd00::1",
-            "fe80::1",
-            "ff02::1",
-            "::ffff:10.0.0.1",
-        ] {
-            assert!(is_inside(address(inside)), "{inside}");
-        }
-        for outside in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1", "::ffff:1.1.1.1"] {
-            assert!(!is_inside(address(outside)), "{outside}");
-        }
+    fn reach(internal: Option<bool>) -> Reach {
+        Reach { internal, realms: vec!["auth.lan:8443".parse().expect("a host")] }
+    }
+
+    /// Whether `endpoint` may lead to `to` when nothing is said, when it is denied, and when it is said.
+    fn leads(endpoint: &str, to: &str) -> [bool; 3] {
+        [None, Some(false), Some(true)]
+            .map(|internal| reach(internal).bounds(&url(endpoint), &url(to)) == Bounds::Anywhere)
     }
 
     #[test]
-    fn only_a_registry_inside_may_lead_inside() {
-        let inside = Inside {
-            endpoints: Arc::new(BTreeSet::from([bare("Registry.example")])),
-            realms: Arc::new(BTreeSet::from([bare("auth.example")])),
-            registry_is_inside: Arc::default(),
-        };
-        assert!(inside.permits("cdn.example", address("1.1.1.1")));
-        assert!(inside.permits("auth.example", address("10.0.0.2")));
-        assert!(inside.permits("registry.example", address("1.1.1.1")));
-        assert!(!inside.permits("cdn.example", address("10.0.0.1")));
-        assert!(!inside.permits("169.254.169.254", address("169.254.169.254")));
+    fn only_an_endpoint_that_is_written_inside_leads_inside_unasked() {
+        let (storage, own) = ("https://storage.lan/x", [true; 3]);
+        for inside in [
+            "http://10.0.0.5:5000",
+            "http://127.0.0.1:5000",
+            "http://localhost:5000",
+            "http://[::1]:5000",
+            "http://[fd00::1]:5000/mirror",
+        ] {
+            assert_eq!(leads(inside, storage), [true, false, true], "{inside}");
+            assert_eq!(leads(inside, inside), own, "{inside}");
+        }
+        for outside in [
+            "http://registry.lan:5000",
+            "https://registry-1.docker.io",
+            "https://localhost.example",
+            "http://1.1.1.1:5000",
+        ] {
+            assert_eq!(leads(outside, storage), [false, false, true], "{outside}");
+            assert_eq!(leads(outside, outside), own, "{outside}");
+        }
+        // The same host is allowed whatever its port, a token service that the operator names by its own.
+        assert_eq!(leads("http://registry.lan:5000", "http://registry.lan:5001/token"), own);
+        assert_eq!(leads("http://registry.lan:5000", "https://auth.lan:8443/token"), own);
+        assert_eq!(
+            leads("http://registry.lan:5000", "https://auth.lan/token"),
+            [false, false, true]
+        );
+    }
 
-        assert!(inside.permits("registry.example", address("10.0.0.3")));
-        assert!(inside.permits("cdn.example", address("10.0.0.1")));
+    #[test]
+    fn one_endpoint_inside_opens_no_way_for_the_next() {
+        let reach = reach(None);
+        let (cache, hub) = (url("http://10.0.0.5:5000"), url("https://registry-1.docker.io"));
+        for inward in ["http://10.0.0.5:5000/v2/", "https://10.0.0.1/", "https://storage.lan/"] {
+            for _ in 0..2 {
+                assert_eq!(reach.bounds(&cache, &url(inward)), Bounds::Anywhere, "{inward}");
+                assert_eq!(reach.bounds(&hub, &url(inward)), Bounds::Outside, "{inward}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_looked_at_is_the_address_that_is_dialled() {
+        let trust = tls::trust(b"").expect("the public roots");
+        let limit = Duration::from_secs(30);
+        let mut outside = Connector::new(Bounds::Outside, limit, trust.clone());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
+        let port = listener.local_addr().expect("bound").port();
+        for scheme in ["http", "https"] {
+            for host in ["127.0.0.1", "localhost", "LOCALHOST", "[::1]", "[::ffff:127.0.0.1]"] {
+                let uri = format!("{scheme}://{host}:{port}/").parse().expect("an address");
+                let refused = outside.call(uri).await.expect_err("no way");
+                assert!(LeadsInside::caused(&*refused), "{host}: {refused:?}");
+            }
+        }
+        let nobody = listener.accept().expect_err("nobody knocks");
+        assert_eq!(nobody.kind(), io::ErrorKind::WouldBlock);
+
+        let mut anywhere = Connector::new(Bounds::Anywhere, limit, trust);
+        let uri = format!("http://127.0.0.1:{port}/").parse().expect("an address");
+        assert!(anywhere.call(uri).await.is_ok());
     }
 }

@@ -13,6 +13,8 @@ mod error;
 mod fake;
 mod headers;
 mod health;
+mod inside;
+mod kin;
 mod ranges;
 mod retry;
 mod rules;
@@ -42,6 +44,7 @@ use client::{Answer, Http, Question};
 pub use error::{ConfigError, Error};
 use headers::ContentRange;
 use health::Endpoint;
+pub use kin::Host;
 use ranges::Ranges;
 pub use rules::{RepositoryGlob, RepositoryRules};
 
@@ -65,12 +68,17 @@ pub struct Config {
     pub public: bool,
     /// Base addresses (`https://registry-1.docker.io`, with a path if it has one), tried in order; at least one.
     pub endpoints: Vec<Url>,
-    /// Sent to this registry's endpoints and token service only.
+    /// Sent to this registry's own endpoints and token service only, and to its only endpoint.
     pub credentials: Option<Credentials>,
+    /// Hosts of other endpoints that may be sent the credentials and tokens that were given for them.
+    pub account_for: Vec<Host>,
     /// PEM certificates to trust besides Mozilla's roots, already read; empty: none.
     pub ca_pem: Vec<u8>,
     /// Hosts besides the registry's own domain whose token service may be sent the credentials.
-    pub realms: Vec<String>,
+    pub realms: Vec<Host>,
+    /// Whether redirects and token services may be on the site's own network; `None`: those of an endpoint that is
+    /// written as an address there.
+    pub internal: Option<bool>,
     /// Limits on waiting.
     pub patience: Patience,
 }

@@ -8,17 +8,20 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// Connects by `tcp`, and speaks TLS over it to `https` addresses; also trusts the certificates in `ca_pem`.
+/// Connects by `tcp`, and speaks TLS over it to `https` addresses.
+pub(super) fn over<T>(tcp: T, trust: Trust) -> HttpsConnector<T> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(trust);
+    builder.https_or_http().enable_http1().wrap_connector(tcp)
+}
+
+/// Whom one registry's connections believe. Clones share their memory.
+pub(super) type Trust = ClientConfig;
+
+/// Trusts the public roots and the certificates in `ca_pem`.
 ///
 /// # Errors
 /// What is wrong with `ca_pem`, in a few words.
-pub(super) fn over<T>(tcp: T, ca_pem: &[u8]) -> Result<HttpsConnector<T>, String> {
-    let config = client_config(ca_pem)?;
-    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
-    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
-}
-
-fn client_config(ca_pem: &[u8]) -> Result<ClientConfig, String> {
+pub(super) fn trust(ca_pem: &[u8]) -> Result<Trust, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let public = roots.len();
     for certificate in CertificateDer::pem_slice_iter(ca_pem) {
@@ -48,10 +51,10 @@ mod tests {
             .expect("a certificate")
             .cert
             .pem();
-        assert!(client_config(b"").is_ok());
-        assert!(client_config(ca.as_bytes()).is_ok());
-        assert!(client_config(b"not a certificate").is_err());
+        assert!(trust(b"").is_ok());
+        assert!(trust(ca.as_bytes()).is_ok());
+        assert!(trust(b"not a certificate").is_err());
         let garbled = ca.replacen("MII", "AAA", 1);
-        assert!(client_config(garbled.as_bytes()).is_err());
+        assert!(trust(garbled.as_bytes()).is_err());
     }
 }

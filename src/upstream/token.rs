@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::Error;
-use crate::oci::{RegistryName, RepositoryName};
+use super::{Error, kin::Kin};
+use crate::oci::RepositoryName;
 
 /// Longest token taken: servers refuse heads that are longer.
 const TOKEN_MAX_BYTES: usize = 64 * 1024;
@@ -19,22 +19,18 @@ const SERVICE_MAX_BYTES: usize = 4096;
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Whom a registry trusts with its tokens, by configuration.
-pub(super) struct Kin {
-    /// The registry itself.
-    pub(super) registry: RegistryName,
-    /// Hosts besides the registry's own whose token service may see the credentials.
-    pub(super) realms: Vec<String>,
-}
+/// What a realm may not say in its query: which token to give is wharf's to say.
+const ASKS: [&str; 3] = ["scope", "account", "offline_token"];
 
 /// A token service, and the scope to ask it for.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Service {
     pub(super) realm: Url,
     name: Option<String>,
-    pub(super) scope: String,
-    /// Whether the realm may see the credentials.
-    pub(super) is_kin: bool,
+    scope: String,
+    /// Whether it is asked with the account. A token of the one kind never stands in for one of the other: both who
+    /// gives it and who gets it may then have the account.
+    pub(super) with_account: bool,
 }
 
 /// What a token service answers.
@@ -46,22 +42,9 @@ pub(super) struct Grant<'a> {
     expires_in: Option<&'a RawValue>,
 }
 
-impl Kin {
-    /// Whether the token service at `realm` belongs to the registry: it is on the endpoint's host, on the
-    /// registry's host or a host under it, or on a host that the operator named.
-    fn includes(&self, realm: &Url, endpoint: &Url) -> bool {
-        let Some(host) = realm.host_str() else { return false };
-        let registry = self.registry.as_str();
-        let registry = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-        endpoint.host_str() == Some(host)
-            || host == registry
-            || host.strip_suffix(registry).is_some_and(|sub| sub.ends_with('.'))
-            || self.realms.iter().any(|named| named.eq_ignore_ascii_case(host))
-    }
-}
-
 impl Service {
-    /// The service that `endpoint` names in a Bearer challenge when asked for the repository `name`.
+    /// The service that `endpoint` names in a Bearer challenge when asked for the repository `name`. Whatever scope the
+    /// challenge names, the token is for pulling from that repository.
     ///
     /// # Errors
     /// `Protocol` when it names none, or one whose connection is less safe than the endpoint's.
@@ -87,8 +70,8 @@ impl Service {
         }
         realm.set_fragment(None);
         let service = Self {
-            is_kin: kin.includes(&realm, endpoint),
-            scope: param("scope").unwrap_or_else(|| format!("repository:{name}:pull")),
+            with_account: kin.may_have_account(endpoint) && kin.includes(&realm, endpoint),
+            scope: scope(param("scope").as_deref(), endpoint, name),
             name: param("service"),
             realm,
         };
@@ -107,12 +90,32 @@ impl Service {
     /// Where to ask for the token.
     pub(super) fn url(&self) -> Url {
         let mut url = self.realm.clone();
+        // Written anew, so that every server splits it where it was split here.
         let mut query = url.query_pairs_mut();
+        query.clear();
+        let is_realms = |key: &str| !ASKS.iter().any(|ask| ask.eq_ignore_ascii_case(key));
+        query.extend_pairs(self.realm.query_pairs().filter(|(key, _)| is_realms(key)));
         query.extend_pairs(self.name.iter().map(|name| ("service", name)));
-        query.extend_pairs(self.scope.split_ascii_whitespace().map(|scope| ("scope", scope)));
+        query.append_pair("scope", &self.scope);
         drop(query);
         url
     }
+}
+
+/// The scope to ask for: to pull from `name`, and nothing else. Below a path, `endpoint` may know the repository by
+/// another name, of which `name` is the end; then it is what the challenge calls it.
+fn scope(challenged: Option<&str>, endpoint: &Url, name: &RepositoryName) -> String {
+    let has_path = !endpoint.path().trim_matches('/').is_empty();
+    let theirs = |scope: &str| {
+        let (theirs, _) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
+        let theirs: RepositoryName = theirs.parse().ok()?;
+        let above = theirs.as_str().strip_suffix(name.as_str())?;
+        above.ends_with('/').then_some(theirs)
+    };
+    let mut scopes = challenged.unwrap_or_default().split_ascii_whitespace();
+    let theirs = scopes.find_map(theirs).filter(|_| has_path);
+    let name = theirs.as_ref().unwrap_or(name);
+    format!("repository:{name}:pull")
 }
 
 impl Grant<'_> {
@@ -143,50 +146,34 @@ pub(super) fn secret(value: &str) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{Config, Patience};
 
     fn url(text: &str) -> Url {
         text.parse().expect("an address")
-    }
-
-    fn kin(registry: &str, realms: &[&str]) -> Kin {
-        let realms = realms.iter().map(|&host| host.to_owned()).collect();
-        Kin { registry: registry.parse().expect("a registry"), realms }
     }
 
     fn named(endpoint: &str, params: &str) -> Result<Service, Error> {
         let header = format!("Bearer {params}");
         let challenges = http_auth::parse_challenges(&header).expect("a challenge");
         let name = "a/b".parse().expect("a name");
-        Service::named(&challenges[0], &url(endpoint), &name, &kin("r.example", &[]))
-    }
-
-    #[test]
-    fn credentials_go_to_the_registrys_own_token_service_only() {
-        let hub = kin("docker.io", &["Auth.Example"]);
-        let endpoint = url("https://registry-1.docker.io");
-        for own in [
-            "https://auth.docker.io/token",
-            "https://registry-1.docker.io/token",
-            "https://docker.io/token",
-            "https://auth.example/token",
-        ] {
-            assert!(hub.includes(&url(own), &endpoint), "{own}");
-        }
-        for foreign in [
-            "https://auth.docker.io.evil.example/token",
-            "https://evildocker.io/token",
-            "https://evil.example/auth.docker.io",
-            "https://docker.io@evil.example/token",
-            "https://sub.auth.example/token",
-            "https://io/token",
-        ] {
-            assert!(!hub.includes(&url(foreign), &endpoint), "{foreign}");
-        }
-        let local = kin("registry.lan:5000", &[]);
-        let endpoint = url("http://10.0.0.1:5000");
-        assert!(local.includes(&url("https://auth.registry.lan/"), &endpoint));
-        assert!(local.includes(&url("http://10.0.0.1:6000/"), &endpoint));
-        assert!(!local.includes(&url("http://10.0.0.2:5000/"), &endpoint));
+        let config = Config {
+            registry: "r.example".parse().expect("a registry"),
+            rules: crate::upstream::RepositoryRules::default(),
+            public: false,
+            endpoints: vec![url("https://r.example"), url("http://mirror.example")],
+            credentials: None,
+            account_for: Vec::new(),
+            ca_pem: Vec::new(),
+            realms: Vec::new(),
+            internal: None,
+            patience: Patience {
+                connect: SHORTEST_LIFE,
+                first_byte: SHORTEST_LIFE,
+                idle: SHORTEST_LIFE,
+                attempts: 1,
+            },
+        };
+        Service::named(&challenges[0], &url(endpoint), &name, &Kin::of(&config))
     }
 
     #[test]
@@ -206,24 +193,87 @@ mod tests {
             assert!(matches!(got, Err(Error::Protocol { .. })), "{bad}");
         }
         assert!(named(tls, r#"service="x""#).is_err());
-        let long = format!(r#"realm="https://r.example/",scope="{}""#, "a".repeat(4096));
+        let long = format!(r#"realm="https://r.example/",service="{}""#, "a".repeat(4096));
         assert!(named(tls, &long).is_err());
     }
 
+    fn asks(endpoint: &str, params: &str) -> String {
+        named(endpoint, params).expect("named").url().to_string()
+    }
+
     #[test]
-    fn asks_for_each_scope_and_keeps_the_realms_own_query() {
+    fn keeps_the_realms_own_query() {
         let realm = r#"realm="https://auth.example/token?tenant=a#x",service="registry & co""#;
-        let asks =
-            |params: &str| named("https://r.example", params).expect("named").url().to_string();
         assert_eq!(
-            asks(&format!(r#"{realm},scope="repository:a/b:pull repository:c:pull""#)),
-            "https://auth.example/token?tenant=a&service=registry+%26+co\
-             &scope=repository%3Aa%2Fb%3Apull&scope=repository%3Ac%3Apull"
+            asks("https://r.example", realm),
+            "https://auth.example/token?tenant=a&service=registry+%26+co&scope=repository%3Aa%2Fb%3Apull"
         );
         assert_eq!(
-            asks(r#"Realm="https://auth.example/token""#),
+            asks("https://r.example", r#"Realm="https://auth.example/token""#),
             "https://auth.example/token?scope=repository%3Aa%2Fb%3Apull"
         );
+    }
+
+    #[test]
+    fn cve_2026_33540_whatever_is_asked_the_token_is_for_pulling_from_that_repository() {
+        let own = "https://auth.example/token?scope=repository%3Aa%2Fb%3Apull";
+        for scope in [
+            "repository:a/b:pull",
+            "repository:a/b:pull,push",
+            "repository:a/b:*",
+            "repository:a/b:delete",
+            "repository:alice/secret:pull",
+            "repository:alice/a/b:pull",
+            "repository:x/a/b:c:pull",
+            "repository:a/b:pull repository:alice/secret:pull,push",
+            "registry:catalog:*",
+            "aws",
+            "",
+        ] {
+            let params = format!(r#"realm="https://auth.example/token",scope="{scope}""#);
+            assert_eq!(asks("https://r.example", &params), own, "{scope}");
+            assert_eq!(asks("https://r.example/", &params), own, "{scope}");
+        }
+        for query in [
+            "scope=repository:alice/secret:pull",
+            "SCOPE=x&scope=y",
+            "%73cope=repository:alice/secret:pull",
+            "account=alice&offline_token=true",
+        ] {
+            let params = format!(r#"realm="https://auth.example/token?{query}""#);
+            assert_eq!(asks("https://r.example", &params), own, "{query}");
+        }
+        // What some servers take for two parameters is one everywhere.
+        let params = r#"realm="https://auth.example/token?x=1;scope=repository:alice/secret:pull""#;
+        let told = asks("https://r.example", params);
+        assert!(!told.contains(';') && told.matches("scope=").count() == 1, "{told}");
+    }
+
+    #[test]
+    fn below_a_path_the_repository_may_have_another_name() {
+        let asks = |scope: &str| {
+            let params = format!(r#"realm="https://auth.example/",scope="{scope}""#);
+            named("https://r.example/hub", &params).expect("named").scope
+        };
+        assert_eq!(asks("repository:hub/a/b:pull"), "repository:hub/a/b:pull");
+        assert_eq!(asks("repository:hub/a/b:pull,push,*"), "repository:hub/a/b:pull");
+        assert_eq!(asks("registry:catalog:* repository:x/a/b:*"), "repository:x/a/b:pull");
+        for other in ["repository:hub/a:pull", "repository:xa/b:pull", "repository:a/b/c:pull"] {
+            assert_eq!(asks(other), "repository:a/b:pull", "{other}");
+        }
+    }
+
+    #[test]
+    fn cve_2026_33540_no_account_for_the_token_service_of_a_mirror() {
+        for (endpoint, realm, want) in [
+            ("https://r.example", "https://auth.r.example/token", true),
+            ("https://r.example", "https://evil.example/token", false),
+            ("http://mirror.example", "https://auth.r.example/token", false),
+            ("http://mirror.example", "http://mirror.example/token", false),
+        ] {
+            let service = named(endpoint, &format!(r#"realm="{realm}""#)).expect("named");
+            assert_eq!(service.with_account, want, "{endpoint} {realm}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod budget;
 mod clients;
 mod commands;
 mod composed;
+mod dialling;
 mod disk_fails;
 mod documents;
 mod fake_hub;

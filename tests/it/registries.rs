@@ -293,7 +293,7 @@ async fn a_token_service_on_a_foreign_host_gets_no_password() {
     assert!(hub.count(|seen| seen.host == Host::Auth) > 0, "it was asked without an account");
     assert_eq!(authorizations(&hub, Host::Auth), [""; 0]);
     // Unless the operator says that it is the registry's.
-    config.realms = vec!["127.0.0.1".to_owned()];
+    config.realms = vec!["127.0.0.1".parse().expect("a host")];
     let wharf = wharf.restart_with(|wharf| wharf.upstreams = vec![config]).await;
     assert_eq!(wharf.get("/v2/library/app/manifests/1").await.bytes(), &image.index.bytes);
     assert_eq!(authorizations(&hub, Host::Auth), [basic("alice", "of-the-hub")]);

@@ -197,8 +197,10 @@ fn everything() -> Site {
         endpoints = ["https://mirror.example/ghcr/", "http://10.0.0.1:5000"]
         username = "someone"
         password_file = "token"
+        account_for = ["Mirror.example", "10.0.0.1:5000"]
         ca = "ca.pem"
         realms = ["Auth.example", "auth.example:8443"]
+        internal = false
         attempts = 1
         [[compose]]
         name = "docker.io/user/test"
@@ -307,6 +309,45 @@ fn warns_of_a_password_that_everyone_can_read() {
     site.write("p", "hunter2", 0o644);
     let warnings = site.load().expect("good").warnings;
     assert!(matches!(&warnings[..], [one] if one.contains("chmod 600")), "{warnings:?}");
+}
+
+#[test]
+fn warns_of_endpoints_that_do_not_get_the_account() {
+    let warnings = |keys: &str| {
+        let account = "username = \"u\"\npassword_file = \"p\"";
+        let site = Site::new(&format!("[[upstream]]\nregistry = \"docker.io\"\n{account}\n{keys}"));
+        site.write("p", "hunter2", 0o600);
+        site.load().expect("good").warnings
+    };
+    let two = "endpoints = [\"http://mirror.lan:5000\", \"https://registry-1.docker.io\"]\n";
+    let told = warnings(two);
+    assert_eq!(
+        told,
+        ["http://mirror.lan:5000/ is asked without the account for docker.io: if it may have the \
+          password, write account_for = [\"mirror.lan:5000\"] in the [[upstream]] of docker.io"]
+    );
+    let told = warnings(&format!("{two}account_for = [\"mirror.lan:5000\"]"));
+    assert!(matches!(&told[..], [one] if one.contains("unprotected")), "{told:?}");
+    // The only one there is cannot be meant to do without.
+    assert_eq!(warnings("endpoints = [\"https://mirror.lan:5000\"]"), [""; 0]);
+    assert_eq!(
+        warnings("endpoints = [\"https://registry-1.docker.io\", \"https://docker.io\"]"),
+        [""; 0]
+    );
+    let nobody = Site::new(&format!("[[upstream]]\nregistry = \"docker.io\"\n{two}"));
+    assert_eq!(nobody.load().expect("good").warnings, [""; 0]);
+}
+
+#[test]
+fn what_may_be_inside_is_said_or_not() {
+    for (keys, internal) in
+        [("", None), ("internal = true", Some(true)), ("internal = false", Some(false))]
+    {
+        let site = Site::new(&format!("[[upstream]]\nregistry = \"docker.io\"\n{keys}"));
+        let config = site.load().expect("good").config;
+        assert_eq!(config.upstreams[0].internal, internal);
+        assert_eq!(config.show().contains("internal"), internal.is_some());
+    }
 }
 
 #[test]

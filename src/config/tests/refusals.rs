@@ -331,6 +331,30 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "wharf.toml:3: upstream.realms: \"https://auth.example/\" is not a host",
         ),
         (
+            upstream("realms = [\"auth.example:https\"]"),
+            "wharf.toml:3: upstream.realms: \"auth.example:https\" is not a host: write one such as \"auth.example\" or \"auth.example:8443\"",
+        ),
+        (
+            upstream("account_for = [\"http://mirror.example\"]"),
+            "wharf.toml:3: upstream.account_for: \"http://mirror.example\" is not a host",
+        ),
+        (
+            upstream(
+                "endpoints = [\"https://mirror.example:5000\"]\naccount_for = [\"mirror.example\",\n\"miror.example\"]",
+            ),
+            "wharf.toml:5: upstream.account_for: miror.example is no endpoint of ghcr.io: write the host of one",
+        ),
+        (
+            upstream(
+                "endpoints = [\"https://mirror.example:5000\"]\naccount_for = [\"mirror.example:443\"]",
+            ),
+            "wharf.toml:4: upstream.account_for: mirror.example:443 is no endpoint of ghcr.io: write the host of one, and its port",
+        ),
+        (
+            upstream("internal = \"yes\""),
+            "wharf.toml:3: upstream.internal: string \"yes\" will not do: write a boolean",
+        ),
+        (
             upstream("idle_timeout = \"0s\""),
             "wharf.toml:3: upstream.idle_timeout: \"0s\" leaves no time",
         ),

@@ -9,7 +9,7 @@ use serde::{
 use url::Url;
 
 use super::{in_quotes, unwrapped};
-use crate::oci::RegistryName;
+use crate::upstream::Host;
 
 /// `[server] listen`: at least one address, none twice.
 #[derive(Clone, Debug)]
@@ -23,9 +23,9 @@ pub(in crate::config) struct AdminListen(pub(in crate::config) Option<SocketAddr
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Endpoint(pub(in crate::config) Url);
 
-/// A host, with its port if that is not the usual one.
+/// A host that may see an account, with its port if no other one is meant.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Realm(pub(in crate::config) String);
+pub(in crate::config) struct Realm(pub(in crate::config) Host);
 
 /// An IP address and a port.
 struct Address(SocketAddr);
@@ -111,10 +111,12 @@ impl FromStr for Realm {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<RegistryName>() {
-            Ok(_) => Ok(Self(text.to_ascii_lowercase())),
-            Err(_) => Err(format!("\"{text}\" is not a host: write one such as \"auth.example\"")),
-        }
+        text.parse().map(Self).map_err(|_| {
+            format!(
+                "\"{text}\" is not a host: write one such as \"auth.example\" or \
+                 \"auth.example:8443\""
+            )
+        })
     }
 }
 
@@ -141,7 +143,7 @@ impl fmt::Display for Endpoint {
 
 impl fmt::Display for Realm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -156,7 +158,7 @@ unwrapped! {
     Listen => Vec<SocketAddr>;
     AdminListen => Option<SocketAddr>;
     Endpoint => Url;
-    Realm => String;
+    Realm => Host;
 }
 
 impl Serialize for Listen {

@@ -108,8 +108,8 @@ async fn a_registry_may_change_its_mind_on_what_it_wants() {
     let changed = AtomicU32::new(0);
     let fake = Fake::start(move |seen| {
         if seen.target.starts_with("/token") {
-            let scope = seen.target.rsplit_once('=')?.1;
-            return reply(200, &[], format!(r#"{{"token":"{scope}"}}"#));
+            let service = seen.target.split_once("service=")?.1.split_once('&')?.0;
+            return reply(200, &[], format!(r#"{{"token":"{service}"}}"#));
         }
         let wanted = if changed.load(Ordering::SeqCst) < 2 { "old" } else { "new" };
         if seen.authorization() == Some(&format!("Bearer {wanted}")) {
@@ -117,7 +117,7 @@ async fn a_registry_may_change_its_mind_on_what_it_wants() {
             return image();
         }
         let realm = format!("http://{}/token", seen.header("host")?);
-        let challenge = format!(r#"Bearer realm="{realm}",scope="{wanted}""#);
+        let challenge = format!(r#"Bearer realm="{realm}",service="{wanted}""#);
         reply(401, &[("www-authenticate", &challenge)], "")
     })
     .await;
@@ -189,7 +189,7 @@ async fn the_token_service_of_the_registry_sees_the_credentials_and_another_does
     for (realm, realms, want) in [
         ("http://HOST", vec![], Some(ACCOUNT)),
         ("http://localhost:PORT", vec![], None),
-        ("http://localhost:PORT", vec!["localhost".to_owned()], Some(ACCOUNT)),
+        ("http://localhost:PORT", vec!["localhost".parse().expect("a host")], Some(ACCOUNT)),
     ] {
         let (fake, _) = registry(realm, 1).await;
         let bench = bench(Config { credentials: account(), realms, ..config(&[&fake]) });
@@ -197,6 +197,99 @@ async fn the_token_service_of_the_registry_sees_the_credentials_and_another_does
         let token = fake.seen().into_iter().find(|seen| seen.target.starts_with("/token"));
         assert_eq!(token.expect("asked").authorization(), want, "{realm}");
     }
+}
+
+/// A registry that wants this, and what it has seen in `Authorization`.
+async fn asking_for(challenge: &'static str) -> Fake {
+    Fake::start(move |seen| {
+        if seen.target.starts_with("/token") {
+            let bought = if seen.authorization().is_some() { "account" } else { "anonymous" };
+            return reply(200, &[], format!(r#"{{"token":"{bought}"}}"#));
+        }
+        let host = seen.header("host")?;
+        let challenge = challenge.replace("HOST", host);
+        reply(401, &[("www-authenticate", &challenge)], "")
+    })
+    .await
+}
+
+fn authorizations(fake: &Fake) -> Vec<String> {
+    fake.seen().iter().filter_map(|seen| seen.authorization().map(ToOwned::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn cve_2026_33540_a_mirror_gets_neither_the_password_nor_a_token_bought_with_it() {
+    let mirror_basic = asking_for(r#"Basic realm="x""#).await;
+    let mirror_bearer = asking_for(r#"Bearer realm="http://HOST/token""#).await;
+    let (own, _) = registry("http://HOST", 1).await;
+    let bench =
+        bench(Config { credentials: account(), ..config(&[&mirror_basic, &mirror_bearer, &own]) });
+    bench.manifest(Urgency::Must).await.expect("the image, without an account");
+    assert_eq!(authorizations(&mirror_basic), [""; 0]);
+    assert_eq!(authorizations(&mirror_bearer), ["Bearer anonymous"]);
+    assert!(!authorizations(&own).contains(&ACCOUNT.to_owned()));
+}
+
+#[tokio::test]
+async fn cve_2026_33540_a_token_bought_with_the_account_is_not_handed_to_a_mirror() {
+    let service = Fake::start(|seen| {
+        let bought = if seen.authorization() == Some(ACCOUNT) { "account" } else { "anonymous" };
+        reply(200, &[], format!(r#"{{"token":"{bought}"}}"#))
+    })
+    .await;
+    // Both ask for one and the same token, which only the account opens.
+    let challenge = format!(r#"Bearer realm="{}/token",service="test""#, service.url());
+    let script = move |seen: &Seen| match seen.authorization() {
+        Some("Bearer account") => image(),
+        _ => reply(401, &[("www-authenticate", &challenge)], ""),
+    };
+    let (mirror, own) = (Fake::start(script.clone()).await, Fake::start(script).await);
+    let at_own = own.url().trim_start_matches("http://").parse().expect("a host");
+    let bench = bench(Config {
+        credentials: account(),
+        account_for: vec![at_own],
+        ..config(&[&mirror, &own])
+    });
+    for _ in 0..3 {
+        bench.manifest(Urgency::Must).await.expect("the image");
+    }
+    assert!(authorizations(&own).iter().all(|sent| sent == "Bearer account"));
+    let at_mirror = authorizations(&mirror);
+    assert!(!at_mirror.is_empty(), "it is asked with what anybody gets");
+    assert!(at_mirror.iter().all(|sent| sent == "Bearer anonymous"), "{at_mirror:?}");
+    assert_eq!(authorizations(&service), [ACCOUNT]);
+}
+
+#[tokio::test]
+async fn a_mirror_that_the_operator_names_gets_the_account() {
+    let mirror = Fake::start(|seen| match seen.authorization() {
+        Some(ACCOUNT) => image(),
+        _ => reply(401, &[("www-authenticate", r#"Basic realm="x""#)], ""),
+    })
+    .await;
+    let other = Fake::start(|_| reply(404, &[], "")).await;
+    let config = Config { credentials: account(), ..config(&[&mirror, &other]) };
+    let told = bench(config.clone()).manifest(Urgency::Must).await;
+    assert_eq!(told, Err(Error::Unauthorized));
+    let at_mirror = mirror.url().trim_start_matches("http://").parse().expect("a host");
+    let named = bench(Config { account_for: vec![at_mirror], ..config });
+    named.manifest(Urgency::Must).await.expect("the image");
+}
+
+#[tokio::test]
+async fn cve_2026_33540_a_challenge_does_not_choose_the_repository_or_the_actions() {
+    let fake = asking_for(
+        r#"Bearer realm="http://HOST/token?scope=repository:alice/secret:pull&x=1",service="s",scope="repository:alice/secret:pull,push repository:library/alpine:* registry:catalog:*""#,
+    )
+    .await;
+    let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+    assert_eq!(bench.manifest(Urgency::Must).await, Err(Error::Unauthorized));
+    let targets: Vec<_> = fake.seen().into_iter().map(|seen| seen.target).collect();
+    let token = "/token?x=1&service=s&scope=repository%3Alibrary%2Falpine%3Apull";
+    assert!(
+        targets.iter().filter(|target| target.starts_with("/token")).eq([token]),
+        "{targets:?}"
+    );
 }
 
 #[tokio::test]
@@ -269,6 +362,43 @@ async fn a_redirect_takes_authorization_along_on_the_same_port_only() {
     assert_eq!(seen[0].header("range"), Some("bytes=4-"));
     assert_eq!(seen[0].header("accept"), Some("*/*"));
     assert_eq!(fake.count("/here"), 1);
+}
+
+#[tokio::test]
+async fn cve_2026_48978_authorization_stays_behind_when_scheme_host_or_port_change() {
+    let (acceptor, ca_pem) = tls::authority();
+    let other = Fake::start(|_| image()).await;
+    let elsewhere = other.url();
+    let script = move |seen: &Seen| {
+        let port = seen.header("host")?.rsplit_once(':')?.1;
+        let to = match seen.target.rsplit_once('/')?.1 {
+            "scheme" => format!("https://127.0.0.1:{port}/end"),
+            "host" => format!("http://localhost:{port}/end"),
+            "port" => format!("{elsewhere}/end"),
+            // What was left behind is not fetched again on the way home.
+            "back" => format!("http://localhost:{port}/home"),
+            "home" => format!("http://127.0.0.1:{port}/end"),
+            _ => return image(),
+        };
+        if seen.target.starts_with("/v2/") && seen.authorization().is_none() {
+            return reply(401, &[("www-authenticate", r#"Basic realm="x""#)], "");
+        }
+        reply(307, &[("location", &to)], "")
+    };
+    let fake = Fake::start_over(script, move |stream| tls::either(stream, acceptor.clone())).await;
+    let config = Config { credentials: account(), ca_pem, ..config(&[&fake]) };
+    for change in ["scheme", "host", "port", "back"] {
+        let bench = bench(config.clone());
+        let reference = change.parse().expect("a tag");
+        let answer = bench.upstream.manifest(&name(), &reference, Urgency::Must).await;
+        assert_eq!(answer.expect(change).bytes, IMAGE);
+        let at = if change == "port" { &other } else { &fake };
+        let seen = at.seen();
+        let last = seen.last().expect("asked");
+        assert_eq!((last.target.as_str(), last.authorization()), ("/end", None), "{change}");
+    }
+    let with = fake.seen().into_iter().filter(|seen| seen.authorization().is_some());
+    assert!(with.map(|seen| seen.target).all(|target| target.starts_with("/v2/")));
 }
 
 #[tokio::test]

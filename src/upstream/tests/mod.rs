@@ -39,8 +39,10 @@ fn config(endpoints: &[&Fake]) -> Config {
         public: false,
         endpoints: endpoints.iter().map(|e| e.url().parse().expect("an address")).collect(),
         credentials: None,
+        account_for: Vec::new(),
         ca_pem: Vec::new(),
         realms: Vec::new(),
+        internal: None,
         patience: Patience { connect: LONG, first_byte: LONG, idle: LONG, attempts: 1 },
     }
 }
@@ -127,8 +129,10 @@ fn says_whose_configuration_is_wrong() {
         public: false,
         endpoints: endpoint.parse().into_iter().collect(),
         credentials: None,
+        account_for: Vec::new(),
         ca_pem: ca_pem.to_vec(),
         realms: Vec::new(),
+        internal: None,
         patience,
     };
     let good = || config("https://registry.example", b"");

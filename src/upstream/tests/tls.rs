@@ -1,13 +1,19 @@
 //! Certificates of a private authority, and handshakes that do not end.
 
+use std::io;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-/// A server for 127.0.0.1 with a certificate of its own authority, and that authority's certificate.
-async fn private_registry() -> (Fake, String) {
+/// A certificate for 127.0.0.1 of an authority of its own, ready to shake hands, and that authority's certificate.
+pub(super) fn authority() -> (TlsAcceptor, Vec<u8>) {
     let mut authority = CertificateParams::new([]).expect("no names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key"))
@@ -26,9 +32,30 @@ async fn private_registry() -> (Fake, String) {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .expect("a key that fits");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (TlsAcceptor::from(Arc::new(config)), authority.pem().into_bytes())
+}
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Plain HTTP and https on one port, by what the client begins with.
+pub(super) async fn either(stream: TcpStream, tls: TlsAcceptor) -> io::Result<Box<dyn Stream>> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    Ok(match first {
+        [HANDSHAKE] => Box::new(tls.accept(stream).await?),
+        _ => Box::new(stream),
+    })
+}
+
+/// The first byte of a TLS connection.
+const HANDSHAKE: u8 = 22;
+
+/// A server for 127.0.0.1 with a certificate of its own authority, and that authority's certificate.
+async fn private_registry() -> (Fake, String) {
+    let (acceptor, authority) = authority();
     let fake = Fake::start_over(|_| image(), move |stream| acceptor.accept(stream)).await;
-    (fake, authority.pem())
+    (fake, String::from_utf8(authority).expect("PEM"))
 }
 
 fn over_tls(fake: &Fake, ca_pem: &str) -> Config {
@@ -51,11 +78,8 @@ async fn a_private_authority_is_believed_where_it_is_configured() {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_end_is_no_connection() {
-    let fake = Fake::start_over(
-        |_| image(),
-        |_| std::future::pending::<std::io::Result<tokio::net::TcpStream>>(),
-    )
-    .await;
+    let fake =
+        Fake::start_over(|_| image(), |_| std::future::pending::<io::Result<TcpStream>>()).await;
     let patience = Patience { connect: MOMENT, ..config(&[]).patience };
     let bench = bench(Config { patience, ..over_tls(&fake, "") });
     let told = bench.manifest(Urgency::Must).await;
