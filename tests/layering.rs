@@ -111,6 +111,36 @@ fn each_outside_crate_has_one_home() {
     assert!(unused.is_empty(), "homes of crates that nobody uses: {unused:?}");
 }
 
+/// What `SECURITY.md` says is shown by a test is shown by one.
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("SECURITY.md")).expect("readable");
+    let mut sources = String::new();
+    let mut waiting = vec![root.join("src"), root.join("tests")];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).expect("readable") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                sources += &fs::read_to_string(&path).expect("text");
+            }
+        }
+    }
+    let rows = page.lines().skip_while(|line| !line.starts_with("| hole |")).skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10, "a table of holes");
+    for row in rows {
+        let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
+        let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}()")), "there is no test {name}");
+        }
+    }
+}
+
 /// The first names of all paths in a file.
 #[derive(Default)]
 struct Names {

@@ -11,6 +11,8 @@ mod dial;
 mod error;
 #[cfg(test)]
 mod fake;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod health;
 mod inside;

@@ -8,6 +8,7 @@ mod budget;
 mod clients;
 mod commands;
 mod composed;
+mod cve;
 mod dialling;
 mod disk_fails;
 mod documents;

@@ -260,7 +260,7 @@ fn a_password_is_shown_nowhere() {
 }
 
 #[test]
-fn an_account_is_not_lent_to_everybody_unless_that_is_said() {
+fn cve_2026_27771_an_account_is_not_lent_to_everybody_unless_that_is_said() {
     let load = |keys: &str, server: &str| {
         let site = Site::new(&format!(
             "[[upstream]]\nregistry = \"ghcr.io\"\n{keys}username = \"u\"\npassword_file = \"p\"\n{server}"
@@ -314,7 +314,7 @@ fn warns_of_a_password_that_everyone_can_read() {
 #[test]
 fn warns_of_endpoints_that_do_not_get_the_account() {
     let warnings = |keys: &str| {
-        let account = "username = \"u\"\npassword_file = \"p\"";
+        let account = "public = true\nusername = \"u\"\npassword_file = \"p\"";
         let site = Site::new(&format!("[[upstream]]\nregistry = \"docker.io\"\n{account}\n{keys}"));
         site.write("p", "hunter2", 0o600);
         site.load().expect("good").warnings
