@@ -14,7 +14,8 @@ use wharf::oci::Digest;
 use crate::support::{FakeHub, Program, PushedImage, blob_path, client::get_from, deadline};
 
 const REPO: &str = "library/app";
-const LIMIT_MIB: f64 = 128.0;
+/// Above what it takes when all is quiet, which is much as tests build it: it stays below 128 MiB as it is released.
+const GROWTH_MIB: f64 = 100.0;
 
 const IDLER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 const BEGINNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 2);
@@ -111,7 +112,7 @@ async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
         "resident: {quiet:.1} MiB quiet, {most:.1} at most; {pulls} pulls meanwhile, {slowest:?} the slowest"
     );
     assert!(pulls > 1, "the floods were over before a pull was");
-    assert!(most < LIMIT_MIB, "{most:.1} MiB resident");
+    assert!(most - quiet < GROWTH_MIB, "{most:.1} MiB resident, {quiet:.1} before");
 
     drop((idle, begun));
     deadline("what was taken to be given back", wharf.until_zero("wharf_open_connections")).await;
