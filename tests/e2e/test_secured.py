@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.certs import Authority
+from lib.certs import EC, RSA, Authority
 from lib.checks import expect, same
 from lib.clients import Containerd, Dockerd, Libcontainers
 from lib.net import ask
@@ -68,11 +68,11 @@ def pulls_and_renewals(site, wharf, authority, device):
         expect(not is_served(wharf, authority, identity), f"served with {identity}")
     expect(is_served(wharf, authority, device), "a device is not served")
 
-    # New certificates in the middle of pulls: no pull fails, and connections that are opened later have them.
+    # A new certificate, of another kind, in the middle of pulls: no pull fails, and connections that are opened later have it.
     before = serial(wharf)
     with ThreadPoolExecutor(len(clients)) as pool:
         running = [pool.submit(repeatedly, pull, 3) for pull in clients]
-        renew(authority, wharf.config.parent)
+        renew(authority, wharf.config.parent, RSA)
         wait_until(lambda: serial(wharf) != before, "wharf shows its old certificate")
         for pulls in running:
             pulls.result()
@@ -105,9 +105,9 @@ def secured(site, authority):
     )
 
 
-def renew(authority, directory):
+def renew(authority, directory, key=EC):
     """Puts a certificate that is new, and its key, where wharf reads them."""
-    for source, name in zip(authority.issue("wharf"), ("server.crt", "server.key")):
+    for source, name in zip(authority.issue("wharf", key), ("server.crt", "server.key")):
         # As an agent does that renews certificates: by rename, one after the other.
         fresh = directory / f"{name}.new"
         shutil.copy(source, fresh)
