@@ -1,4 +1,6 @@
 //! Manifests and image indexes: what they refer to, read without changing a byte of them.
+//!
+//! Long by its tests.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 

@@ -1,5 +1,6 @@
 //! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
 
+mod accept;
 mod asker;
 mod body;
 mod filter;
@@ -30,8 +31,8 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    sync::Semaphore,
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,7 +46,7 @@ use self::{
     record::Record,
     respond::Answer,
     route::{Endpoint, Route},
-    seats::{Refused, Seat, Seats},
+    seats::{Seat, Seats},
 };
 use crate::{
     metrics::Metrics,
@@ -93,12 +94,6 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Refused clients that are told why at one time, each within a few seconds; the connections of others are just closed.
 const REFUSALS_MAX: usize = 64;
 
-/// How long a client that is refused may take to ask: who is answered before it asks may not read the answer.
-const REFUSED_HEAD: Duration = Duration::from_secs(1);
-
-/// Pause after a failed accept: mostly too many open files, which pass.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// The registry address' server.
 pub struct Server {
     config: Config,
@@ -134,76 +129,6 @@ impl Server {
             cut.cancel();
             tasks.wait().await;
         }
-    }
-
-    async fn accept(
-        self: Arc<Self>,
-        (listener, bound): (TcpListener, SocketAddr),
-        tasks: TaskTracker,
-        stop: CancellationToken,
-        cut: CancellationToken,
-    ) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.accept_one(&listener) => accepted,
-            };
-            let Some((stream, client, seat)) = accepted else {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            match seat {
-                Ok(seat) => {
-                    let peer = Peer::new(client, bound);
-                    let connection = Arc::clone(&self).serve(stream, peer, seat, stop.clone());
-                    tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
-                }
-                Err(refused) => {
-                    self.metrics.connection_refused(refused.as_str());
-                    let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
-                        continue;
-                    };
-                    let telling = Arc::clone(&self).turn_away(stream, client, refused, permit);
-                    tasks.spawn(cut.clone().run_until_cancelled_owned(telling));
-                }
-            }
-        }
-    }
-
-    async fn accept_one(
-        &self,
-        listener: &TcpListener,
-    ) -> Option<(TcpStream, SocketAddr, Result<Seat, Refused>)> {
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                // Taken behind the accept, so that no idle listener holds a place that another one needs.
-                let seat = self.seats.take(client.ip()).await;
-                Some((stream, client, seat))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                None
-            }
-        }
-    }
-
-    /// Tells a client why it is not served. Over TLS that would take a handshake: there its connection is just closed.
-    async fn turn_away(
-        self: Arc<Self>,
-        mut stream: TcpStream,
-        client: SocketAddr,
-        refused: Refused,
-        _permit: OwnedSemaphorePermit,
-    ) {
-        if self.config.tls.is_some() || timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
-            return;
-        }
-        let answer = match refused {
-            Refused::NotAllowed => respond::not_allowed(client.ip()),
-            Refused::TooMany => respond::too_many_connections(client.ip()),
-        };
-        let told = self.refuse(&mut stream, answer, client);
-        let _ = timeout(self.config.header_timeout, told).await;
     }
 
     async fn serve(

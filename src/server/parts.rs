@@ -7,6 +7,8 @@
 //! What stands for parts are zeros, which must never be sent. They are not: nothing at their address is written as it is,
 //! what does not come in the order in which it was handed out ends the connection, and so does what has not come when hyper
 //! has written all that it had: then it would have been copied.
+//!
+//! Long by its tests.
 
 use std::{
     collections::VecDeque,

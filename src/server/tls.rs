@@ -1,4 +1,6 @@
 //! TLS on the registry address: the handshake, and the names in the certificate that a client has shown.
+//!
+//! Long by its tests.
 
 use std::{
     fmt, io,

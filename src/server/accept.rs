@@ -1,0 +1,96 @@
+//! Clients as they come: who gets a place, and what the others are told.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Server,
+    peer::Peer,
+    respond,
+    seats::{Refused, Seat},
+};
+
+/// How long a client that is refused may take to ask: who is answered before it asks may not read the answer.
+const REFUSED_HEAD: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept: mostly too many open files, which pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Server {
+    /// Takes in the clients of `listener`, which is bound to `bound`, until `stop` is cancelled.
+    pub(super) async fn accept(
+        self: Arc<Self>,
+        (listener, bound): (TcpListener, SocketAddr),
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.accept_one(&listener) => accepted,
+            };
+            let Some((stream, client, seat)) = accepted else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            match seat {
+                Ok(seat) => {
+                    let peer = Peer::new(client, bound);
+                    let connection = Arc::clone(&self).serve(stream, peer, seat, stop.clone());
+                    tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
+                }
+                Err(refused) => {
+                    self.metrics.connection_refused(refused.as_str());
+                    let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
+                        continue;
+                    };
+                    let telling = Arc::clone(&self).turn_away(stream, client, refused, permit);
+                    tasks.spawn(cut.clone().run_until_cancelled_owned(telling));
+                }
+            }
+        }
+    }
+
+    async fn accept_one(
+        &self,
+        listener: &TcpListener,
+    ) -> Option<(TcpStream, SocketAddr, Result<Seat, Refused>)> {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                // Taken behind the accept, so that no idle listener holds a place that another one needs.
+                let seat = self.seats.take(client.ip()).await;
+                Some((stream, client, seat))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                None
+            }
+        }
+    }
+
+    /// Tells a client why it is not served. Over TLS that would take a handshake: there its connection is just closed.
+    async fn turn_away(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        client: SocketAddr,
+        refused: Refused,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        if self.config.tls.is_some() || timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
+            return;
+        }
+        let answer = match refused {
+            Refused::NotAllowed => respond::not_allowed(client.ip()),
+            Refused::TooMany => respond::too_many_connections(client.ip()),
+        };
+        let told = self.refuse(&mut stream, answer, client);
+        let _ = timeout(self.config.header_timeout, told).await;
+    }
+}
