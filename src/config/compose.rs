@@ -46,6 +46,7 @@ pub(super) fn build(
             return Err(ConfigError::at(file, span, problem.to_owned()));
         };
         let (repository, tag) = without_digest(file, &name)?;
+        upstreams::check_not_clients(file, &name, served)?;
         if let Some(known) =
             all.iter().find(|known| overlap(&known.image, &repository, tag.as_ref()))
         {

@@ -10,8 +10,8 @@ use super::{
     compose::{self, Parts},
     platforms, prefetch,
     values::{
-        AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
-        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
+        AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
+        FilePath, Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
         OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
         Wait, Window,
     },
@@ -150,6 +150,9 @@ pub(super) struct Upstream {
     pub(super) endpoints: Option<Spanned<Vec<Endpoint>>>,
     pub(super) username: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<FilePath>>,
+    pub(super) auth: Option<Spanned<AuthWord>>,
+    pub(super) auth_ttl: Option<Spanned<Age>>,
+    pub(super) offline_grace: Option<Spanned<Age>>,
     pub(super) account_for: Option<Vec<Spanned<Realm>>>,
     pub(super) ca: Option<Spanned<FilePath>>,
     pub(super) realms: Option<Vec<Realm>>,
@@ -226,6 +229,12 @@ impl From<&Config> for Raw {
                 )),
                 username: credentials.map(|known| anywhere(known.username.clone())),
                 password_file: files.password.map(|path| anywhere(FilePath(path))),
+                auth: Some(anywhere(match upstream.clients {
+                    Some(_) => AuthWord::Client,
+                    None => AuthWord::Wharf,
+                })),
+                auth_ttl: upstream.clients.map(|terms| anywhere(Age(terms.ttl))),
+                offline_grace: upstream.clients.map(|terms| anywhere(Age(terms.offline_grace))),
                 account_for: Some(
                     upstream.account_for.iter().cloned().map(Realm).map(anywhere).collect(),
                 ),

@@ -9,11 +9,11 @@ use super::{
     ConfigError, UpstreamFiles, files,
     raw::{self, Document},
     set,
-    values::{Distinct, Endpoint, FilePath, Image, Pattern, Realm},
+    values::{AuthWord, Distinct, Endpoint, FilePath, Image, Pattern, Realm},
 };
 use crate::{
     oci::{DOCKER_HUB, RegistryName},
-    upstream::{Config, Credentials, Host, Patience, RepositoryRules, Secret},
+    upstream::{Config, Credentials, Host, Patience, RepositoryRules, Secret, Terms},
 };
 
 /// Where Docker Hub answers the registry protocol: not under the name that images carry.
@@ -45,6 +45,7 @@ pub(super) fn build(
         }
         check_endpoints(file, raw.endpoints.as_ref())?;
         check_globs(file, registry.get_ref(), [&raw.allow, &raw.deny])?;
+        check_clients(file, &raw)?;
         let named = raw.account_for.clone().unwrap_or_default();
         let files = files_of(file, &raw);
         let credentials = credentials(file, &raw, warnings)?;
@@ -78,10 +79,28 @@ pub(super) fn check_served(
 ) -> Result<(), ConfigError> {
     let registry = &image.get_ref().repository.registry;
     if served.iter().any(|upstream| upstream.registry == *registry) {
-        return check_permitted(file, image, served);
+        check_permitted(file, image, served)?;
+        return check_not_clients(file, image, served);
     }
     let problem = format!(
         "{registry} is not among the registries: write an [[upstream]] with registry = \"{registry}\" too"
+    );
+    Err(ConfigError::at(file, image.span(), problem))
+}
+
+/// Refuses an image of a registry to which clients bring their own accounts: without a client there is none to ask with.
+pub(super) fn check_not_clients(
+    file: &Document<'_>,
+    image: &Spanned<Image>,
+    served: &[Config],
+) -> Result<(), ConfigError> {
+    let registry = &image.get_ref().repository.registry;
+    if !served.iter().any(|known| known.registry == *registry && known.clients.is_some()) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{registry} is asked with its clients' own accounts (auth = \"client\"), and here is no client: leave the image \
+         out, or give wharf an account of its own there"
     );
     Err(ConfigError::at(file, image.span(), problem))
 }
@@ -124,12 +143,18 @@ pub(super) fn without_files(raw: raw::Upstream) -> Config {
     };
     let rules = RepositoryRules { allow: globs(raw.allow), deny: globs(raw.deny) };
     let account_for = raw.account_for.unwrap_or_default().into_iter();
+    let clients = raw.auth.is_some_and(|auth| auth.into_inner() == AuthWord::Client);
+    let mut terms =
+        Terms { ttl: Duration::from_secs(300), offline_grace: Duration::from_secs(12 * 3600) };
+    set(&mut terms.ttl, raw.auth_ttl.map(Spanned::into_inner));
+    set(&mut terms.offline_grace, raw.offline_grace.map(Spanned::into_inner));
     Config {
         registry,
         rules,
         public: raw.public.unwrap_or_default(),
         endpoints,
         credentials: None,
+        clients: clients.then_some(terms),
         account_for: account_for.map(Spanned::into_inner).map(Host::from).collect(),
         ca_pem: Vec::new(),
         realms: raw.realms.unwrap_or_default().into_iter().map(Host::from).collect(),
@@ -202,6 +227,31 @@ fn check_private(
          they may"
     );
     Err(ConfigError::at(file, username.span(), problem))
+}
+
+/// Refuses what makes no sense beside clients that bring their own accounts, or without them.
+fn check_clients(file: &Document<'_>, raw: &raw::Upstream) -> Result<(), ConfigError> {
+    let (span, problem) = match &raw.auth {
+        Some(auth) if *auth.get_ref() == AuthWord::Client => {
+            let password = raw.password_file.as_ref().map(Spanned::span);
+            let account = raw.username.as_ref().map(Spanned::span).or(password);
+            let Some(account) = account else { return Ok(()) };
+            let problem = "an account of wharf's own beside auth = \"client\": each client's own is asked for, \
+                           leave one of them out";
+            (account, problem)
+        }
+        _ => {
+            let ttl = raw.auth_ttl.as_ref().map(Spanned::span);
+            let Some(span) = ttl.or_else(|| raw.offline_grace.as_ref().map(Spanned::span)) else {
+                return Ok(());
+            };
+            (
+                span,
+                "nothing is left to clients' accounts here: write auth = \"client\" too, or leave it out",
+            )
+        }
+    };
+    Err(ConfigError::at(file, span, problem.to_owned()))
 }
 
 fn credentials(

@@ -145,7 +145,7 @@ impl Pull {
                 Err(error) => {
                     if !error.is_outage() {
                         let name = (*digest).into();
-                        pull.freshness.remember_unknown(repository, Kind::Blob, &name, &error);
+                        pull.remember_unknown(repository, Kind::Blob, &name, &error);
                     }
                     return Err(error);
                 }
@@ -262,7 +262,7 @@ impl Inner {
             let error = Error::of_blob(error);
             if !error.is_outage() {
                 let name = Reference::Digest(digest);
-                self.freshness.remember_unknown(&repository, Kind::Blob, &name, &error);
+                self.remember_unknown(&repository, Kind::Blob, &name, &error);
             }
             error
         })?;

@@ -84,6 +84,11 @@ pub enum Error {
     /// The registry is not configured here.
     #[error("registry {0} is not configured here")]
     RegistryUnknown(RegistryName),
+    /// The registry wants to know who asks, and does not take what the client brought.
+    #[error(
+        "{0} asks for an account: sign in to wharf with the name and password of one that may pull this"
+    )]
+    SignIn(RegistryName),
     /// The cache failed and the registry could not stand in for it.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -151,7 +156,8 @@ impl Error {
             | Self::PinnedByConfiguration(_)
             | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
-            | Self::RegistryUnknown(_) => false,
+            | Self::RegistryUnknown(_)
+            | Self::SignIn(_) => false,
         }
     }
 }

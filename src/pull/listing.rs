@@ -131,8 +131,10 @@ impl Pull {
 }
 
 impl Inner {
+    /// Whether everybody may know that it is here.
     fn is_served(&self, repository: &Repository) -> bool {
-        self.upstream(repository).is_ok() || self.is_composed(repository)
+        let is_everybodys = self.terms(repository).is_none();
+        (is_everybodys && self.upstream(repository).is_ok()) || self.is_composed(repository)
     }
 
     async fn list_tags(

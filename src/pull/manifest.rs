@@ -424,7 +424,7 @@ impl Inner {
         answer.map_err(|error| {
             let error = Error::of_manifest(error);
             if !error.is_outage() {
-                self.freshness.remember_unknown(repository, Kind::Manifest, reference, &error);
+                self.remember_unknown(repository, Kind::Manifest, reference, &error);
             }
             error
         })

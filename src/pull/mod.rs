@@ -1,5 +1,6 @@
 //! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
 
+mod admission;
 mod answer;
 mod blob;
 mod bring;
@@ -41,8 +42,28 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub use crate::store::BlobFile;
+pub use crate::{
+    store::BlobFile,
+    upstream::{Claim, Wanted},
+};
 
+use self::{
+    admission::Admissions,
+    client::Clients,
+    coalesce::Coalesced,
+    compose::Composer,
+    damage::Disputes,
+    freshness::Freshness,
+    in_flight::InFlight,
+    pace::Pace,
+    passing::Passing,
+    platform::Indexes,
+    prefetch::{Prefetcher, Schedule},
+    scrub::Scrubber,
+    served::Mismatches,
+    skipped::Skipped,
+    tasks::Tasks,
+};
 pub use self::{
     answer::{ManifestAnswer, Want},
     blob::BlobAnswer,
@@ -60,22 +81,6 @@ pub use self::{
         Status, UpstreamStatus, VerifyEvent,
     },
     verify::Verify,
-};
-use self::{
-    client::Clients,
-    coalesce::Coalesced,
-    compose::Composer,
-    damage::Disputes,
-    freshness::Freshness,
-    in_flight::InFlight,
-    pace::Pace,
-    passing::Passing,
-    platform::Indexes,
-    prefetch::{Prefetcher, Schedule},
-    scrub::Scrubber,
-    served::Mismatches,
-    skipped::Skipped,
-    tasks::Tasks,
 };
 use crate::{
     clock::Clock,
@@ -98,6 +103,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     freshness: Freshness,
+    admissions: Admissions,
     downloads: InFlight,
     clients: Clients,
     prefetch: Prefetcher,
@@ -158,6 +164,7 @@ impl Pull {
         let downloads = InFlight::new(config.max_downloads, upstreams.registries().count());
         Self(Arc::new(Inner {
             freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
+            admissions: Admissions::new(clock, config.unknown_ttl),
             clients: Clients::new(config.platforms.clone()),
             prefetch: Prefetcher::new(config.prefetch.clone(), metrics),
             schedule: Schedule::new(&config.prefetch.images),

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use http::{
     HeaderMap,
-    header::{ACCEPT, HOST},
+    header::{ACCEPT, AUTHORIZATION, HOST},
 };
 
-use super::{peer::Peer, route::Route};
+use super::{
+    peer::Peer,
+    route::{Endpoint, Route},
+};
 use crate::{
     oci::{Platform, PlatformError, media_type},
-    pull::Asker,
+    pull::{Asker, Claim, Wanted},
 };
 
 /// In which a client may say what it is; the second is how Docker passes on a header of its own configuration file.
@@ -32,6 +35,25 @@ pub(super) fn asker(
         in_path: route.platform.clone(),
         in_header: announced(headers).and_then(Result::ok),
         reads_index: reads_index(headers),
+    }
+}
+
+/// What the client brings for a registry to which clients bring their own accounts.
+pub(super) fn claim(headers: &HeaderMap) -> Claim {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Claim::of(value.as_bytes()),
+        _ => Claim::default(),
+    }
+}
+
+/// What of its repository a request is to see.
+pub(super) fn wanted(endpoint: &Endpoint) -> Wanted {
+    match endpoint {
+        Endpoint::Blob(_, digest) => Wanted::Blob(*digest),
+        Endpoint::Manifest(_, reference) => Wanted::Manifest(reference.clone()),
+        Endpoint::Referrers(_, subject) => Wanted::Manifest((*subject).into()),
+        Endpoint::Tags(_) | Endpoint::Catalog | Endpoint::Ping => Wanted::Tags,
     }
 }
 

@@ -333,6 +333,27 @@ impl Server {
     ) -> Result<Answer, crate::pull::Error> {
         let head = *method == Method::HEAD;
         let pull = &self.pull;
+        let Some(repository) = route.endpoint.repository().filter(|name| pull.is_by_claim(name))
+        else {
+            return self.dispatch(route, head, headers, peer, record).await;
+        };
+        let claim = asker::claim(headers);
+        let answer = async {
+            pull.admit(repository, asker::wanted(&route.endpoint), &claim).await?;
+            self.dispatch(route, head, headers, peer, record).await
+        };
+        Box::pin(answer).await.map_err(|error| pull.let_in(repository, &claim, error))
+    }
+
+    async fn dispatch(
+        &self,
+        route: &Route,
+        head: bool,
+        headers: &HeaderMap,
+        peer: &Peer,
+        record: &mut Record,
+    ) -> Result<Answer, crate::pull::Error> {
+        let pull = &self.pull;
         Ok(match &route.endpoint {
             Endpoint::Ping => respond::ping(),
             Endpoint::Catalog => {

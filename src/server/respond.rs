@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
         ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-        IF_RANGE, LINK, RANGE, RETRY_AFTER, WARNING,
+        IF_RANGE, LINK, RANGE, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
     },
 };
 
@@ -369,6 +369,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)
         }
         Error::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+        Error::SignIn(_) => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
         Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::Unavailable(_) => (StatusCode::BAD_GATEWAY, ErrorCode::Unknown),
     };
@@ -383,6 +384,9 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::RateLimited { retry_after } => *retry_after,
         _ => None,
     };
+    if let Error::SignIn(registry) = failed {
+        answered.text(WWW_AUTHENTICATE, &format!("Basic realm=\"{registry}\""));
+    }
     if let Some(retry_after) = retry_after {
         answered.headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
     }

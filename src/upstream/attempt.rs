@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::{
-    Error, Upstream, Urgency,
+    Claim, Error, Upstream, Urgency,
     client::{Answer, Question},
     headers,
     health::Endpoint,
@@ -34,9 +34,30 @@ impl Upstream {
         read: impl Fn(Answer, &Arc<Endpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
+        let account = &self.auth.account(name).await;
         self.ask(urgency, |endpoint| async move {
-            let answer = self.attempt(question, name, endpoint, endpoint.url(path)).await?;
+            let answer =
+                self.attempt(question, name, account, endpoint, endpoint.url(path)).await?;
             Ok(read(answer, endpoint)?)
+        })
+        .await
+    }
+
+    /// Asks for `path` and `query` below an endpoint with that account, and reads no more of the answer than that it is
+    /// one.
+    pub(super) async fn ask_as(
+        &self,
+        account: &Claim,
+        question: &Question,
+        name: &RepositoryName,
+        (path, query): (&str, Option<&str>),
+        urgency: Urgency,
+    ) -> Result<(), Error> {
+        self.ask(urgency, |endpoint| async move {
+            let mut url = endpoint.url(path);
+            url.set_query(query);
+            self.attempt(question, name, account, endpoint, url).await?.body.discard().await;
+            Ok(())
         })
         .await
     }
@@ -52,10 +73,11 @@ impl Upstream {
         read: impl Fn(Document) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
+        let account = &self.auth.account(name).await;
         self.ask(urgency, |endpoint| async move {
             let mut url = endpoint.url(path);
             url.set_query(query);
-            let answer = self.attempt(question, name, endpoint, url).await?;
+            let answer = self.attempt(question, name, account, endpoint, url).await?;
             let bytes = answer.body.whole(MANIFEST_MAX_BYTES).await?;
             Ok(read(Document { headers: answer.headers, url: answer.url, bytes })?)
         })
@@ -85,6 +107,7 @@ impl Upstream {
         &self,
         question: &Question,
         name: &RepositoryName,
+        account: &Claim,
         endpoint: &Endpoint,
         url: Url,
     ) -> Result<Answer, Failure> {
@@ -92,7 +115,7 @@ impl Upstream {
             let error = Error::RateLimited { retry_after: Some(left) };
             return Err(Failure { error, retry_after: None, is_asked: false });
         }
-        let mut proof = self.auth.known(&self.http, endpoint, name).await?;
+        let mut proof = self.auth.known(&self.http, endpoint, name, account).await?;
         let mut refusals = 0;
         loop {
             let authorization = proof.as_ref().map(|proof| &proof.header);
@@ -107,7 +130,8 @@ impl Upstream {
                 return Err(Error::Unauthorized.into());
             }
             let (http, headers) = (&self.http, &answer.headers);
-            let next = self.auth.answer(http, endpoint, name, headers, proof.as_ref()).await?;
+            let next =
+                self.auth.answer(http, endpoint, name, headers, account, proof.as_ref()).await?;
             proof = Some(next);
         }
     }

@@ -9,17 +9,17 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Config, Credentials, Error,
+    Claim, Config, Credentials, Error,
     client::{Http, Question},
     headers,
     health::Endpoint,
     kin::Kin,
     retry::Failure,
-    token::{Grant, Service, secret},
+    token::{Grant, Service},
 };
 use crate::{
     clock::Clock,
-    oci::{RegistryName, RepositoryName},
+    oci::{Digest, RegistryName, RepositoryName},
 };
 
 /// What a token service may answer at most.
@@ -28,6 +28,8 @@ const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 const TOKENS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Repositories of one registry whose challenge is remembered.
 const CHALLENGES: u64 = 1024;
+/// Repositories of one registry for which a client's account is kept.
+const LENT: u64 = 4096;
 /// A token is not used in its last seconds: it may expire on its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -35,12 +37,18 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(super) struct Auth {
     registry: RegistryName,
     kin: Kin,
-    credentials: Option<Credentials>,
+    /// wharf's own account, if it has one.
+    own: Claim,
+    /// Accounts of clients that the registry let in, each with the repository for which it may be used.
+    lent: Cache<RepositoryName, Claim>,
     clock: Clock,
     /// What an endpoint, by its base address, wants to see for a repository; only what could be shown last time.
     challenges: Cache<(Url, RepositoryName), Challenge>,
-    tokens: Cache<Arc<Service>, Token>,
+    /// By the account that they were bought with, and where.
+    tokens: Cache<TokenKey, Token>,
 }
+
+type TokenKey = (Digest, Arc<Service>);
 
 #[derive(Clone)]
 struct Token {
@@ -51,8 +59,8 @@ struct Token {
 /// How an endpoint wants to be convinced.
 #[derive(Clone)]
 enum Challenge {
-    /// With the password, as the header to send: only of an endpoint that may have it.
-    Basic(HeaderValue),
+    /// With the password: only of an endpoint that may have it.
+    Basic,
     Bearer(Arc<Service>),
 }
 
@@ -69,7 +77,7 @@ impl Proof {
     /// Whether no better answer to `challenge` can be had than this.
     fn is_all_that(&self, challenge: &Challenge) -> bool {
         let same = match (challenge, &self.service) {
-            (Challenge::Basic(_), None) => true,
+            (Challenge::Basic, None) => true,
             (Challenge::Bearer(asked), Some(had)) => asked == had,
             _ => false,
         };
@@ -82,7 +90,11 @@ impl Auth {
         Self {
             registry: config.registry.clone(),
             kin: Kin::of(config),
-            credentials: config.credentials.clone(),
+            own: own(config.credentials.as_ref()),
+            lent: Cache::builder()
+                .max_capacity(LENT)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             clock: clock.clone(),
             challenges: Cache::builder()
                 .max_capacity(CHALLENGES)
@@ -90,13 +102,23 @@ impl Auth {
                 .build(),
             tokens: Cache::builder()
                 .max_capacity(TOKENS_MAX_BYTES)
-                .weigher(|service: &Arc<Service>, token: &Token| {
+                .weigher(|(_, service): &TokenKey, token: &Token| {
                     let bytes = token.header.len() + service.len();
                     u32::try_from(bytes).unwrap_or(u32::MAX)
                 })
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
         }
+    }
+
+    /// The account with which whatever is asked of `name` is.
+    pub(super) async fn account(&self, name: &RepositoryName) -> Claim {
+        self.lent.get(name).await.unwrap_or_else(|| self.own.clone())
+    }
+
+    /// From now on, `name` is asked for with this account, which the registry let in.
+    pub(super) async fn lend(&self, name: &RepositoryName, claim: &Claim) {
+        self.lent.insert(name.clone(), claim.clone()).await;
     }
 
     /// The proof that `endpoint` is known to want for `name`, if any.
@@ -108,10 +130,14 @@ impl Auth {
         http: &Http,
         endpoint: &Endpoint,
         name: &RepositoryName,
+        account: &Claim,
     ) -> Result<Option<Proof>, Failure> {
+        if let Some(header) = self.bearer(endpoint, account) {
+            return Ok(Some(Proof { header, service: None, may_be_outdated: false }));
+        }
         let key = (endpoint.base().clone(), name.clone());
         let Some(challenge) = self.challenges.get(&key).await else { return Ok(None) };
-        let proof = self.proof(http, endpoint, challenge).await;
+        let proof = self.proof(http, endpoint, challenge, account).await;
         if proof.is_err() {
             // The registry may name another token service by now: it is asked anew.
             self.challenges.invalidate(&key).await;
@@ -130,16 +156,21 @@ impl Auth {
         endpoint: &Endpoint,
         name: &RepositoryName,
         headers: &HeaderMap,
+        account: &Claim,
         refused: Option<&Proof>,
     ) -> Result<Proof, Failure> {
-        if let Some(Proof { service: Some(service), header, .. }) = refused {
-            self.forget(service, |token| token.header == *header).await;
+        if self.bearer(endpoint, account).is_some() {
+            // There is no other token where this came from.
+            return Err(Error::Unauthorized.into());
         }
-        let challenge = self.challenge(endpoint, name, headers)?;
+        if let Some(Proof { service: Some(service), header, .. }) = refused {
+            self.forget(key(account, service), |token| token.header == *header).await;
+        }
+        let challenge = self.challenge(endpoint, name, headers, account)?;
         if refused.is_some_and(|refused| refused.is_all_that(&challenge)) {
             return Err(Error::Unauthorized.into());
         }
-        let proof = self.proof(http, endpoint, challenge.clone()).await?;
+        let proof = self.proof(http, endpoint, challenge.clone(), account).await?;
         let key = (endpoint.base().clone(), name.clone());
         self.challenges.insert(key, challenge).await;
         Ok(proof)
@@ -152,9 +183,9 @@ impl Auth {
         endpoint: &Endpoint,
         name: &RepositoryName,
         headers: &HeaderMap,
+        account: &Claim,
     ) -> Result<Challenge, Error> {
-        let may_have_account = self.kin.may_have_account(endpoint.base());
-        let account = if may_have_account { self.basic() } else { None };
+        let account = self.basic(endpoint, account);
         let mut basic = Err(Error::Unauthorized);
         for value in headers.get_all(WWW_AUTHENTICATE) {
             let Ok(value) = value.to_str() else { continue };
@@ -167,7 +198,7 @@ impl Auth {
                     return Ok(Challenge::Bearer(Arc::new(service)));
                 }
                 if challenge.scheme.eq_ignore_ascii_case("basic") {
-                    basic = account.clone().map(Challenge::Basic).ok_or(Error::Unauthorized);
+                    basic = account.map(|_| Challenge::Basic).ok_or(Error::Unauthorized);
                 }
             }
         }
@@ -179,26 +210,29 @@ impl Auth {
         http: &Http,
         endpoint: &Endpoint,
         challenge: Challenge,
+        account: &Claim,
     ) -> Result<Proof, Failure> {
         let service = match challenge {
-            Challenge::Basic(header) => {
+            Challenge::Basic => {
+                let header = self.basic(endpoint, account).cloned().ok_or(Error::Unauthorized)?;
                 return Ok(Proof { header, service: None, may_be_outdated: false });
             }
             Challenge::Bearer(service) => service,
         };
         let now = self.clock.now();
-        if let Some(token) = self.tokens.get(&service).await {
+        let key = key(account, &service);
+        if let Some(token) = self.tokens.get(&key).await {
             if token.good_until > now {
                 let header = token.header;
                 return Ok(Proof { header, service: Some(service), may_be_outdated: true });
             }
-            self.forget(&service, |token| token.good_until <= now).await;
+            self.forget(key.clone(), |token| token.good_until <= now).await;
         }
         // Whoever comes first asks; if it goes away before the answer, the next in line asks.
         let entry = self
             .tokens
-            .entry(Arc::clone(&service))
-            .or_try_insert_with(self.token(http, endpoint, &service))
+            .entry(key)
+            .or_try_insert_with(self.token(http, endpoint, &service, account))
             .await
             .map_err(|failure| Failure::clone(&failure))?;
         let may_be_outdated = !entry.is_fresh();
@@ -206,9 +240,9 @@ impl Auth {
         Ok(Proof { header, service: Some(service), may_be_outdated })
     }
 
-    /// Drops the token of `service` if it is `outdated`: another may already have taken its place.
-    async fn forget(&self, service: &Arc<Service>, outdated: impl Fn(&Token) -> bool) {
-        let entry = self.tokens.entry(Arc::clone(service));
+    /// Drops the token if it is `outdated`: another may already have taken its place.
+    async fn forget(&self, key: TokenKey, outdated: impl Fn(&Token) -> bool) {
+        let entry = self.tokens.entry(key);
         entry
             .and_compute_with(|entry| {
                 let drop_it = entry.is_some_and(|entry| outdated(entry.value()));
@@ -223,12 +257,13 @@ impl Auth {
         http: &Http,
         endpoint: &Endpoint,
         service: &Service,
+        account: &Claim,
     ) -> Result<Token, Failure> {
         let asked_at = self.clock.now();
-        let authorization = if service.with_account { self.basic() } else { None };
+        let authorization = account.basic().filter(|_| service.with_account);
         let question = Question::get("token", "application/json");
         let (base, url) = (endpoint.base(), service.url());
-        let answer = http.exchange(&question, base, &url, authorization.as_ref()).await?;
+        let answer = http.exchange(&question, base, &url, authorization).await?;
         if let Some(refusal) = http.refusal(&answer) {
             answer.body.discard().await;
             return Err(match refusal.error {
@@ -255,8 +290,26 @@ impl Auth {
         );
     }
 
-    fn basic(&self) -> Option<HeaderValue> {
-        let Credentials { username, password } = self.credentials.as_ref()?;
-        secret(&http_auth::basic::encode_credentials(username, password.expose()))
+    /// The password of `account`, if `endpoint` may have it.
+    fn basic<'a>(&self, endpoint: &Endpoint, account: &'a Claim) -> Option<&'a HeaderValue> {
+        account.basic().filter(|_| self.kin.may_have_account(endpoint.base()))
     }
+
+    /// The token that a client brought, if `endpoint` may have it.
+    fn bearer(&self, endpoint: &Endpoint, account: &Claim) -> Option<HeaderValue> {
+        account.bearer().filter(|_| self.kin.may_have_account(endpoint.base())).cloned()
+    }
+}
+
+/// Under which a token is kept. What was given without an account is the same for all.
+fn key(account: &Claim, service: &Arc<Service>) -> TokenKey {
+    let account = if service.with_account { account.id() } else { Claim::default().id() };
+    (account, Arc::clone(service))
+}
+
+fn own(credentials: Option<&Credentials>) -> Claim {
+    credentials.map_or_else(Claim::default, |Credentials { username, password }| {
+        let header = http_auth::basic::encode_credentials(username, password.expose());
+        Claim::of(header.as_bytes())
+    })
 }

@@ -22,6 +22,7 @@ pub fn challenge(header: &str) -> Vec<Url> {
         public: false,
         endpoints: vec![endpoint.clone()],
         credentials: None,
+        clients: None,
         account_for: Vec::new(),
         ca_pem: Vec::new(),
         realms: Vec::new(),

@@ -135,6 +135,7 @@ mod tests {
             public: false,
             endpoints: endpoints.iter().map(|text| url(text)).collect(),
             credentials: None,
+            clients: None,
             account_for: Vec::new(),
             ca_pem: Vec::new(),
             realms: Vec::new(),

@@ -6,6 +6,7 @@
 mod attempt;
 mod auth;
 mod body;
+mod claim;
 mod client;
 mod dial;
 mod error;
@@ -42,6 +43,7 @@ use crate::{
 use attempt::Document;
 use auth::Auth;
 pub use body::BlobBody;
+pub use claim::{Claim, Terms, Wanted};
 use client::{Answer, Http, Question};
 pub use error::{ConfigError, Error};
 use headers::ContentRange;
@@ -72,6 +74,8 @@ pub struct Config {
     pub endpoints: Vec<Url>,
     /// Sent to this registry's own endpoints and token service only, and to its only endpoint.
     pub credentials: Option<Credentials>,
+    /// Where clients bring their own accounts: on which terms. There are no `credentials` then.
+    pub clients: Option<Terms>,
     /// Hosts of other endpoints that may be sent the credentials and tokens that were given for them.
     pub account_for: Vec<Host>,
     /// PEM certificates to trust besides Mozilla's roots, already read; empty: none.
@@ -192,6 +196,7 @@ pub struct Upstream {
     rules: RepositoryRules,
     endpoints: Vec<Arc<Endpoint>>,
     attempts: u32,
+    clients: Option<Terms>,
     http: Http,
     auth: Auth,
     ranges: Ranges,
@@ -265,6 +270,7 @@ impl Upstream {
             rules: config.rules,
             endpoints: config.endpoints.into_iter().map(endpoint).collect(),
             attempts: config.patience.attempts,
+            clients: config.clients,
             http,
             auth,
             ranges: Ranges::new(clock),
@@ -276,6 +282,44 @@ impl Upstream {
     /// Whether that repository of it may be served, kept or not.
     pub fn permits(&self, name: &RepositoryName) -> bool {
         self.rules.permit(name)
+    }
+
+    /// On which terms clients bring their own accounts, if they do.
+    pub const fn terms(&self) -> Option<Terms> {
+        self.clients
+    }
+
+    /// Asks whether whoever claims `claim` may see `wanted`.
+    ///
+    /// # Errors
+    /// [`Error`]; `Unauthorized` when the registry wants another account.
+    pub async fn admits(
+        &self,
+        name: &RepositoryName,
+        wanted: &Wanted,
+        claim: &Claim,
+        urgency: Urgency,
+    ) -> Result<(), Error> {
+        let mut query = None;
+        let (question, path) = match wanted {
+            Wanted::Manifest(reference) => {
+                let question = Question::get("manifest", MANIFESTS).head_only();
+                (question, format!("/v2/{name}/manifests/{reference}"))
+            }
+            Wanted::Blob(digest) => {
+                (Question::get("blob", BLOBS).head_only(), format!("/v2/{name}/blobs/{digest}"))
+            }
+            Wanted::Tags => {
+                query = Some("n=1");
+                (Question::get("tags", TAGS), format!("/v2/{name}/tags/list"))
+            }
+        };
+        self.ask_as(claim, &question, name, (&path, query), urgency).await
+    }
+
+    /// From now on, what is asked of the repository is asked with this account, which the registry let in.
+    pub async fn lend(&self, name: &RepositoryName, claim: &Claim) {
+        self.auth.lend(name, claim).await;
     }
 
     /// Whether an endpoint answered when it was last asked, and since when that is so, in seconds since 1970; `None` when

@@ -162,6 +162,7 @@ mod tests {
             public: false,
             endpoints: vec![url("https://r.example"), url("http://mirror.example")],
             credentials: None,
+            clients: None,
             account_for: Vec::new(),
             ca_pem: Vec::new(),
             realms: Vec::new(),

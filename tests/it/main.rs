@@ -24,6 +24,7 @@ mod metrics;
 mod never_wrong;
 mod one_download;
 mod one_pull;
+mod own_accounts;
 mod pieces;
 mod platforms;
 mod prefetch;

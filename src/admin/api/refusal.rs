@@ -116,7 +116,8 @@ impl From<Error> for Refusal {
             Error::Denied
             | Error::NotServed(_)
             | Error::PlatformNotKept(_)
-            | Error::PlatformRefused(_) => StatusCode::FORBIDDEN,
+            | Error::PlatformRefused(_)
+            | Error::SignIn(_) => StatusCode::FORBIDDEN,
             Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::NotTaken(_) | Error::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Error::ManifestInvalid(_) | Error::PartWithout { .. } | Error::Unavailable(_) => {

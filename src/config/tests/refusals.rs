@@ -335,6 +335,28 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "wharf.toml:3: upstream.realms: \"auth.example:https\" is not a host: write one such as \"auth.example\" or \"auth.example:8443\"",
         ),
         (
+            upstream("auth = \"both\""),
+            "wharf.toml:3: upstream.auth: \"both\" is nobody's account: write \"wharf\" for the one configured",
+        ),
+        (
+            upstream("auth_ttl = \"1m\""),
+            "wharf.toml:3: upstream.auth_ttl: nothing is left to clients' accounts here: write auth = \"client\" too",
+        ),
+        (
+            upstream("auth = \"client\"\nusername = \"x\"\npassword_file = \"p\""),
+            "wharf.toml:4: upstream.username: an account of wharf's own beside auth = \"client\"",
+        ),
+        (
+            upstream("auth = \"client\"\n[[prefetch.image]]\nname = \"ghcr.io/a/b:1\""),
+            "wharf.toml:5: prefetch.image.name: ghcr.io is asked with its clients' own accounts (auth = \"client\")",
+        ),
+        (
+            upstream(
+                "auth = \"client\"\n[[compose]]\nname = \"docker.io/a/b:1\"\nplatforms = { \"linux/arm64\" = \"ghcr.io/a/b:1\" }",
+            ),
+            "wharf.toml:6: compose.platforms.linux/arm64: ghcr.io is asked with its clients' own accounts (auth = \"client\")",
+        ),
+        (
             upstream("account_for = [\"http://mirror.example\"]"),
             "wharf.toml:3: upstream.account_for: \"http://mirror.example\" is not a host",
         ),

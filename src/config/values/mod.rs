@@ -1,6 +1,7 @@
 //! Types of single values: each refuses what cannot be meant, and says what to write instead.
 
 mod address;
+mod auth;
 mod client;
 mod image;
 mod log;
@@ -20,6 +21,7 @@ use serde::{
 
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
+pub(super) use auth::AuthWord;
 pub(super) use client::{HostName, Listener, Network, Subject};
 pub(super) use image::Image;
 pub(super) use log::Filter;

@@ -27,7 +27,7 @@ pub(crate) use images::{Blob, PushedImage, PushedManifest, noise};
 pub(crate) use log::Seen;
 pub(crate) use program::{Program, names, partials, send_signal};
 pub(crate) use tls::TlsClient;
-pub(crate) use wharf::{Wharf, copy, upstream};
+pub(crate) use wharf::{Wharf, copy, docker_hub, upstream};
 
 /// Runs `future` to its end.
 ///

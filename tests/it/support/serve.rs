@@ -168,7 +168,12 @@ fn allowed(request: &Request, challenge: Challenge, store: &Store, repo: Option<
     let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match challenge {
         Challenge::None => true,
-        Challenge::Basic => sent.is_some() && sent == store.basic.as_deref(),
+        Challenge::Basic => match store.rights_of(sent) {
+            None => sent.is_some() && sent == store.basic.as_deref(),
+            Some(rights) => rights.is_ok_and(|may| {
+                sent.is_some() && repo.is_none_or(|repo| may.iter().any(|known| known == repo))
+            }),
+        },
         Challenge::Bearer => {
             let token = sent.and_then(|sent| sent.strip_prefix("Bearer "));
             token.is_some_and(|token| store.admits(token, repo))
@@ -207,8 +212,14 @@ fn token(request: &Request, store: &mut Store) -> Reply {
         let (repo, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
         actions.split(',').any(|action| action == "pull").then(|| repo.to_owned())
     };
-    let repositories =
+    let mut repositories: Vec<String> =
         form_urlencoded::parse(request.query.as_bytes()).filter_map(repository).collect();
+    match store.rights_of(sent) {
+        None => {}
+        Some(Err(())) => return Reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+        // As Hub does: a token for what one may not pull is given, and opens nothing.
+        Some(Ok(may)) => repositories.retain(|repo| may.contains(repo)),
+    }
     let token = store.token(repositories);
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     Reply::json(

@@ -12,6 +12,9 @@ pub(super) struct Store {
     repositories: HashMap<String, Repository>,
     /// The `Authorization` that a Basic challenge or the token service wants.
     pub(super) basic: Option<String>,
+    /// Accounts by their `Authorization`, each with the repositories that it may pull from; where there are any, nobody
+    /// else may pull.
+    rights: HashMap<String, Vec<String>>,
     /// Valid tokens, each with the repositories that it opens.
     tokens: HashMap<String, Vec<String>>,
     /// Valid signatures of redirects, each with the blob that it opens.
@@ -94,6 +97,20 @@ impl FakeHub {
         self.store().basic = Some(http_auth::basic::encode_credentials(user, password));
     }
 
+    /// From now on repositories are shown to accounts that were allowed them, and to nobody else.
+    pub(crate) fn allow(&self, user: &str, password: &str, repo: &str) {
+        let account = http_auth::basic::encode_credentials(user, password);
+        self.store().rights.entry(account).or_default().push(repo.to_owned());
+    }
+
+    /// Takes everything back that the account was allowed.
+    pub(crate) fn disallow(&self, user: &str, password: &str) {
+        let account = http_auth::basic::encode_credentials(user, password);
+        let mut store = self.store();
+        store.rights.insert(account, Vec::new());
+        store.tokens.clear();
+    }
+
     /// A token for `repo`, as the token service would give it out.
     pub(crate) fn issue_token(&self, repo: &str) -> String {
         self.store().token(vec![repo.to_owned()])
@@ -130,6 +147,18 @@ impl Store {
     pub(super) fn admits(&self, token: &str, repo: Option<&str>) -> bool {
         let granted = self.tokens.get(token);
         granted.is_some_and(|granted| repo.is_none_or(|repo| granted.iter().any(|r| r == repo)))
+    }
+
+    /// What the account of this `Authorization` may pull; `None`: whatever there is. An account that is not known may not
+    /// even ask.
+    pub(super) fn rights_of(&self, authorization: Option<&str>) -> Option<Result<&[String], ()>> {
+        if self.rights.is_empty() {
+            return None;
+        }
+        Some(match authorization {
+            None => Ok(&[]),
+            Some(sent) => self.rights.get(sent).map(Vec::as_slice).ok_or(()),
+        })
     }
 
     pub(super) fn sign(&mut self, repo: &str, digest: Digest) -> String {

@@ -55,6 +55,7 @@ pub(crate) fn upstream(registry: RegistryName, endpoints: &[&str]) -> upstream::
         public: false,
         endpoints: endpoints.iter().map(|url| url.parse().expect("an address")).collect(),
         credentials: None,
+        clients: None,
         account_for: Vec::new(),
         ca_pem: Vec::new(),
         realms: Vec::new(),
