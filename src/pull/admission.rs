@@ -125,6 +125,45 @@ impl Inner {
         self.upstreams.select(&repository.registry)?.terms()
     }
 
+    /// Whether what is fetched through the repository is not for everybody who is served here.
+    fn is_closed(&self, repository: &Repository) -> bool {
+        self.terms(repository).is_some()
+    }
+
+    /// Whether the bytes of a kept blob came through a repository that is not for everybody, and nobody but a manifest says
+    /// that this one has it: whoever writes manifests would read others' blobs by their digests.
+    pub(super) fn needs_word(&self, repository: &Repository, digest: &Digest) -> bool {
+        if !self.has_closed {
+            return false;
+        }
+        let vouchers = self.store.vouchers(digest);
+        !vouchers.contains(repository) && vouchers.iter().any(|voucher| self.is_closed(voucher))
+    }
+
+    /// The same of a blob that is being fetched through `origin`.
+    pub(super) fn must_confirm(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        origin: &Repository,
+    ) -> bool {
+        self.is_closed(origin) && !self.store.vouchers(digest).contains(repository)
+    }
+
+    /// Whether the registry says that the repository has the blob; it is written down if so.
+    pub(super) async fn has_word(
+        self: &Arc<Self>,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> bool {
+        let asked = Pull(Arc::clone(self));
+        let confirmed = Box::pin(asked.confirm_blob(repository, digest)).await;
+        confirmed.inspect_err(|error| {
+            tracing::warn!(%repository, %digest, %error, "a blob that came through another repository is not shown");
+        })
+        .is_ok()
+    }
+
     /// Remembers for a while that there is no such thing, or not for us. Where each client has an account of its own, what
     /// the registry does not show to one says nothing of the others.
     pub(super) fn remember_unknown(

@@ -136,7 +136,9 @@ impl Pull {
                 pull.tasks.spawn(download);
             }
             let foreign = flight.origin != *repository;
-            if foreign && size.is_none() {
+            if foreign
+                && (size.is_none() || self.0.must_confirm(repository, digest, &flight.origin))
+            {
                 self.confirm_blob(repository, digest).await?;
             }
             match self.joined(repository, digest, flight, led).await {
@@ -234,7 +236,11 @@ impl Pull {
     }
 
     /// Has the registry confirm that `repository` holds `digest`: bytes are shared, permission is not.
-    async fn confirm_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, Error> {
+    pub(super) async fn confirm_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<u64, Error> {
         let pull = &self.0;
         let confirm = Arc::clone(pull).confirm_blob(repository.clone(), *digest);
         let key = (repository.clone(), *digest);
@@ -266,7 +272,9 @@ impl Inner {
             }
             error
         })?;
-        if self.keeps_unlinked() {
+        if self.has_closed && self.store.link(&repository, &digest).is_some() {
+            self.keep_link(&repository, &digest, size).await;
+        } else if self.keeps_unlinked() {
             self.passing.confirmed(&repository, &digest, size);
             self.keep_link(&repository, &digest, size).await;
         }

@@ -37,7 +37,8 @@ impl Default for Disputes {
 
 impl Inner {
     /// The kept blob, if the disk gives it and it is `size` bytes long, as far as that is known. It counts as missing
-    /// otherwise, and is put aside if the disk is to blame.
+    /// otherwise, and is put aside if the disk is to blame; also where it came through a repository that is not for everybody,
+    /// and the registry does not confirm that this one has it.
     pub(super) async fn kept_blob(
         self: &Arc<Self>,
         repository: &Repository,
@@ -48,6 +49,9 @@ impl Inner {
             self.read_failed(repository, &error);
             None
         })?;
+        if self.needs_word(repository, digest) && !self.has_word(repository, digest).await {
+            return None;
+        }
         match size {
             Some(told) if told != kept.size() => {
                 Box::pin(self.dispute(repository, digest, kept.size(), told)).await;

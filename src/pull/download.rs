@@ -367,7 +367,7 @@ impl Inner {
         }
         self.prefetch.came(digest, size, lead.interest());
         self.store.blob_kept();
-        if self.store.link(repository, digest).is_none() {
+        if self.has_closed || self.store.link(repository, digest).is_none() {
             self.keep_link(repository, digest, size).await;
         }
         Ok(())

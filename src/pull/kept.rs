@@ -27,6 +27,10 @@ impl Inner {
             return Ok(None);
         };
         let descriptor = Descriptor { size: bytes.len() as u64, ..shown.link.clone() };
+        if !shown.is_taken && self.has_closed {
+            // It may be another's alone: this repository's registry shows it, or nobody does.
+            return Ok(None);
+        }
         if !shown.is_taken {
             // Named by an index here, and kept for another repository: what it names belongs here, too. A
             // document that is not of the type that the index says is left to the registry.

@@ -104,6 +104,8 @@ struct Inner {
     tasks: Tasks,
     freshness: Freshness,
     admissions: Admissions,
+    /// There are repositories that are not for everybody who is served.
+    has_closed: bool,
     downloads: InFlight,
     clients: Clients,
     prefetch: Prefetcher,
@@ -165,6 +167,7 @@ impl Pull {
         Self(Arc::new(Inner {
             freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
             admissions: Admissions::new(clock, config.unknown_ttl),
+            has_closed: upstreams.have_terms(),
             clients: Clients::new(config.platforms.clone()),
             prefetch: Prefetcher::new(config.prefetch.clone(), metrics),
             schedule: Schedule::new(&config.prefetch.images),

@@ -6,8 +6,9 @@
 //!
 //! Keys begin with a letter for the table: `t` tags, `l` links (which repository may show which digest),
 //! `m` manifests that were taken into a repository, with links to all they name, `c` children (how an index lists a
-//! manifest), `k` pins, `r` referrers lists, `u` the last use of a manifest, `p` the position, with the form of the tables, `s` the
-//! sum of all other records, by which a loss that sled itself does not notice is found.
+//! manifest), `k` pins, `r` referrers lists, `u` the last use of a manifest, `v` vouchers (under which repositories their registries
+//! themselves showed a blob), `p` the position, with the form of the tables, `s` the sum of all other records, by which a loss that
+//! sled itself does not notice is found.
 //!
 //! Long, because it is sled's only home.
 
@@ -41,8 +42,8 @@ const PAGE_CACHE_BYTES: u64 = 2 * 1024 * 1024;
 const ACCESS_EVERY: usize = 4;
 
 /// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`, the second no
-/// `k`.
-const FORM: u8 = 3;
+/// `k`, the third no `v`.
+const FORM: u8 = 4;
 
 const POSITION: &[u8] = b"p";
 const SUM: &[u8] = b"s";
@@ -236,6 +237,15 @@ impl Index {
         }
     }
 
+    /// Under which repositories a registry itself has shown the blob: by its bytes, or by its word.
+    pub(super) fn vouchers(&self, digest: &Digest) -> Vec<Repository> {
+        let prefix = vouchers_key(digest);
+        let named = self.scan(&prefix).filter_map(|(key, _)| {
+            std::str::from_utf8(key.get(prefix.len()..)?).ok()?.parse().ok()
+        });
+        named.collect()
+    }
+
     /// When the manifest was last pulled, in seconds since 1970, as far as that is written down.
     pub(super) fn pulled(&self, repository: &Repository, manifest: &Digest) -> Option<u64> {
         read_time(&self.read(&key(b'u', repository, manifest.as_bytes()))?)
@@ -371,6 +381,7 @@ impl Changes<'_> {
                 self.records.insert(key(table, repository, digest.as_bytes()), None);
             }
             self.records.insert(pin_key(repository, &(*digest).into()), None);
+            self.records.insert(voucher_key(repository, digest), None);
         }
         for child in self.index.listed_by(repository, digests) {
             self.records.insert(key(b'c', repository, child.as_bytes()), None);
@@ -380,6 +391,9 @@ impl Changes<'_> {
     fn take_in(&mut self, fact: &Fact) {
         if let Fact::Manifest { repository, manifest } = fact {
             self.set(key(b'm', repository, manifest.digest.as_bytes()), Vec::new());
+        }
+        if let Fact::Blob { repository, blob } = fact {
+            self.set(voucher_key(repository, &blob.digest), Vec::new());
         }
         match fact {
             Fact::Blob { repository, blob: shown }
@@ -494,6 +508,22 @@ fn read_time(value: &[u8]) -> Option<u64> {
 
 fn link_key(repository: &Repository, digest: &Digest) -> Vec<u8> {
     key(b'l', repository, digest.as_bytes())
+}
+
+/// By digest first, so that all vouchers of one stand together; digests of one algorithm are of one length.
+fn vouchers_key(digest: &Digest) -> Vec<u8> {
+    let digest = digest.as_bytes();
+    let mut key = Vec::with_capacity(2 + digest.len() + 64);
+    // At most 64 bytes.
+    key.extend([b'v', digest.len() as u8]);
+    key.extend_from_slice(digest);
+    key
+}
+
+fn voucher_key(repository: &Repository, digest: &Digest) -> Vec<u8> {
+    let mut key = vouchers_key(digest);
+    key.extend_from_slice(repository.to_string().as_bytes());
+    key
 }
 
 fn link_value(descriptor: &Descriptor) -> Vec<u8> {

@@ -18,6 +18,11 @@ impl Store {
         self.index.shown(repository, digest)
     }
 
+    /// Under which repositories a registry itself has shown the blob, as far as that was written down.
+    pub fn vouchers(&self, digest: &Digest) -> Vec<Repository> {
+        self.index.vouchers(digest)
+    }
+
     /// Whether the manifest was kept or taken for `repository`, rather than only named by an index of it.
     pub fn has_manifest(&self, repository: &Repository, digest: &Digest) -> bool {
         self.index.has_manifest(repository, digest)

@@ -53,8 +53,9 @@ pub(super) fn facts(layout: &Layout, index: &Index) -> Facts {
     for (repository, key, _) in index.records(b'l') {
         let Some(digest) = Digest::from_bytes(&key) else { continue };
         let told = (repository, digest);
-        // What no manifest names is there on the registry's own word.
-        if named.contains(&told) || facts.manifests.contains_key(&told) {
+        // What no manifest names is there on the registry's own word; of the rest it may have given that, too.
+        let is_named = named.contains(&told) || facts.manifests.contains_key(&told);
+        if is_named && !index.vouchers(&digest).contains(&told.0) {
             continue;
         }
         if let Some(blob) = index.read_link(&told.0, &digest) {

@@ -236,6 +236,11 @@ impl Upstreams {
         &self.documents
     }
 
+    /// Whether there is a registry to which clients bring their own accounts.
+    pub fn have_terms(&self) -> bool {
+        self.by_name.values().any(|upstream| upstream.clients.is_some())
+    }
+
     /// The names of all configured registries, in no order.
     pub fn registries(&self) -> impl Iterator<Item = &RegistryName> {
         self.by_name.keys()

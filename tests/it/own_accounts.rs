@@ -297,3 +297,81 @@ async fn a_mirror_that_stands_first_gets_no_clients_password() {
     assert_eq!(mirror.count(|seen| seen.headers.contains_key("authorization")), 0);
     wharf.end().await;
 }
+
+/// Whoever may write manifests, in a repository that everybody may read or in one of their own, names a private blob.
+#[tokio::test]
+async fn a_manifest_that_names_anothers_blob_opens_nothing() {
+    for cold in [false, true] {
+        let hub = FakeHub::start().await;
+        let (site, image) = private(Challenge::Bearer).await;
+        let child = image.child("linux/arm64");
+        let (secret, stolen) = (&child.layers[0], child.manifest.bytes.clone());
+        // The same document elsewhere: the registries there do not look whether they have what it names.
+        let kind = wharf::oci::media_type::OCI_MANIFEST;
+        hub.put_manifest("library/thief", Some("1"), kind, stolen.clone());
+        site.put_manifest("bob/own", Some("thief"), kind, stolen);
+        let wharf = wharf_before(&hub, &site).await;
+        let (alice, bob) = (alice(), bob());
+        let take_in = async || {
+            assert_eq!(wharf.get("/v2/library/thief/manifests/1").await.status, 200);
+            let thief = format!("/v2/{LAN}/bob/own/manifests/thief");
+            assert_eq!(get(&wharf, &thief, Some(&bob)).await.status, 200);
+        };
+        if cold {
+            take_in().await;
+        }
+        assert_open(&wharf, &image, &alice, "alice").await;
+        wharf.quiet().await;
+        if !cold {
+            take_in().await;
+        }
+        for digest in [secret.digest, child.config.digest] {
+            for repo in [&*format!("{LAN}/bob/own"), "library/thief"] {
+                let answer = get(&wharf, &blob_path(repo, &digest), Some(&bob)).await;
+                assert_eq!(answer.status, 404, "{repo}, cold: {cold}");
+            }
+        }
+        assert_open(&wharf, &image, &alice, "alice again").await;
+        wharf.end().await;
+    }
+}
+
+#[tokio::test]
+async fn layers_that_private_and_public_images_share_are_served_with_the_uplink_gone() {
+    for public_first in [false, true] {
+        let mut hub = FakeHub::start().await;
+        let (mut site, image) = private(Challenge::Bearer).await;
+        let child = image.child("linux/arm64");
+        // A public image of the very same blobs.
+        for blob in std::iter::once(&child.config).chain(&child.layers) {
+            hub.put_blob("library/base", blob.bytes.clone());
+        }
+        let kind = wharf::oci::media_type::OCI_MANIFEST;
+        hub.put_manifest("library/base", Some("1"), kind, child.manifest.bytes.clone());
+        let wharf = wharf_before(&hub, &site).await;
+        let alice = alice();
+        let layer = blob_path("library/base", &child.layers[0].digest);
+        let pull_public = async || {
+            assert_eq!(wharf.get("/v2/library/base/manifests/1").await.status, 200);
+            let config = blob_path("library/base", &child.config.digest);
+            for path in [&layer, &config] {
+                assert_eq!(wharf.get(path).await.status, 200, "public first: {public_first}");
+            }
+            wharf.quiet().await;
+        };
+        if public_first {
+            pull_public().await;
+        }
+        assert_open(&wharf, &image, &alice, "alice").await;
+        wharf.quiet().await;
+        if !public_first {
+            pull_public().await;
+        }
+        hub.stop().await;
+        site.stop().await;
+        let wharf = wharf.restart().await;
+        let answer = wharf.get(&layer).await;
+        assert_eq!(answer.bytes(), &child.layers[0].bytes, "public first: {public_first}");
+        wharf.end().await;
+    }
+}
