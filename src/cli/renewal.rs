@@ -1,4 +1,4 @@
-//! Certificates that are renewed while the daemon runs.
+//! Certificates and users that are renewed while the daemon runs.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,15 +7,18 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::config::{Config, Stamps, TlsFiles};
+use crate::{
+    config::{Config, DoorFiles, Stamps},
+    server::Door,
+};
 
-/// How often it is looked whether certificates were renewed.
+/// How often it is looked whether files were renewed.
 const LOOKS: Duration = Duration::from_secs(10);
 
-/// The files of `[server] tls` as they were when they were last looked at.
+/// The files of each of wharf's doors as they were when they were last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
-    seen: Option<(TlsFiles, Stamps)>,
+    seen: Vec<Option<(DoorFiles, Stamps)>>,
 }
 
 impl Renewal {
@@ -29,27 +32,42 @@ impl Renewal {
         }
     }
 
-    /// Reads the files if they were written since the last look, and has new connections answered by what they hold.
+    /// Reads the files that were written since the last look, and has new connections answered by what they hold.
     async fn look(&mut self, config: &Config) {
-        let (Some(tls), Some(files)) = (&config.server.tls, &config.tls_files) else { return };
-        let (files, seen) = (files.clone(), self.seen.take());
-        let looking = spawn_blocking(move || {
-            // Before they are read: what is written meanwhile is seen at the next look.
-            let stamps = files.stamps();
-            let now = (files, stamps);
-            let read = (seen.as_ref() != Some(&now)).then(|| now.0.read());
-            (now, read)
-        });
-        let Ok((now, read)) = looking.await else { return };
-        self.seen = Some(now);
-        match read {
-            Some(Ok(new)) if tls.adopt(&new) => {
-                tracing::info!("certificates were renewed: new connections have them");
-            }
-            // They may be written one after the other: the next look sees more.
-            Some(Err(problem)) => tracing::warn!("certificates stay as they were: {problem}"),
-            _ => {}
+        self.seen.resize(config.doors().count(), None);
+        for (seen, (_, door, files)) in self.seen.iter_mut().zip(config.doors()) {
+            look_at(seen, door, files).await;
         }
+    }
+}
+
+async fn look_at(seen: &mut Option<(DoorFiles, Stamps)>, door: &Door, files: &DoorFiles) {
+    let (files, before) = (files.clone(), seen.take());
+    let looking = spawn_blocking(move || {
+        // Before they are read: what is written meanwhile is seen at the next look.
+        let stamps = files.stamps();
+        let now = (files, stamps);
+        let read = (before.as_ref() != Some(&now))
+            .then(|| (now.0.tls.as_ref().map(|tls| tls.read()), now.0.read_users()));
+        (now, read)
+    });
+    let Ok((now, read)) = looking.await else { return };
+    *seen = Some(now);
+    let Some((tls, users)) = read else { return };
+    // They may be written one after the other: the next look sees more.
+    match (&door.tls, tls) {
+        (Some(tls), Some(Ok(new))) if tls.adopt(&new) => {
+            tracing::info!("certificates were renewed: new connections have them");
+        }
+        (_, Some(Err(problem))) => tracing::warn!("certificates stay as they were: {problem}"),
+        _ => {}
+    }
+    match (&door.users, users) {
+        (Some(users), Some(Ok(new))) if users.adopt(&new) => {
+            tracing::info!("users were changed: the next request has them");
+        }
+        (_, Some(Err(problem))) => tracing::warn!("users stay as they were: {problem}"),
+        _ => {}
     }
 }
 
@@ -82,7 +100,7 @@ mod tests {
             crate::server::Tls::new(cert.as_bytes(), key.as_bytes(), None).expect("good")
         };
         let mut renewal = Renewal::default();
-        let tls = config.server.tls.as_ref().expect("it is there");
+        let tls = config.server.door.tls.as_ref().expect("it is there");
         renewal.look(&config).await;
         assert!(tls.is_as(&of(&first)));
         // The new certificate, and still the old key.

@@ -233,16 +233,23 @@ impl Signals {
 struct Told {
     registries: String,
     dir: PathBuf,
-    /// By which registry addresses are asked.
-    scheme: &'static str,
+    /// How each registry address is asked by Docker Engines; `None`: not at all, because it would have their users' passwords.
+    schemes: Vec<Option<&'static str>>,
 }
 
 impl Told {
     fn by(config: &Config) -> Self {
         let names: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.registry.as_str()).collect();
-        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-        Self { registries: names.join(", "), dir: config.store.dir.clone(), scheme }
+        let schemes = config.doors().flat_map(|(addresses, door, _)| {
+            let scheme = if door.tls.is_some() { "https" } else { "http" };
+            addresses.iter().map(move |_| (!door.sign_in).then_some(scheme))
+        });
+        Self {
+            registries: names.join(", "),
+            dir: config.store.dir.clone(),
+            schemes: schemes.collect(),
+        }
     }
 
     /// How to use the wharf that listens on `registry`, with its metrics on `admin`.
@@ -251,7 +258,9 @@ impl Told {
         let listens: Vec<_> = registry.iter().map(ToString::to_string).collect();
         let mirrors: Vec<_> = registry
             .iter()
-            .map(|address| format!("\"{}://{}\"", self.scheme, reachable(*address, host)))
+            .zip(&self.schemes)
+            .filter_map(|(address, scheme)| Some((address, (*scheme)?)))
+            .map(|(address, scheme)| format!("\"{scheme}://{}\"", reachable(*address, host)))
             .collect();
         let metrics = match admin {
             Some(address) => format!("Metrics: http://{}/metrics", reachable(address, host)),
@@ -327,7 +336,7 @@ mod tests {
         let told = Told {
             registries: "docker.io, ghcr.io".into(),
             dir: Path::new("./d").into(),
-            scheme: "http",
+            schemes: vec![Some("http"), Some("http")],
         };
         let said = told.usage(
             &["10.0.0.2:5000".parse().expect("an address"), "[::1]:80".parse().expect("one")],
@@ -339,9 +348,9 @@ mod tests {
         assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
         assert!(told.usage(&[], None).ends_with("Metrics: off"));
 
-        let told = Told { scheme: "https", ..told };
+        let told = Told { schemes: vec![Some("https"), None], ..told };
         let said = told.usage(
-            &["10.0.0.2:5000".parse().expect("an address")],
+            &["10.0.0.2:5000", "10.0.0.2:5443"].map(|it| it.parse().expect("an address")),
             Some("127.0.0.1:5001".parse().expect("an address")),
         );
         assert!(said.contains(r#"{ "registry-mirrors": ["https://10.0.0.2:5000"] }"#), "{said}");

@@ -26,6 +26,8 @@ pub enum ErrorCode {
     /// code-14: too many requests.
     #[serde(rename = "TOOMANYREQUESTS")]
     TooManyRequests,
+    /// code-11: who asks has to say who it is.
+    Unauthorized,
     /// `UNKNOWN` of the Docker registry: a failure that no code of the specification names.
     Unknown,
     /// code-13: the operation is not supported.
@@ -45,6 +47,7 @@ impl ErrorCode {
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Unknown => "UNKNOWN",
             Self::Unsupported => "UNSUPPORTED",
         }

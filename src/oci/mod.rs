@@ -5,6 +5,7 @@
 
 mod digest;
 mod error;
+mod glob;
 mod image_index;
 mod image_name;
 mod manifest;
@@ -14,6 +15,7 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error::{ErrorBody, ErrorCode};
+pub use glob::Glob;
 pub use image_index::{ImageIndex, IndexEntry};
 pub use image_name::ImageName;
 pub use manifest::{

@@ -174,6 +174,17 @@ impl Endpoint {
         }
     }
 
+    /// The repository that is asked for something.
+    pub(super) const fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Catalog | Self::Ping => None,
+            Self::Blob(repository, _)
+            | Self::Manifest(repository, _)
+            | Self::Tags(repository)
+            | Self::Referrers(repository, _) => Some(repository),
+        }
+    }
+
     /// The word for metrics and logs.
     pub(super) const fn kind(&self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 mod address;
 mod client;
+mod glob;
 mod image;
 mod log;
 mod number;
@@ -21,6 +22,7 @@ use serde::{
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
 pub(super) use client::{HostName, Listener, Network, Subject};
+pub(super) use glob::{ImageGlob, NameGlob};
 pub(super) use image::Image;
 pub(super) use log::Filter;
 pub use log::LogFormat;
