@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, raw};
+use super::{Config, ConfigError, NOWHERE, raw};
 
 /// The variables that wharf looks at.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,13 @@ impl Environment {
                 let like = known.get(&section).and_then(|keys| keys.get(&key));
                 let keys = Table::from_iter([(key, typed(value, like))]);
                 let layer = Table::from_iter([(section, Value::Table(keys))]).to_string();
-                toml::from_str(&layer).map_err(|error| ConfigError::variable(name, error.message()))
+                let layer: raw::Raw = toml::from_str(&layer)
+                    .map_err(|error| ConfigError::variable(name, error.message()))?;
+                let listen = layer.server.listen.as_ref();
+                match listen.is_some_and(|listen| listen.get_ref().0.is_empty()) {
+                    true => Err(ConfigError::variable(name, NOWHERE)),
+                    false => Ok(layer),
+                }
             })
             .collect()
     }

@@ -213,7 +213,7 @@ impl Config {
             config.apply(layer);
         }
         config.overrule(&sources.overrides);
-        config.check_addresses(!tables.listeners.is_empty())?;
+        config.check_addresses()?;
         if let Some(users) = &users {
             let door = (&*config.listen, &config.server.door, &config.door_files);
             listeners::check_passwords(&file, users, door, &mut warnings)?;
@@ -339,10 +339,7 @@ impl Config {
     }
 
     /// Two layers may name one address for two listeners: only here are both known.
-    fn check_addresses(&self, has_listeners: bool) -> Result<(), ConfigError> {
-        if self.listen.is_empty() && !has_listeners {
-            return Err(ConfigError::key("server.listen", NOWHERE.to_owned()));
-        }
+    fn check_addresses(&self) -> Result<(), ConfigError> {
         if let Some(twice) = values::first_repeated(&self.listen) {
             let problem = format!("{twice} is given twice: write each address once");
             return Err(ConfigError::key("server.listen", problem));
