@@ -78,7 +78,7 @@ mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
 
     use super::*;
-    use crate::config::Sources;
+    use crate::{config::Sources, server::Users};
 
     #[tokio::test]
     async fn what_is_written_is_taken_up_when_it_fits() {
@@ -113,5 +113,38 @@ mod tests {
         fs::remove_file(dir.path().join("key.pem")).expect("it was there");
         renewal.look(&config).await;
         assert!(tls.is_as(&of(&second)), "what is gone changes nothing");
+    }
+
+    #[tokio::test]
+    async fn users_are_taken_up_when_their_file_is_good_at_every_door() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        let line = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+        let other = line.replace("alice", "carol");
+        let users = |text: &str| Users::parse(text).expect("good lines");
+        write(
+            "wharf.toml",
+            "[server]\nlisten = [\"127.0.0.1:5000\"]\nusers = \"one\"\n[[listener]]\naddress = \"127.0.0.1:5002\"\nusers = \"two\"\n",
+        );
+        write("one", line);
+        write("two", line);
+        let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
+        let config = Config::load(&sources).expect("good").config;
+        let [one, two] = [&config.server.door, &config.listeners[0].door]
+            .map(|door| door.users.clone().expect("it is there"));
+        let mut renewal = Renewal::default();
+        renewal.look(&config).await;
+        write("two", &format!("{line}{other}"));
+        renewal.look(&config).await;
+        assert!(one.are_as(&users(line)) && two.are_as(&users(&format!("{line}{other}"))));
+        write("one", "alice:hunter2");
+        write("two", &other);
+        renewal.look(&config).await;
+        assert!(one.are_as(&users(line)), "what will not do changes nothing");
+        assert!(two.are_as(&users(&other)));
+        fs::remove_file(dir.path().join("two")).expect("it was there");
+        renewal.look(&config).await;
+        assert!(two.are_as(&users(&other)), "what is gone changes nothing");
     }
 }

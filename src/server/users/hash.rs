@@ -1,5 +1,7 @@
 //! One line of an htpasswd file: how a password is kept, and whether another one is the same.
 
+use std::fmt;
+
 use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
 
 /// A password as it is kept: by bcrypt or argon2, which make every guess slow.
@@ -75,6 +77,12 @@ impl Kept {
     }
 }
 
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
+    }
+}
+
 fn check_bcrypt(text: &str) -> Result<(), String> {
     let parts = text.parse::<bcrypt::HashParts>();
     let Ok(parts) = parts.map_err(|_| ()).and_then(|parts| check_length(text).map(|()| parts))
@@ -129,7 +137,7 @@ mod tests {
     }
 
     fn refusal(text: &str) -> String {
-        let problem = Kept::parse(text).err().expect(text);
+        let problem = Kept::parse(text).expect_err(text);
         assert!(!problem.contains(text), "it repeats it: {problem}");
         problem
     }
@@ -142,7 +150,7 @@ mod tests {
         for (text, password) in
             [(known, "U*U"), (&y, "U*U"), (&b, "U*U"), (&argon2id("secret"), "secret")]
         {
-            let kept = Kept::parse(text).ok().expect(text);
+            let kept = Kept::parse(text).expect(text);
             assert!(kept.is(password.as_bytes()), "{text}");
             for wrong in ["", "u*u", "U*U*", "secre", "secret2", text] {
                 assert!(!kept.is(wrong.as_bytes()), "{wrong} for {text}");
@@ -175,7 +183,7 @@ mod tests {
             ),
         ] {
             let problem = if text.is_empty() {
-                Kept::parse(text).err().expect("refused")
+                Kept::parse(text).expect_err("refused")
             } else {
                 refusal(text)
             };

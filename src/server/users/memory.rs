@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn kept(text: &str) -> Kept {
-        Kept::parse(text).ok().expect("a good line")
+        Kept::parse(text).expect("a good line")
     }
 
     fn client(n: u32) -> IpAddr {

@@ -147,6 +147,12 @@ impl Users {
         changes
     }
 
+    /// Whether both have the same lines.
+    #[cfg(test)]
+    pub(crate) fn are_as(&self, other: &Self) -> bool {
+        self.0.table() == other.0.table()
+    }
+
     /// The name of the user that `credentials` are of, which `client` has sent.
     ///
     /// # Errors
