@@ -7,10 +7,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{
-    config::{Config, DoorFiles, Stamps},
-    server::Door,
-};
+use crate::config::{Config, DoorFiles, Stamps};
 
 /// How often it is looked whether files were renewed.
 const LOOKS: Duration = Duration::from_secs(10);
@@ -36,38 +33,36 @@ impl Renewal {
     async fn look(&mut self, config: &Config) {
         self.seen.resize(config.doors().count(), None);
         for (seen, (_, door, files)) in self.seen.iter_mut().zip(config.doors()) {
-            look_at(seen, door, files).await;
+            let (files, before) = (files.clone(), seen.take());
+            let looking = spawn_blocking(move || {
+                // Before they are read: what is written meanwhile is seen at the next look.
+                let stamps = files.stamps();
+                let now = (files, stamps);
+                let read = (before.as_ref() != Some(&now))
+                    .then(|| (now.0.tls.as_ref().map(|tls| tls.read()), now.0.read_users()));
+                (now, read)
+            });
+            let Ok((now, read)) = looking.await else { continue };
+            *seen = Some(now);
+            let Some((tls, users)) = read else { continue };
+            // They may be written one after the other: the next look sees more.
+            match (&door.tls, tls) {
+                (Some(tls), Some(Ok(new))) if tls.adopt(&new) => {
+                    tracing::info!("certificates were renewed: new connections have them");
+                }
+                (_, Some(Err(problem))) => {
+                    tracing::warn!("certificates stay as they were: {problem}")
+                }
+                _ => {}
+            }
+            match (&door.users, users) {
+                (Some(users), Some(Ok(new))) if users.adopt(&new) => {
+                    tracing::info!("users were changed: the next request has them");
+                }
+                (_, Some(Err(problem))) => tracing::warn!("users stay as they were: {problem}"),
+                _ => {}
+            }
         }
-    }
-}
-
-async fn look_at(seen: &mut Option<(DoorFiles, Stamps)>, door: &Door, files: &DoorFiles) {
-    let (files, before) = (files.clone(), seen.take());
-    let looking = spawn_blocking(move || {
-        // Before they are read: what is written meanwhile is seen at the next look.
-        let stamps = files.stamps();
-        let now = (files, stamps);
-        let read = (before.as_ref() != Some(&now))
-            .then(|| (now.0.tls.as_ref().map(|tls| tls.read()), now.0.read_users()));
-        (now, read)
-    });
-    let Ok((now, read)) = looking.await else { return };
-    *seen = Some(now);
-    let Some((tls, users)) = read else { return };
-    // They may be written one after the other: the next look sees more.
-    match (&door.tls, tls) {
-        (Some(tls), Some(Ok(new))) if tls.adopt(&new) => {
-            tracing::info!("certificates were renewed: new connections have them");
-        }
-        (_, Some(Err(problem))) => tracing::warn!("certificates stay as they were: {problem}"),
-        _ => {}
-    }
-    match (&door.users, users) {
-        (Some(users), Some(Ok(new))) if users.adopt(&new) => {
-            tracing::info!("users were changed: the next request has them");
-        }
-        (_, Some(Err(problem))) => tracing::warn!("users stay as they were: {problem}"),
-        _ => {}
     }
 }
 

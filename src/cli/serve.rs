@@ -230,6 +230,7 @@ impl Signals {
 }
 
 /// What the operator is told at the start, as far as the configuration knows it.
+#[derive(Clone)]
 struct Told {
     registries: String,
     dir: PathBuf,
@@ -266,16 +267,26 @@ impl Told {
             Some(address) => format!("Metrics: http://{}/metrics", reachable(address, host)),
             None => "Metrics: off".to_owned(),
         };
+        let use_it = if mirrors.is_empty() {
+            let names = registry.iter().map(|address| reachable(*address, host).to_string());
+            format!(
+                "Clients have to sign in before they pull, such as by\n\
+                 \x20 docker login {names}",
+                names = names.collect::<Vec<_>>().join(", or ")
+            )
+        } else {
+            format!(
+                "Put this into /etc/docker/daemon.json on each device, then restart Docker:\n\
+                 \x20 {{ \"registry-mirrors\": [{mirrors}] }}",
+                mirrors = mirrors.join(", ")
+            )
+        };
         format!(
-            "wharf {version} serves {registries} on {listens}, data in {dir}\n\
-             Put this into /etc/docker/daemon.json on each device, then restart Docker:\n\
-             \x20 {{ \"registry-mirrors\": [{mirrors}] }}\n\
-             {metrics}",
+            "wharf {version} serves {registries} on {listens}, data in {dir}\n{use_it}\n{metrics}",
             version = env!("CARGO_PKG_VERSION"),
             registries = self.registries,
             listens = listens.join(", "),
             dir = self.dir.display(),
-            mirrors = mirrors.join(", "),
         )
     }
 }
@@ -347,6 +358,10 @@ mod tests {
         assert!(said.contains("serves docker.io, ghcr.io on 10.0.0.2:5000, [::1]:80, data in ./d"));
         assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
         assert!(told.usage(&[], None).ends_with("Metrics: off"));
+        let asking = Told { schemes: vec![None, None], ..told.clone() };
+        let said = asking.usage(&["10.0.0.2:5443".parse().expect("an address")], None);
+        assert!(said.contains("have to sign in") && said.contains("docker login 10.0.0.2:5443"));
+        assert!(!said.contains("registry-mirrors"), "old engines would send it other passwords");
 
         let told = Told { schemes: vec![Some("https"), None], ..told };
         let said = told.usage(

@@ -54,10 +54,10 @@ fn rule(
         let problem = "nobody can sign in there: write users = \"htpasswd\" into [server], or into the [[listener]]";
         return Err(ConfigError::at(file, user.span(), problem.to_owned()));
     }
-    let glob = |name: Option<Spanned<NameGlob>>| name.map(|name| Glob::from(name.into_inner()));
+    let pattern = |name: Option<Spanned<NameGlob>>| name.map(|name| Glob::from(name.into_inner()));
     Ok(AccessRule {
-        subject: glob(subject),
-        user: glob(user),
+        subject: pattern(subject),
+        user: pattern(user),
         clients: clients.map(|clients| clients.into_inner().into()).unwrap_or_default(),
         listener: at,
         allow: allow.into_inner().into(),
@@ -71,8 +71,8 @@ pub(super) fn check_served(
     served: &[upstream::Config],
 ) -> Result<(), ConfigError> {
     for allow in raw.iter().filter_map(|raw| raw.get_ref().allow.as_ref()) {
-        for glob in &allow.get_ref().0 {
-            let first = glob.0.as_str().split('/').next().unwrap_or_default();
+        for pattern in &allow.get_ref().0 {
+            let first = pattern.0.as_str().split('/').next().unwrap_or_default();
             let is_meant = |first: &Glob| {
                 served.iter().any(|upstream| first.matches(upstream.registry.as_str()))
             };
@@ -81,7 +81,7 @@ pub(super) fn check_served(
             }
             let known: Vec<_> = served.iter().map(|upstream| upstream.registry.as_str()).collect();
             let problem = format!(
-                "\"{glob}\" matches nothing: {first} is none of the registries, which are {}; write one of them in \
+                "\"{pattern}\" matches nothing: {first} is none of the registries, which are {}; write one of them in \
                  front, or an [[upstream]] with registry = \"{first}\" too",
                 known.join(", ")
             );
@@ -104,7 +104,7 @@ fn any_door(config: &Config, at: Option<SocketAddr>, holds: impl Fn(&Door) -> bo
 /// A rule in the file's form.
 pub(super) fn shown(rule: &AccessRule) -> raw::Access {
     let AccessRule { subject, user, clients, listener, allow } = rule;
-    let name = |glob: &Option<Glob>| glob.clone().map(NameGlob).map(anywhere);
+    let name = |pattern: &Option<Glob>| pattern.clone().map(NameGlob).map(anywhere);
     let nets: Vec<_> = clients.iter().copied().map(Network).collect();
     raw::Access {
         subject: name(subject),

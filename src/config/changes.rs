@@ -31,6 +31,9 @@ impl Config {
                         changes.compare(&format!("{section}.{key}"), old.get(key), new.get(key));
                     }
                 }
+                _ if section == "access" && self.access_waits(new) => {
+                    changes.at_start.push("[[access]]".to_owned());
+                }
                 (old, new) => changes.compare(section, old, new),
             }
         }
@@ -53,7 +56,9 @@ impl Config {
         self.pull.scrub = new.pull.scrub;
         self.log.level.clone_from(&new.log.level);
         // What serves by these has them at once.
-        self.server.access.adopt(&new.server.access);
+        if !self.access_waits(new) {
+            self.server.access.adopt(&new.server.access);
+        }
         adopt(&self.server.door, &mut self.door_files, (&new.server.door, &new.door_files));
         for listener in &mut self.listeners {
             // What is said in another way waits for the next start, all of it.
@@ -63,6 +68,15 @@ impl Config {
                 adopt(&listener.door, &mut listener.files, (&new.door, &new.files));
             }
         }
+    }
+
+    /// Whether what `new` says in `[[access]]` would lend an account to everybody, because what takes its place waits for the
+    /// next start itself.
+    fn access_waits(&self, new: &Self) -> bool {
+        let mut lent = self.upstreams.iter().filter(|upstream| {
+            upstream.credentials.is_some() && !upstream.public && upstream.rules.allow.is_empty()
+        });
+        lent.any(|upstream| self.open_to_all(&upstream.registry, &new.server.access).is_some())
     }
 
     fn table(&self) -> Table {

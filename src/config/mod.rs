@@ -40,7 +40,7 @@ pub use values::{LogFormat, parse_address, parse_rate};
 use crate::{
     oci::RegistryName,
     pull,
-    server::{self, Door},
+    server::{self, Access, Door},
     store, upstream,
 };
 
@@ -296,8 +296,8 @@ impl Config {
         let Tables { listeners, access, upstreams, clients, images, compose } = tables;
         self.listeners = listeners::build(file, listeners, &self.listen, warnings)?;
         self.check_admin()?;
-        self.server.access = server::Access::new(access::build(file, &access, self)?);
-        let open = |registry: &RegistryName| self.open_to_all(registry);
+        self.server.access = Access::new(access::build(file, &access, self)?);
+        let open = |registry: &RegistryName| self.open_to_all(registry, &self.server.access);
         (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, open, warnings)?;
         access::check_served(file, &access, &self.upstreams)?;
         self.pull.platforms.clients = platforms::build(file, clients, self)?;
@@ -321,13 +321,13 @@ impl Config {
         self.doors().flat_map(|(addresses, ..)| addresses).copied()
     }
 
-    /// An address at which anybody who reaches it may pull what he likes of `registry`.
-    fn open_to_all(&self, registry: &RegistryName) -> Option<SocketAddr> {
+    /// An address at which anybody who reaches it may, by `access`, pull what he likes of `registry`.
+    fn open_to_all(&self, registry: &RegistryName, access: &Access) -> Option<SocketAddr> {
         let open = self.doors().filter(|(_, door, _)| door.is_open());
         let mut far = open
             .flat_map(|(addresses, ..)| addresses.iter().copied())
             .filter(|address| !address.ip().to_canonical().is_loopback());
-        far.find(|address| self.server.access.opens(registry, *address))
+        far.find(|address| access.opens(registry, *address))
     }
 
     fn overrule(&mut self, overrides: &Overrides) {
@@ -387,7 +387,7 @@ impl Default for Config {
             },
             server: server::Config {
                 door: Door::default(),
-                access: server::Access::default(),
+                access: Access::default(),
                 max_connections: 4096,
                 max_connections_per_client: 256,
                 max_requests_per_client: 32,

@@ -5,22 +5,22 @@
 
 mod digest;
 mod error;
-mod glob;
 mod image_index;
 mod image_name;
 mod manifest;
+mod name_glob;
 mod outline;
 mod platform;
 mod reference;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error::{ErrorBody, ErrorCode};
-pub use glob::Glob;
 pub use image_index::{ImageIndex, IndexEntry};
 pub use image_name::ImageName;
 pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
+pub use name_glob::Glob;
 pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
     DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,

@@ -74,7 +74,9 @@ impl Permission {
             return true;
         }
         let name = repository.to_string();
-        self.meant.iter().any(|at| self.rules[*at].allow.iter().any(|glob| glob.matches(&name)))
+        self.meant
+            .iter()
+            .any(|at| self.rules[*at].allow.iter().any(|pattern| pattern.matches(&name)))
     }
 }
 
@@ -82,11 +84,11 @@ impl AccessRule {
     fn means(&self, peer: &Peer) -> bool {
         let Self { subject, user, clients, listener, allow: _ } = self;
         let address = peer.address.ip().to_canonical();
-        let is_called = |glob: &Glob| peer.subjects.iter().any(|name| glob.matches(name));
+        let is_called = |pattern: &Glob| peer.subjects.iter().any(|name| pattern.matches(name));
         subject.as_ref().is_none_or(is_called)
-            && user
-                .as_ref()
-                .is_none_or(|glob| peer.user.as_deref().is_some_and(|name| glob.matches(name)))
+            && user.as_ref().is_none_or(|pattern| {
+                peer.user.as_deref().is_some_and(|name| pattern.matches(name))
+            })
             && (clients.is_empty() || clients.iter().any(|net| net.contains(&address)))
             && listener.is_none_or(|listener| peer.listener == listener)
     }
@@ -102,10 +104,10 @@ impl AccessRule {
 
     /// Whether that is everything of `registry`, or it is not even named.
     fn gives_all_of(&self, registry: &RegistryName) -> bool {
-        self.allow.iter().any(|glob| {
+        self.allow.iter().any(|pattern| {
             let is_wild = |text: &str| text.bytes().all(|byte| b"*?/".contains(&byte));
-            match glob.as_str().split_once('/') {
-                None => is_wild(glob.as_str()),
+            match pattern.as_str().split_once('/') {
+                None => is_wild(pattern.as_str()),
                 Some(("**", _)) => true,
                 Some((first, rest)) => {
                     let is_meant =
@@ -129,14 +131,14 @@ mod tests {
     use crate::server::Door;
 
     fn rule(change: impl FnOnce(&mut AccessRule), allow: &[&str]) -> AccessRule {
-        let allow = allow.iter().map(|glob| glob.parse().expect("a pattern")).collect();
+        let allow = allow.iter().map(|pattern| pattern.parse().expect("a pattern")).collect();
         let mut rule =
             AccessRule { subject: None, user: None, clients: Vec::new(), listener: None, allow };
         change(&mut rule);
         rule
     }
 
-    fn glob(text: &str) -> Option<Glob> {
+    fn pattern(text: &str) -> Option<Glob> {
         Some(text.parse().expect("a pattern"))
     }
 
@@ -191,18 +193,18 @@ mod tests {
             permits(std::slice::from_ref(rule), peer, "docker.io/library/alpine")
         };
         let good: [&dyn Fn(&mut AccessRule); 6] = [
-            &|rule| rule.subject = glob("pi-*"),
-            &|rule| rule.subject = glob("spiffe://site/pi/*"),
-            &|rule| rule.user = glob("alice"),
-            &|rule| rule.user = glob("*"),
+            &|rule| rule.subject = pattern("pi-*"),
+            &|rule| rule.subject = pattern("spiffe://site/pi/*"),
+            &|rule| rule.user = pattern("alice"),
+            &|rule| rule.user = pattern("*"),
             &|rule| rule.clients = net(),
             &|rule| rule.listener = Some(address("0.0.0.0:5000")),
         ];
         let bad: [&dyn Fn(&mut AccessRule); 6] = [
-            &|rule| rule.subject = glob("PI-*"),
-            &|rule| rule.subject = glob("pi"),
-            &|rule| rule.subject = glob("spiffe:*"),
-            &|rule| rule.user = glob("bob"),
+            &|rule| rule.subject = pattern("PI-*"),
+            &|rule| rule.subject = pattern("pi"),
+            &|rule| rule.subject = pattern("spiffe:*"),
+            &|rule| rule.user = pattern("bob"),
             &|rule| rule.clients = other_net(),
             &|rule| rule.listener = Some(address("0.0.0.0:5001")),
         ];
@@ -221,7 +223,9 @@ mod tests {
         }
         // Who has shown no certificate, and has not signed in, has no name at all.
         let nobody = peer(|_| ());
-        for named in [one(&|rule| rule.subject = glob("**")), one(&|rule| rule.user = glob("*"))] {
+        for named in
+            [one(&|rule| rule.subject = pattern("**")), one(&|rule| rule.user = pattern("*"))]
+        {
             assert!(!means(&named, &nobody), "{named:?}");
         }
         assert!(means(&one(&|rule| rule.clients = net()), &nobody));
@@ -243,8 +247,8 @@ mod tests {
             assert!(!opens(rule(|_| (), &[some])), "{some}");
         }
         for to_some in [
-            rule(|rule| rule.subject = glob("**"), &["**"]),
-            rule(|rule| rule.user = glob("**"), &["**"]),
+            rule(|rule| rule.subject = pattern("**"), &["**"]),
+            rule(|rule| rule.user = pattern("**"), &["**"]),
             rule(|rule| rule.clients = vec!["10.0.0.0/8".parse().expect("a network")], &["**"]),
             rule(|rule| rule.listener = Some(there), &["**"]),
         ] {

@@ -20,7 +20,7 @@ pub struct RepositoryGlob(Glob);
 impl RepositoryRules {
     /// Whether `name` may be served, from the cache as well.
     pub fn permit(&self, name: &RepositoryName) -> bool {
-        let named = |globs: &[RepositoryGlob]| globs.iter().any(|glob| glob.matches(name));
+        let named = |globs: &[RepositoryGlob]| globs.iter().any(|pattern| pattern.matches(name));
         (self.allow.is_empty() || named(&self.allow)) && !named(&self.deny)
     }
 }
@@ -48,8 +48,8 @@ impl FromStr for RepositoryGlob {
                  \"library/nginx\", \"library/*\", or \"team/**\""
             ));
         }
-        let glob = text.parse().map(Self);
-        glob.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
+        let pattern = text.parse().map(Self);
+        pattern.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
     }
 }
 

@@ -289,3 +289,26 @@ fn rules_and_users_change_at_once_and_listeners_at_the_next_start() {
     assert_eq!(left.at_once, []);
     assert_eq!(left.at_start, ["[[listener]]", "server.sign_in"]);
 }
+
+#[test]
+fn rules_do_not_go_before_what_takes_their_place() {
+    let load = |more: &str| {
+        let toml = format!(
+            "{more}[[upstream]]\nregistry = \"ghcr.io\"\nusername = \"u\"\npassword_file = \"p\"\n"
+        );
+        site(&toml).load().expect("good").config
+    };
+    let mut config = load(&access("clients = [\"10.0.0.0/8\"]\nallow = [\"**\"]\n"));
+    let before = config.server.access.rules();
+    let new = load("[server]\nallow_clients = [\"10.0.0.0/8\"]\n");
+    // By then nobody would be asked where he comes from.
+    let changes = config.changes(&new);
+    assert!(!changes.at_once.iter().any(|(key, _)| key == "[[access]]"), "{:?}", changes.at_once);
+    assert!(changes.at_start.contains(&"[[access]]".to_owned()), "{:?}", changes.at_start);
+    config.adopt(&new);
+    assert_eq!(config.server.access.rules(), before);
+
+    let narrower = load(&access("clients = [\"10.0.0.0/16\"]\nallow = [\"**\"]\n"));
+    config.adopt(&narrower);
+    assert_eq!(config.server.access.rules(), narrower.server.access.rules());
+}

@@ -2,11 +2,11 @@
 
 mod address;
 mod client;
-mod glob;
 mod image;
 mod log;
 mod number;
 mod pace;
+mod patterns;
 mod platform;
 mod repository;
 mod size;
@@ -22,13 +22,13 @@ use serde::{
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
 pub(super) use client::{HostName, Listener, Network, Subject};
-pub(super) use glob::{ImageGlob, NameGlob};
 pub(super) use image::Image;
 pub(super) use log::Filter;
 pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
 pub use pace::parse_rate;
 pub(super) use pace::{Every, Rate, Scrub, Window};
+pub(super) use patterns::{ImageGlob, NameGlob};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
 pub(super) use size::{MaxSize, MinFree, SendBuffer};

@@ -34,8 +34,8 @@ impl FromStr for ImageGlob {
                  \"docker.io/library/nginx\", \"docker.io/library/*\", \"ghcr.io/team/**\", or \"**\" for all"
             ));
         }
-        let glob = text.parse().map(Self);
-        glob.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
+        let pattern = text.parse().map(Self);
+        pattern.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
     }
 }
 
@@ -48,8 +48,8 @@ impl FromStr for NameGlob {
                 "an empty name is nobody's: write one, or a pattern such as \"pi-*\"".to_owned()
             );
         }
-        let glob = text.parse().map(Self);
-        glob.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
+        let pattern = text.parse().map(Self);
+        pattern.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
     }
 }
 
