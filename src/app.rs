@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     pull::{self, Pull},
-    server::Server,
+    server::{Door, Server},
     store::{self, Store},
     upstream::{self, Upstreams},
 };
@@ -44,7 +44,7 @@ const DOWNLOADS_DRAIN: Duration = Duration::from_secs(1);
 
 /// A wharf whose sockets are bound and whose cache is open; nothing is served yet.
 pub struct App {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, SocketAddr, Arc<Door>)>,
     addrs: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
     /// `None` where the directory takes no socket. Before the cache, so that it goes first: its file belongs to who
@@ -129,11 +129,16 @@ impl App {
     /// # Errors
     /// When a port is taken, the directory cannot be used, or a registry's configuration is no good.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let mut listeners = Vec::with_capacity(config.listen.len());
-        for address in &config.listen {
-            listeners.push(listen(*address, "--listen or [server] listen").await?);
+        let mut listeners = Vec::with_capacity(config.listen.len() + config.listeners.len());
+        for (at, (addresses, door, _)) in config.doors().enumerate() {
+            let with = if at == 0 { "--listen or [server] listen" } else { "[[listener]] address" };
+            let door = Arc::new(door.clone());
+            for address in addresses {
+                let (listener, bound) = listen(*address, with).await?;
+                listeners.push((listener, bound, Arc::clone(&door)));
+            }
         }
-        let addrs = listeners.iter().map(|(_, address)| *address).collect();
+        let addrs = listeners.iter().map(|(_, address, _)| *address).collect();
         let admin = match config.admin {
             Some(address) => Some(listen(address, "[admin] listen").await?),
             None => None,
@@ -143,11 +148,10 @@ impl App {
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
-        let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
         Ok(Self { listeners, addrs, admin, control, server, cache })
     }
 
-    /// The registry addresses, with the ports that the system chose for port 0.
+    /// The registry addresses, with the ports that the system chose for port 0: those of `[server] listen`, then the others.
     pub fn registry_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
@@ -184,7 +188,7 @@ impl App {
 
     /// Serves until `shutdown` is cancelled, then drains and closes the cache.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listeners, addrs, admin, control, server, cache } = self;
+        let Self { listeners, addrs: _, admin, control, server, cache } = self;
         let mut parts = JoinSet::new();
         let answers = cache.admin();
         if let Some((listener, _)) = admin {
@@ -196,7 +200,6 @@ impl App {
         parts.spawn(upkeep(cache.clone(), shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
         parts.spawn(scrub(cache.pull.clone(), shutdown.clone()));
-        let listeners = listeners.into_iter().zip(addrs).collect();
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;
         while let Some(ended) = parts.join_next().await {

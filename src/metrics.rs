@@ -42,6 +42,7 @@ struct Inner {
     store_failures: IntCounter,
     open_connections: IntGauge,
     connections_refused: IntCounterVec,
+    sign_ins: IntCounterVec,
     requests_delayed: IntCounter,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
@@ -222,6 +223,12 @@ impl Metrics {
                 "wharf_open_connections",
                 "Client connections open on the registry address.",
             ),
+            sign_ins: counters(
+                &registry,
+                "wharf_sign_ins_total",
+                "Requests with a name and a password, by what came of them: good, wrong, too_often, busy.",
+                &["outcome"],
+            ),
             connections_refused: counters(
                 &registry,
                 "wharf_connections_refused_total",
@@ -305,6 +312,11 @@ impl Metrics {
     /// A client got no connection, or has to make room for another.
     pub fn connection_refused(&self, reason: &'static str) {
         self.0.connections_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A client has signed in with name and password, or tried to.
+    pub fn sign_in(&self, outcome: &'static str) {
+        self.0.sign_ins.with_label_values(&[outcome]).inc();
     }
 
     /// A request has to wait for others of the same client.

@@ -33,10 +33,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Where each outside crate may be named; crates that are everyone's vocabulary are not listed.
 const HOMES: &[(&str, &[&str])] = &[
+    ("argon2", &["server/users/"]),
     ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
+    ("base64", &["server/credentials.rs"]),
+    ("bcrypt", &["server/users/"]),
     ("bytesize", &["config/"]),
     ("clap", &["cli/"]),
-    ("glob", &["upstream/rules.rs"]),
+    ("glob", &["oci/name_glob.rs"]),
     ("hex", &["oci/digest.rs"]),
     ("http", &["server/", "admin/", "upstream/"]),
     ("http_auth", &["upstream/"]),
@@ -54,6 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("moka", &["store/mod.rs", "store/memo.rs", "pull/", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
+    ("ring", &["server/tls.rs", "server/users/"]),
     ("rustix", &["store/", "cli/serve.rs"]),
     ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
     ("sd_notify", &["cli/serve.rs"]),

@@ -1,4 +1,4 @@
-//! Certificates that are renewed while the daemon runs.
+//! Certificates and users that are renewed while the daemon runs.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,15 +7,15 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::config::{Config, Stamps, TlsFiles};
+use crate::config::{Config, DoorFiles, Stamps};
 
-/// How often it is looked whether certificates were renewed.
+/// How often it is looked whether files were renewed.
 const LOOKS: Duration = Duration::from_secs(10);
 
-/// The files of `[server] tls` as they were when they were last looked at.
+/// The files of each of wharf's doors as they were when they were last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
-    seen: Option<(TlsFiles, Stamps)>,
+    seen: Vec<Option<(DoorFiles, Stamps)>>,
 }
 
 impl Renewal {
@@ -29,26 +29,39 @@ impl Renewal {
         }
     }
 
-    /// Reads the files if they were written since the last look, and has new connections answered by what they hold.
+    /// Reads the files that were written since the last look, and has new connections answered by what they hold.
     async fn look(&mut self, config: &Config) {
-        let (Some(tls), Some(files)) = (&config.server.tls, &config.tls_files) else { return };
-        let (files, seen) = (files.clone(), self.seen.take());
-        let looking = spawn_blocking(move || {
-            // Before they are read: what is written meanwhile is seen at the next look.
-            let stamps = files.stamps();
-            let now = (files, stamps);
-            let read = (seen.as_ref() != Some(&now)).then(|| now.0.read());
-            (now, read)
-        });
-        let Ok((now, read)) = looking.await else { return };
-        self.seen = Some(now);
-        match read {
-            Some(Ok(new)) if tls.adopt(&new) => {
-                tracing::info!("certificates were renewed: new connections have them");
-            }
+        self.seen.resize(config.doors().count(), None);
+        for (seen, (_, door, files)) in self.seen.iter_mut().zip(config.doors()) {
+            let (files, before) = (files.clone(), seen.take());
+            let looking = spawn_blocking(move || {
+                // Before they are read: what is written meanwhile is seen at the next look.
+                let stamps = files.stamps();
+                let now = (files, stamps);
+                let read = (before.as_ref() != Some(&now))
+                    .then(|| (now.0.tls.as_ref().map(|tls| tls.read()), now.0.read_users()));
+                (now, read)
+            });
+            let Ok((now, read)) = looking.await else { continue };
+            *seen = Some(now);
+            let Some((tls, users)) = read else { continue };
             // They may be written one after the other: the next look sees more.
-            Some(Err(problem)) => tracing::warn!("certificates stay as they were: {problem}"),
-            _ => {}
+            match (&door.tls, tls) {
+                (Some(tls), Some(Ok(new))) if tls.adopt(&new) => {
+                    tracing::info!("certificates were renewed: new connections have them");
+                }
+                (_, Some(Err(problem))) => {
+                    tracing::warn!("certificates stay as they were: {problem}")
+                }
+                _ => {}
+            }
+            match (&door.users, users) {
+                (Some(users), Some(Ok(new))) if users.adopt(&new) => {
+                    tracing::info!("users were changed: the next request has them");
+                }
+                (_, Some(Err(problem))) => tracing::warn!("users stay as they were: {problem}"),
+                _ => {}
+            }
         }
     }
 }
@@ -60,7 +73,7 @@ mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
 
     use super::*;
-    use crate::config::Sources;
+    use crate::{config::Sources, server::Users};
 
     #[tokio::test]
     async fn what_is_written_is_taken_up_when_it_fits() {
@@ -82,7 +95,7 @@ mod tests {
             crate::server::Tls::new(cert.as_bytes(), key.as_bytes(), None).expect("good")
         };
         let mut renewal = Renewal::default();
-        let tls = config.server.tls.as_ref().expect("it is there");
+        let tls = config.server.door.tls.as_ref().expect("it is there");
         renewal.look(&config).await;
         assert!(tls.is_as(&of(&first)));
         // The new certificate, and still the old key.
@@ -95,5 +108,38 @@ mod tests {
         fs::remove_file(dir.path().join("key.pem")).expect("it was there");
         renewal.look(&config).await;
         assert!(tls.is_as(&of(&second)), "what is gone changes nothing");
+    }
+
+    #[tokio::test]
+    async fn users_are_taken_up_when_their_file_is_good_at_every_door() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        let line = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+        let other = line.replace("alice", "carol");
+        let users = |text: &str| Users::parse(text).expect("good lines");
+        write(
+            "wharf.toml",
+            "[server]\nlisten = [\"127.0.0.1:5000\"]\nusers = \"one\"\n[[listener]]\naddress = \"127.0.0.1:5002\"\nusers = \"two\"\n",
+        );
+        write("one", line);
+        write("two", line);
+        let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
+        let config = Config::load(&sources).expect("good").config;
+        let [one, two] = [&config.server.door, &config.listeners[0].door]
+            .map(|door| door.users.clone().expect("it is there"));
+        let mut renewal = Renewal::default();
+        renewal.look(&config).await;
+        write("two", &format!("{line}{other}"));
+        renewal.look(&config).await;
+        assert!(one.are_as(&users(line)) && two.are_as(&users(&format!("{line}{other}"))));
+        write("one", "alice:hunter2");
+        write("two", &other);
+        renewal.look(&config).await;
+        assert!(one.are_as(&users(line)), "what will not do changes nothing");
+        assert!(two.are_as(&users(&other)));
+        fs::remove_file(dir.path().join("two")).expect("it was there");
+        renewal.look(&config).await;
+        assert!(two.are_as(&users(&other)), "what is gone changes nothing");
     }
 }

@@ -230,19 +230,27 @@ impl Signals {
 }
 
 /// What the operator is told at the start, as far as the configuration knows it.
+#[derive(Clone)]
 struct Told {
     registries: String,
     dir: PathBuf,
-    /// By which registry addresses are asked.
-    scheme: &'static str,
+    /// How each registry address is asked by Docker Engines; `None`: not at all, because it would have their users' passwords.
+    schemes: Vec<Option<&'static str>>,
 }
 
 impl Told {
     fn by(config: &Config) -> Self {
         let names: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.registry.as_str()).collect();
-        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-        Self { registries: names.join(", "), dir: config.store.dir.clone(), scheme }
+        let schemes = config.doors().flat_map(|(addresses, door, _)| {
+            let scheme = if door.tls.is_some() { "https" } else { "http" };
+            addresses.iter().map(move |_| (!door.sign_in).then_some(scheme))
+        });
+        Self {
+            registries: names.join(", "),
+            dir: config.store.dir.clone(),
+            schemes: schemes.collect(),
+        }
     }
 
     /// How to use the wharf that listens on `registry`, with its metrics on `admin`.
@@ -251,22 +259,34 @@ impl Told {
         let listens: Vec<_> = registry.iter().map(ToString::to_string).collect();
         let mirrors: Vec<_> = registry
             .iter()
-            .map(|address| format!("\"{}://{}\"", self.scheme, reachable(*address, host)))
+            .zip(&self.schemes)
+            .filter_map(|(address, scheme)| Some((address, (*scheme)?)))
+            .map(|(address, scheme)| format!("\"{scheme}://{}\"", reachable(*address, host)))
             .collect();
         let metrics = match admin {
             Some(address) => format!("Metrics: http://{}/metrics", reachable(address, host)),
             None => "Metrics: off".to_owned(),
         };
+        let use_it = if mirrors.is_empty() {
+            let names = registry.iter().map(|address| reachable(*address, host).to_string());
+            format!(
+                "Clients have to sign in before they pull, such as by\n\
+                 \x20 docker login {names}",
+                names = names.collect::<Vec<_>>().join(", or ")
+            )
+        } else {
+            format!(
+                "Put this into /etc/docker/daemon.json on each device, then restart Docker:\n\
+                 \x20 {{ \"registry-mirrors\": [{mirrors}] }}",
+                mirrors = mirrors.join(", ")
+            )
+        };
         format!(
-            "wharf {version} serves {registries} on {listens}, data in {dir}\n\
-             Put this into /etc/docker/daemon.json on each device, then restart Docker:\n\
-             \x20 {{ \"registry-mirrors\": [{mirrors}] }}\n\
-             {metrics}",
+            "wharf {version} serves {registries} on {listens}, data in {dir}\n{use_it}\n{metrics}",
             version = env!("CARGO_PKG_VERSION"),
             registries = self.registries,
             listens = listens.join(", "),
             dir = self.dir.display(),
-            mirrors = mirrors.join(", "),
         )
     }
 }
@@ -327,7 +347,7 @@ mod tests {
         let told = Told {
             registries: "docker.io, ghcr.io".into(),
             dir: Path::new("./d").into(),
-            scheme: "http",
+            schemes: vec![Some("http"), Some("http")],
         };
         let said = told.usage(
             &["10.0.0.2:5000".parse().expect("an address"), "[::1]:80".parse().expect("one")],
@@ -338,10 +358,14 @@ mod tests {
         assert!(said.contains("serves docker.io, ghcr.io on 10.0.0.2:5000, [::1]:80, data in ./d"));
         assert!(said.ends_with("Metrics: http://127.0.0.1:5001/metrics"), "{said}");
         assert!(told.usage(&[], None).ends_with("Metrics: off"));
+        let asking = Told { schemes: vec![None, None], ..told.clone() };
+        let said = asking.usage(&["10.0.0.2:5443".parse().expect("an address")], None);
+        assert!(said.contains("have to sign in") && said.contains("docker login 10.0.0.2:5443"));
+        assert!(!said.contains("registry-mirrors"), "old engines would send it other passwords");
 
-        let told = Told { scheme: "https", ..told };
+        let told = Told { schemes: vec![Some("https"), None], ..told };
         let said = told.usage(
-            &["10.0.0.2:5000".parse().expect("an address")],
+            &["10.0.0.2:5000", "10.0.0.2:5443"].map(|it| it.parse().expect("an address")),
             Some("127.0.0.1:5001".parse().expect("an address")),
         );
         assert!(said.contains(r#"{ "registry-mirrors": ["https://10.0.0.2:5000"] }"#), "{said}");

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-use super::{Config, raw::Raw};
+use super::{Config, DoorFiles, Listener, raw::Raw};
+use crate::server::Door;
 
-/// What changes without a restart, besides `pinned` in `[[prefetch.image]]` and what stands in `[server] tls`.
+/// What changes without a restart, besides `pinned` in `[[prefetch.image]]`, `[[access]]`, and what stands in `[server] tls` and `users`.
 const AT_ONCE: [&str; 4] = ["cache.max_size", "cache.min_free", "cache.scrub", "log.level"];
 
 /// The differences between two configurations.
@@ -30,6 +31,9 @@ impl Config {
                         changes.compare(&format!("{section}.{key}"), old.get(key), new.get(key));
                     }
                 }
+                _ if section == "access" && self.access_waits(new) => {
+                    changes.at_start.push("[[access]]".to_owned());
+                }
                 (old, new) => changes.compare(section, old, new),
             }
         }
@@ -51,11 +55,28 @@ impl Config {
         self.store.pinned.clone_from(&new.store.pinned);
         self.pull.scrub = new.pull.scrub;
         self.log.level.clone_from(&new.log.level);
-        if let (Some(tls), Some(new_tls)) = (&self.server.tls, &new.server.tls) {
-            // What serves by it has it at once.
-            tls.adopt(new_tls);
-            self.tls_files.clone_from(&new.tls_files);
+        // What serves by these has them at once.
+        if !self.access_waits(new) {
+            self.server.access.adopt(&new.server.access);
         }
+        adopt(&self.server.door, &mut self.door_files, (&new.server.door, &new.door_files));
+        for listener in &mut self.listeners {
+            // What is said in another way waits for the next start, all of it.
+            let same =
+                |new: &&Listener| new.address == listener.address && new.files == listener.files;
+            if let Some(new) = new.listeners.iter().find(same) {
+                adopt(&listener.door, &mut listener.files, (&new.door, &new.files));
+            }
+        }
+    }
+
+    /// Whether what `new` says in `[[access]]` would lend an account to everybody, because what takes its place waits for the
+    /// next start itself.
+    fn access_waits(&self, new: &Self) -> bool {
+        let mut lent = self.upstreams.iter().filter(|upstream| {
+            upstream.credentials.is_some() && !upstream.public && upstream.rules.allow.is_empty()
+        });
+        lent.any(|upstream| self.open_to_all(&upstream.registry, &new.server.access).is_some())
     }
 
     fn table(&self) -> Table {
@@ -69,6 +90,20 @@ impl Config {
     }
 }
 
+/// Has a door ask what the files say now.
+fn adopt(door: &Door, files: &mut DoorFiles, (new, new_files): (&Door, &DoorFiles)) {
+    if let (Some(tls), Some(new)) = (&door.tls, &new.tls) {
+        tls.adopt(new);
+        files.tls.clone_from(&new_files.tls);
+    }
+    if let (Some(users), Some(new)) = (&door.users, &new.users) {
+        users.adopt(new);
+        if let (Some(file), Some(new)) = (&mut files.users, &new_files.users) {
+            file.path.clone_from(&new.path);
+        }
+    }
+}
+
 impl Changes {
     fn compare(&mut self, key: &str, old: Option<&Value>, new: Option<&Value>) {
         if old == new {
@@ -77,6 +112,16 @@ impl Changes {
         if let ("server.tls", Some(_), Some(new)) = (key, old, new) {
             let cert = new.get("cert").and_then(Value::as_str).unwrap_or_default();
             self.at_once.push((key.to_owned(), cert.to_owned()));
+            return;
+        }
+        if let ("server.users", Some(_), Some(new)) = (key, old, new) {
+            self.at_once.push((key.to_owned(), new.as_str().unwrap_or_default().to_owned()));
+            return;
+        }
+        if key == "access" {
+            let rules = new.and_then(Value::as_array).map_or(0, Vec::len);
+            let said = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
+            self.at_once.push((format!("[[{key}]]"), said));
             return;
         }
         if AT_ONCE.contains(&key) {

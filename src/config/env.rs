@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, raw};
+use super::{Config, ConfigError, NOWHERE, raw};
 
 /// The variables that wharf looks at.
 #[derive(Clone, Debug, Default)]
@@ -57,10 +57,22 @@ impl Environment {
                                    that WHARF_CONFIG names";
                     return Err(ConfigError::variable(name, problem));
                 }
+                if section == "server" && matches!(&*key, "users" | "sign_in" | "users_without_tls") {
+                    let problem = format!(
+                        "users cannot be set by variables: write [server] {key} in the file that WHARF_CONFIG names"
+                    );
+                    return Err(ConfigError::variable(name, &problem));
+                }
                 let like = known.get(&section).and_then(|keys| keys.get(&key));
                 let keys = Table::from_iter([(key, typed(value, like))]);
                 let layer = Table::from_iter([(section, Value::Table(keys))]).to_string();
-                toml::from_str(&layer).map_err(|error| ConfigError::variable(name, error.message()))
+                let layer: raw::Raw = toml::from_str(&layer)
+                    .map_err(|error| ConfigError::variable(name, error.message()))?;
+                let listen = layer.server.listen.as_ref();
+                match listen.is_some_and(|listen| listen.get_ref().0.is_empty()) {
+                    true => Err(ConfigError::variable(name, NOWHERE)),
+                    false => Ok(layer),
+                }
             })
             .collect()
     }
@@ -77,6 +89,8 @@ impl FromIterator<(String, OsString)> for Environment {
 fn of_the_file_alone(section: &str, key: &str) -> Option<(&'static str, &'static str)> {
     let first = key.split("__").next();
     match (section, first) {
+        ("listener", _) => Some(("listeners", "listener")),
+        ("access", _) => Some(("who may pull what", "access")),
         ("upstream", _) => Some(("registries", "upstream")),
         ("compose", _) => Some(("composed images", "compose")),
         ("platforms", Some("client")) => Some(("clients", "platforms.client")),

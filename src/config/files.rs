@@ -7,12 +7,14 @@ use std::{
     path::Path,
 };
 
-use crate::oci::Platform;
+use crate::{oci::Platform, server::Users};
 
 /// A configuration file is a page of text.
 pub(super) const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
 /// A bundle of every public certificate authority takes a quarter of this.
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
+/// Ten thousand users' lines.
+const USERS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Access tokens are a few kilobytes at most.
 const PASSWORD_MAX_BYTES: u64 = 64 * 1024;
 
@@ -28,6 +30,12 @@ pub(super) struct Password {
 /// A file of certificates or keys, and whether others on this machine can read it.
 pub(super) struct Pem {
     pub(super) bytes: Vec<u8>,
+    pub(super) world_readable: bool,
+}
+
+/// An htpasswd file, and whether others on this machine can read it.
+pub(super) struct UsersRead {
+    pub(super) users: Users,
     pub(super) world_readable: bool,
 }
 
@@ -69,6 +77,15 @@ pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("holds no whole PEM certificate ({BEGIN} … {END})"));
     }
     Ok(text.into_bytes())
+}
+
+/// The users in the htpasswd file at `path`.
+pub(super) fn read_users(path: &Path) -> Result<UsersRead, String> {
+    let file = open(path)?;
+    let world_readable = is_world_readable(&file)?;
+    let text = text_of(file, USERS_MAX_BYTES)?;
+    let users = Users::parse(&text).map_err(|(line, problem)| format!("line {line} {problem}"))?;
+    Ok(UsersRead { users, world_readable })
 }
 
 /// The file at `path`, whatever is in it.

@@ -4,11 +4,13 @@
 //! meant; what comes out is one checked configuration per layer of the program. Every default and every
 //! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
 
+mod access;
 mod changes;
 mod compose;
 mod env;
 mod error;
 mod files;
+mod listeners;
 mod platforms;
 mod prefetch;
 mod raw;
@@ -21,6 +23,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    iter,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -34,7 +37,12 @@ pub use error::ConfigError;
 pub use tls::Stamps;
 pub use values::{LogFormat, parse_address, parse_rate};
 
-use crate::{oci::RegistryName, pull, server, store, upstream};
+use crate::{
+    oci::RegistryName,
+    pull,
+    server::{self, Access, Door},
+    store, upstream,
+};
 
 /// In what time all that is kept is read once, to find what has rotted.
 const SCRUB: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -42,17 +50,19 @@ const SCRUB: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients pull from (`[server] listen`); at least one.
+    /// Where clients pull from by the rules of `server.door` (`[server] listen`).
     pub listen: Vec<SocketAddr>,
-    /// Where the certificates and the key of `server.tls` were read from (`[server] tls`).
-    pub tls_files: Option<TlsFiles>,
+    /// Where what `server.door` asks was read from.
+    pub door_files: DoorFiles,
+    /// Where clients pull from besides (`[[listener]]`). There is at least one address in all.
+    pub listeners: Vec<Listener>,
     /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
     pub admin: Option<SocketAddr>,
     /// `[cache]`, as far as it is about the disk; and which of `[[prefetch.image]]` are pinned.
     pub store: store::Config,
     /// `[cache]`, as far as it is about when to ask upstream; `[platforms]`, `[prefetch]` and `[[compose]]`.
     pub pull: pull::Config,
-    /// `[server]`: limits on clients.
+    /// `[server]`: limits on clients; and `[[access]]`.
     pub server: server::Config,
     /// `[[upstream]]`: every registry served, Docker Hub always among them, no registry twice.
     pub upstreams: Vec<upstream::Config>,
@@ -69,6 +79,35 @@ pub struct UpstreamFiles {
     pub password: Option<PathBuf>,
     /// Holds PEM certificates to trust.
     pub ca: Option<PathBuf>,
+}
+
+/// An address with rules of its own.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where clients pull from.
+    pub address: SocketAddr,
+    /// What is asked of them there.
+    pub door: Door,
+    /// Where that was read from.
+    pub files: DoorFiles,
+}
+
+/// The files that say what is asked at an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoorFiles {
+    /// Of [`Door::tls`].
+    pub tls: Option<TlsFiles>,
+    /// Of [`Door::users`].
+    pub users: Option<UsersFile>,
+}
+
+/// An htpasswd file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsersFile {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether the operator knows that its users' passwords come over plain HTTP.
+    pub without_tls: bool,
 }
 
 /// The files with which the registry addresses speak TLS, by absolute path.
@@ -124,6 +163,8 @@ pub struct Loaded {
 
 /// Tables that may come several times, which stand in the file alone.
 struct Tables {
+    listeners: Vec<Spanned<raw::Listener>>,
+    access: Vec<Spanned<raw::Access>>,
     upstreams: Vec<Spanned<raw::Upstream>>,
     clients: Vec<Spanned<raw::Client>>,
     images: Vec<Spanned<raw::WarmImage>>,
@@ -151,9 +192,21 @@ impl Config {
         let file = raw::Document { path, text: &text };
         let mut warnings = Vec::new();
         let mut raw = file.parse()?;
-        if let Some(tls) = raw.server.tls.take() {
-            let (tls, files) = tls::build(&file, tls, &mut warnings)?;
-            (config.server.tls, config.tls_files) = (Some(tls), Some(files));
+        let users = raw.server.users.clone();
+        let door = listeners::RawDoor {
+            tls: raw.server.tls.take(),
+            users: raw.server.users.take(),
+            sign_in: raw.server.sign_in.take(),
+            users_without_tls: raw.server.users_without_tls.take(),
+        };
+        (config.server.door, config.door_files) = listeners::door(&file, door, &mut warnings)?;
+        if !raw.listener.is_empty() {
+            // Who writes where to listen does not want what is open to all by default.
+            config.listen.clear();
+        } else if let Some(none) =
+            raw.server.listen.as_ref().filter(|list| list.get_ref().0.is_empty())
+        {
+            return Err(ConfigError::at(&file, none.span(), NOWHERE.to_owned()));
         }
         let tables = config.apply(raw);
         for layer in sources.environment.layers()? {
@@ -161,6 +214,10 @@ impl Config {
         }
         config.overrule(&sources.overrides);
         config.check_addresses()?;
+        if let Some(users) = &users {
+            let door = (&*config.listen, &config.server.door, &config.door_files);
+            listeners::check_passwords(&file, users, door, &mut warnings)?;
+        }
         config.take_in(&file, tables, &mut warnings)?;
         Ok(Loaded { config, warnings })
     }
@@ -173,9 +230,20 @@ impl Config {
 
     /// Takes over what one layer says, its files apart, and hands back its tables that may come several times.
     fn apply(&mut self, raw: raw::Raw) -> Tables {
-        let raw::Raw { server, admin, cache, platforms, prefetch, log, upstream, compose } = raw;
-        set(&mut self.listen, server.listen);
-        set(&mut self.server.allow_clients, server.allow_clients);
+        let raw::Raw {
+            server,
+            admin,
+            cache,
+            platforms,
+            prefetch,
+            log,
+            listener,
+            access,
+            upstream,
+            compose,
+        } = raw;
+        set(&mut self.listen, server.listen.map(Spanned::into_inner));
+        set(&mut self.server.door.allow_clients, server.allow_clients);
         set(&mut self.server.max_connections, server.max_connections);
         set(&mut self.server.max_connections_per_client, server.max_connections_per_client);
         set(&mut self.server.max_requests_per_client, server.max_requests_per_client);
@@ -208,7 +276,14 @@ impl Config {
         set(&mut ahead.quota_floor, prefetch.quota_floor);
         set(&mut self.log.format, log.format);
         set(&mut self.log.level, log.level);
-        Tables { upstreams: upstream, clients: platforms.client, images: prefetch.image, compose }
+        Tables {
+            listeners: listener,
+            access,
+            upstreams: upstream,
+            clients: platforms.client,
+            images: prefetch.image,
+            compose,
+        }
     }
 
     /// Takes over the tables of `file`, which are about what every layer has said, and warns of what is odd.
@@ -218,10 +293,14 @@ impl Config {
         tables: Tables,
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
-        let Tables { upstreams, clients, images, compose } = tables;
-        (self.upstreams, self.upstream_files) =
-            upstreams::build(file, upstreams, self.open_to_all(), warnings)?;
-        self.pull.platforms.clients = platforms::build(file, clients, &self.listen)?;
+        let Tables { listeners, access, upstreams, clients, images, compose } = tables;
+        self.listeners = listeners::build(file, listeners, &self.listen, warnings)?;
+        self.check_admin()?;
+        self.server.access = Access::new(access::build(file, &access, self)?);
+        let open = |registry: &RegistryName| self.open_to_all(registry, &self.server.access);
+        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, open, warnings)?;
+        access::check_served(file, &access, &self.upstreams)?;
+        self.pull.platforms.clients = platforms::build(file, clients, self)?;
         (self.pull.prefetch.images, self.store.pinned) =
             prefetch::build(file, images, &self.upstreams)?;
         self.pull.compose = compose::build(file, compose, &self.upstreams)?;
@@ -229,15 +308,26 @@ impl Config {
         Ok(())
     }
 
-    /// An address at which anybody who reaches it is served.
-    fn open_to_all(&self) -> Option<SocketAddr> {
-        let needs_certificate = self.tls_files.as_ref().is_some_and(|files| {
-            files.client_ca.as_ref().is_some_and(|(_, auth)| *auth == server::ClientAuth::Required)
+    /// Every address at which clients pull, what is asked there, and where that was read from.
+    pub fn doors(&self) -> impl Iterator<Item = (&[SocketAddr], &Door, &DoorFiles)> {
+        let own = self.listeners.iter().map(|listener| {
+            (std::slice::from_ref(&listener.address), &listener.door, &listener.files)
         });
-        if needs_certificate || !self.server.allow_clients.is_empty() {
-            return None;
-        }
-        self.listen.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
+        iter::once((&*self.listen, &self.server.door, &self.door_files)).chain(own)
+    }
+
+    /// Every address at which clients pull.
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.doors().flat_map(|(addresses, ..)| addresses).copied()
+    }
+
+    /// An address at which anybody who reaches it may, by `access`, pull what he likes of `registry`.
+    fn open_to_all(&self, registry: &RegistryName, access: &Access) -> Option<SocketAddr> {
+        let open = self.doors().filter(|(_, door, _)| door.is_open());
+        let mut far = open
+            .flat_map(|(addresses, ..)| addresses.iter().copied())
+            .filter(|address| !address.ip().to_canonical().is_loopback());
+        far.find(|address| access.opens(registry, *address))
     }
 
     fn overrule(&mut self, overrides: &Overrides) {
@@ -254,16 +344,24 @@ impl Config {
             let problem = format!("{twice} is given twice: write each address once");
             return Err(ConfigError::key("server.listen", problem));
         }
-        let shared = self.admin.filter(|admin| admin.port() != 0 && self.listen.contains(admin));
-        shared.map_or(Ok(()), |address| {
-            let problem = format!(
-                "{address} is also in server.listen: write another port, or \"off\" for no \
-                 metrics and health address"
-            );
-            Err(ConfigError::key("admin.listen", problem))
-        })
+        Ok(())
+    }
+
+    fn check_admin(&self) -> Result<(), ConfigError> {
+        let Some(admin) = self.admin.filter(|admin| admin.port() != 0) else { return Ok(()) };
+        if !self.addresses().any(|address| address == admin) {
+            return Ok(());
+        }
+        let other = if self.listen.contains(&admin) { "server.listen" } else { "a [[listener]]" };
+        let problem = format!(
+            "{admin} is also in {other}: write another port, or \"off\" for no metrics and health address"
+        );
+        Err(ConfigError::key("admin.listen", problem))
     }
 }
+
+/// What is said of a configuration without any address.
+const NOWHERE: &str = "nowhere to listen: write at least one address, such as [\"0.0.0.0:5000\"]";
 
 impl Default for Config {
     /// What wharf does when told nothing: Docker Hub for everyone on port 5000.
@@ -271,7 +369,8 @@ impl Default for Config {
         let upstream = raw::Upstream::of(RegistryName::docker_hub());
         Self {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
-            tls_files: None,
+            door_files: DoorFiles::default(),
+            listeners: Vec::new(),
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
             store: store::Config::at(Path::new("wharf-data")),
             pull: pull::Config {
@@ -287,7 +386,8 @@ impl Default for Config {
                 compose: Vec::new(),
             },
             server: server::Config {
-                allow_clients: Vec::new(),
+                door: Door::default(),
+                access: Access::default(),
                 max_connections: 4096,
                 max_connections_per_client: 256,
                 max_requests_per_client: 32,
@@ -295,7 +395,6 @@ impl Default for Config {
                 client_timeout: Duration::from_secs(60),
                 drain: Duration::from_secs(25),
                 send_buffer: None,
-                tls: None,
             },
             upstreams: vec![upstreams::without_files(upstream)],
             upstream_files: BTreeMap::new(),

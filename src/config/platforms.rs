@@ -1,11 +1,9 @@
 //! `[platforms]`: which client is which, and what of it cannot be meant.
 
-use std::net::SocketAddr;
-
 use toml::Spanned;
 
 use super::{
-    ConfigError,
+    ConfigError, listeners,
     raw::{self, Document, anywhere},
     values::{
         AnswerWord, Distinct, HostName, Listener, Network, OthersWord, PlatformName, Preference,
@@ -17,19 +15,19 @@ use crate::{
     pull::{ClientRule, Config, Others, Platforms},
 };
 
-/// The rules of `file` in its order; `listen` is where wharf listens once every layer has spoken.
+/// The rules of `file` in its order; `whole` knows where wharf listens once every layer has spoken.
 pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::Client>>,
-    listen: &[SocketAddr],
+    whole: &super::Config,
 ) -> Result<Vec<ClientRule>, ConfigError> {
-    raw.into_iter().map(|raw| rule(file, raw, listen)).collect()
+    raw.into_iter().map(|raw| rule(file, raw, whole)).collect()
 }
 
 fn rule(
     file: &Document<'_>,
     raw: Spanned<raw::Client>,
-    listen: &[SocketAddr],
+    whole: &super::Config,
 ) -> Result<ClientRule, ConfigError> {
     let span = raw.span();
     let raw::Client { net, subject, listener, host, platform } = raw.into_inner();
@@ -43,13 +41,8 @@ fn rule(
             "a client without a platform: write platform = \"…\", such as \"linux/arm64\"";
         return Err(ConfigError::at(file, span, problem.to_owned()));
     };
-    if let Some(unknown) = listener.as_ref().filter(|known| !listen.contains(&known.get_ref().0)) {
-        let known = listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let problem = format!(
-            "wharf does not listen on {}: write one of server.listen, which are {known}",
-            unknown.get_ref()
-        );
-        return Err(ConfigError::at(file, unknown.span(), problem));
+    if let Some(listener) = &listener {
+        listeners::check_known(file, listener, whole)?;
     }
     Ok(ClientRule {
         net: net.map(|net| net.0),

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
-    Config, ConfigError,
+    Config, ConfigError, access,
     compose::{self, Parts},
+    listeners::{self, RawDoor},
     platforms, prefetch,
     values::{
-        AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
-        FilePath, Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
-        OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
-        Wait, Window,
+        self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
+        FilePath, Filter, HostName, Image, ImageGlob, Listen, LogFormat, MaxSize, MinFree,
+        NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub,
+        SendBuffer, Subject, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -34,6 +35,10 @@ pub(super) struct Raw {
     pub(super) prefetch: Prefetch,
     pub(super) log: Log,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) listener: Vec<Spanned<Listener>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) access: Vec<Spanned<Access>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) upstream: Vec<Spanned<Upstream>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) compose: Vec<Spanned<Composed>>,
@@ -42,7 +47,7 @@ pub(super) struct Raw {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [server]")]
 pub(super) struct Server {
-    pub(super) listen: Option<Listen>,
+    pub(super) listen: Option<Spanned<Listen>>,
     pub(super) allow_clients: Option<Distinct<Network>>,
     pub(super) max_connections: Option<Count<1, 1_000_000>>,
     pub(super) max_connections_per_client: Option<Count<1, 1_000_000>>,
@@ -51,7 +56,31 @@ pub(super) struct Server {
     pub(super) client_timeout: Option<Wait>,
     pub(super) drain: Option<Age>,
     pub(super) send_buffer: Option<SendBuffer>,
+    pub(super) users: Option<Spanned<FilePath>>,
+    pub(super) sign_in: Option<Spanned<bool>>,
+    pub(super) users_without_tls: Option<bool>,
     pub(super) tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[listener]]")]
+pub(super) struct Listener {
+    pub(super) address: Option<Spanned<values::Listener>>,
+    pub(super) allow_clients: Option<Distinct<Network>>,
+    pub(super) users: Option<Spanned<FilePath>>,
+    pub(super) sign_in: Option<Spanned<bool>>,
+    pub(super) users_without_tls: Option<bool>,
+    pub(super) tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[access]]")]
+pub(super) struct Access {
+    pub(super) subject: Option<Spanned<NameGlob>>,
+    pub(super) user: Option<Spanned<NameGlob>>,
+    pub(super) clients: Option<Spanned<Distinct<Network>>>,
+    pub(super) listener: Option<Spanned<values::Listener>>,
+    pub(super) allow: Option<Spanned<Distinct<ImageGlob>>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -106,7 +135,7 @@ pub(super) struct Client {
     #[serde(rename = "match")]
     pub(super) net: Option<Network>,
     pub(super) subject: Option<Subject>,
-    pub(super) listener: Option<Spanned<Listener>>,
+    pub(super) listener: Option<Spanned<values::Listener>>,
     pub(super) host: Option<HostName>,
     pub(super) platform: Option<Preference>,
 }
@@ -195,7 +224,8 @@ impl From<&Config> for Raw {
     fn from(config: &Config) -> Self {
         let Config {
             listen,
-            tls_files,
+            door_files,
+            listeners,
             admin,
             store,
             pull,
@@ -204,15 +234,8 @@ impl From<&Config> for Raw {
             upstream_files,
             log,
         } = config;
-        let path = |path: &PathBuf| anywhere(FilePath(path.clone()));
-        let tls = tls_files.as_ref().map(|files| {
-            anywhere(Tls {
-                cert: Some(path(&files.cert)),
-                key: Some(path(&files.key)),
-                client_ca: files.client_ca.as_ref().map(|(ca, _)| path(ca)),
-                client_auth: files.client_ca.as_ref().map(|(_, auth)| anywhere(ClientAuth(*auth))),
-            })
-        });
+        let RawDoor { tls, users, sign_in, users_without_tls } =
+            listeners::shown_door(&server.door, door_files);
         let globs = |globs: &[RepositoryGlob]| {
             anywhere(Distinct(globs.iter().cloned().map(Pattern).collect()))
         };
@@ -249,9 +272,9 @@ impl From<&Config> for Raw {
         });
         Self {
             server: Server {
-                listen: Some(Listen(listen.clone())),
+                listen: Some(anywhere(Listen(listen.clone()))),
                 allow_clients: Some(Distinct(
-                    server.allow_clients.iter().copied().map(Network).collect(),
+                    server.door.allow_clients.iter().copied().map(Network).collect(),
                 )),
                 max_connections: Some(Count::of(server.max_connections)),
                 max_connections_per_client: Some(Count::of(server.max_connections_per_client)),
@@ -260,6 +283,9 @@ impl From<&Config> for Raw {
                 client_timeout: Some(Wait(server.client_timeout)),
                 drain: Some(Age(server.drain)),
                 send_buffer: Some(SendBuffer(server.send_buffer)),
+                users,
+                sign_in,
+                users_without_tls,
                 tls,
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },
@@ -278,6 +304,8 @@ impl From<&Config> for Raw {
             platforms: platforms::shown(&pull.platforms),
             prefetch: prefetch::shown(&pull.prefetch, &store.pinned),
             log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
+            listener: listeners.iter().map(listeners::shown).map(anywhere).collect(),
+            access: server.access.rules().iter().map(access::shown).map(anywhere).collect(),
             upstream: upstream.collect(),
             compose: pull.compose.iter().map(compose::shown).map(anywhere).collect(),
         }

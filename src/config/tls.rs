@@ -10,12 +10,12 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    ConfigError, TlsFiles,
+    ConfigError, DoorFiles, TlsFiles,
     files::{self, Pem},
     raw::{self, Document},
     values::FilePath,
 };
-use crate::server::{Tls, TlsError};
+use crate::server::{Tls, TlsError, Users};
 
 /// What `raw` says, its files read.
 pub(super) fn build(
@@ -88,15 +88,28 @@ impl TlsFiles {
             format!("{} {error}", path.display())
         })
     }
+}
+
+impl DoorFiles {
+    /// Reads the users again, if there is a file of them.
+    pub fn read_users(&self) -> Option<Result<Users, String>> {
+        let path = &self.users.as_ref()?.path;
+        let read = files::read_users(path).map(|read| read.users);
+        Some(read.map_err(|problem| format!("{} {problem}", path.display())))
+    }
 
     /// What a look at the files tells now, those that links lead to.
     pub fn stamps(&self) -> Stamps {
-        let client_ca = self.client_ca.as_ref().map(|(path, _)| path);
         let stamp = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok()?;
             Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
         };
-        Stamps([&self.cert, &self.key].into_iter().chain(client_ca).map(stamp).collect())
+        let tls = self.tls.iter().flat_map(|files| {
+            let client_ca = files.client_ca.as_ref().map(|(path, _)| path);
+            [&files.cert, &files.key].into_iter().chain(client_ca)
+        });
+        let users = self.users.as_ref().map(|users| &users.path);
+        Stamps(tls.chain(users).map(stamp).collect())
     }
 }
 

@@ -21,12 +21,12 @@ const DOCKER_HUB_ENDPOINT: &str = "https://registry-1.docker.io";
 
 type Built = (Vec<Config>, BTreeMap<RegistryName, UpstreamFiles>);
 
-/// The registries of `file`, in its order, Docker Hub put first when it is not among them. `open` is where anybody may pull
-/// from, if there is such an address.
+/// The registries of `file`, in its order, Docker Hub put first when it is not among them. `open` is where anybody may
+/// pull what he likes of a registry, if there is such an address.
 pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::Upstream>>,
-    open: Option<SocketAddr>,
+    open: impl Fn(&RegistryName) -> Option<SocketAddr>,
     warnings: &mut Vec<String>,
 ) -> Result<Built, ConfigError> {
     let mut configs: Vec<Config> = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn build(
         let named = raw.account_for.clone().unwrap_or_default();
         let files = files_of(file, &raw);
         let credentials = credentials(file, &raw, warnings)?;
-        check_private(file, &raw, open)?;
+        check_private(file, &raw, open(registry.get_ref()))?;
         let ca_pem = match &raw.ca {
             Some(ca) => files::read_ca(&file.beside(ca.get_ref())).map_err(|problem| {
                 let problem = format!("{} {problem}", ca.get_ref());
@@ -223,8 +223,8 @@ fn check_private(
     }
     let problem = format!(
         "whoever reaches {open} could pull every private image that this account can: write here which repositories \
-         are served, such as allow = [\"library/*\"], or restrict [server] allow_clients, or write public = true if \
-         they may"
+         are served, such as allow = [\"library/*\"], or restrict [server] allow_clients, or say in [[access]] who may \
+         pull them, or write public = true if they may"
     );
     Err(ConfigError::at(file, username.span(), problem))
 }

@@ -8,6 +8,7 @@ mod error;
 mod image_index;
 mod image_name;
 mod manifest;
+mod name_glob;
 mod outline;
 mod platform;
 mod reference;
@@ -19,6 +20,7 @@ pub use image_name::ImageName;
 pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
+pub use name_glob::Glob;
 pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
     DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,

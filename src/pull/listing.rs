@@ -13,6 +13,9 @@ use crate::{
 /// Most names in one page of a list ([CVE-2023-2253](https://nvd.nist.gov/vuln/detail/CVE-2023-2253): `n` is the client's to choose).
 const PAGE_MAX: u32 = 1000;
 
+/// How many repositories at least are looked at in one go: of many, few may be served to who asks.
+const LOOKED_AT: usize = 100;
+
 /// Where a page begins and how long it is.
 pub(super) type PageKey = (Repository, u32, Option<String>);
 
@@ -114,15 +117,21 @@ impl Pull {
         Ok(Referrers { index, outcome: Outcome::Stale })
     }
 
-    /// Up to `n` repositories of which a tag is kept, in order, that come after `last`, and whether more do.
-    pub fn catalog(&self, n: Option<u32>, last: Option<&str>) -> (Vec<Repository>, bool) {
+    /// Up to `n` repositories of which a tag is kept, and which `permits` says may be told, in order, that come after `last`,
+    /// and whether more do.
+    pub fn catalog(
+        &self,
+        n: Option<u32>,
+        last: Option<&str>,
+        permits: impl Fn(&Repository) -> bool,
+    ) -> (Vec<Repository>, bool) {
         let n = page_size(n) as usize;
         let (mut found, mut last) = (Vec::new(), last.map(str::to_owned));
         while found.len() <= n {
-            let kept = self.0.store.repositories(last.as_deref(), n + 1);
+            let kept = self.0.store.repositories(last.as_deref(), (n + 1).max(LOOKED_AT));
             let Some(end) = kept.last() else { break };
             last = Some(end.to_string());
-            found.extend(kept.into_iter().filter(|repository| self.0.is_served(repository)));
+            found.extend(kept.into_iter().filter(|it| self.0.is_served(it) && permits(it)));
         }
         let more = found.len() > n;
         found.truncate(n);

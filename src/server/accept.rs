@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Server,
+    Door, Server,
     peer::Peer,
     respond,
     seats::{Refused, Seat},
@@ -26,7 +26,7 @@ impl Server {
     /// Takes in the clients of `listener`, which is bound to `bound`, until `stop` is cancelled.
     pub(super) async fn accept(
         self: Arc<Self>,
-        (listener, bound): (TcpListener, SocketAddr),
+        (listener, bound, door): (TcpListener, SocketAddr, Arc<Door>),
         tasks: TaskTracker,
         stop: CancellationToken,
         cut: CancellationToken,
@@ -34,7 +34,7 @@ impl Server {
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = self.accept_one(&listener) => accepted,
+                accepted = self.accept_one(&listener, &door) => accepted,
             };
             let Some((stream, client, seat)) = accepted else {
                 sleep(ACCEPT_PAUSE).await;
@@ -42,7 +42,7 @@ impl Server {
             };
             match seat {
                 Ok(seat) => {
-                    let peer = Peer::new(client, bound);
+                    let peer = Peer::new(client, bound, Arc::clone(&door));
                     let connection = Arc::clone(&self).serve(stream, peer, seat, stop.clone());
                     tasks.spawn(cut.clone().run_until_cancelled_owned(connection));
                 }
@@ -51,6 +51,10 @@ impl Server {
                     let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
                         continue;
                     };
+                    // Over TLS it would take a handshake to tell why.
+                    if door.tls.is_some() {
+                        continue;
+                    }
                     let telling = Arc::clone(&self).turn_away(stream, client, refused, permit);
                     tasks.spawn(cut.clone().run_until_cancelled_owned(telling));
                 }
@@ -61,11 +65,15 @@ impl Server {
     async fn accept_one(
         &self,
         listener: &TcpListener,
+        door: &Door,
     ) -> Option<(TcpStream, SocketAddr, Result<Seat, Refused>)> {
         match listener.accept().await {
             Ok((stream, client)) => {
                 // Taken behind the accept, so that no idle listener holds a place that another one needs.
-                let seat = self.seats.take(client.ip()).await;
+                let seat = match door.allows(client.ip()) {
+                    true => self.seats.take(client.ip()).await,
+                    false => Err(Refused::NotAllowed),
+                };
                 Some((stream, client, seat))
             }
             Err(error) => {
@@ -75,7 +83,7 @@ impl Server {
         }
     }
 
-    /// Tells a client why it is not served. Over TLS that would take a handshake: there its connection is just closed.
+    /// Tells a client that speaks plain HTTP why it is not served.
     async fn turn_away(
         self: Arc<Self>,
         mut stream: TcpStream,
@@ -83,7 +91,7 @@ impl Server {
         refused: Refused,
         _permit: OwnedSemaphorePermit,
     ) {
-        if self.config.tls.is_some() || timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
+        if timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
             return;
         }
         let answer = match refused {

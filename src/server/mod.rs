@@ -1,8 +1,11 @@
 //! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
 
 mod accept;
+mod access;
 mod asker;
 mod body;
+mod credentials;
+mod door;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -15,7 +18,9 @@ mod refusal;
 mod respond;
 mod route;
 mod seats;
+mod sign_in;
 mod tls;
+mod users;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -26,7 +31,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -37,9 +41,15 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::tls::{ClientAuth, Tls, TlsError};
+pub use self::{
+    access::{Access, AccessRule},
+    door::Door,
+    tls::{ClientAuth, Tls, TlsError},
+    users::Users,
+};
 use self::{
     body::Body,
+    credentials::Claim,
     muted::{Muted, Turns},
     parts::{PartStream, Parts},
     peer::Peer,
@@ -56,8 +66,10 @@ use crate::{
 /// Limits of the registry address.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Networks whose clients are served; empty: all.
-    pub allow_clients: Vec<IpNet>,
+    /// What is asked of those who come to the addresses of `[server] listen`.
+    pub door: Door,
+    /// Who may pull what.
+    pub access: Access,
     /// Client connections open at once. For a further one the longest idle is closed; if none is idle, it waits to be accepted.
     pub max_connections: usize,
     /// Of them, those of one client: an IPv4 address, or an IPv6 network of 64 bits. Further ones are refused.
@@ -73,8 +85,6 @@ pub struct Config {
     /// Bytes of answers that the system may hold for one client, of which Linux makes twice as many; `None`: 256 KiB for
     /// clients on this machine, and for others what the system chooses.
     pub send_buffer: Option<usize>,
-    /// How TLS is spoken on every registry address; `None`: plain HTTP.
-    pub tls: Option<Tls>,
 }
 
 /// Most header lines of a request; clients of registries send about ten.
@@ -112,9 +122,13 @@ impl Server {
         Self { config, pull, metrics: metrics.clone(), seats, refusals }
     }
 
-    /// Serves `listeners`, each with the address it is bound to, until `stop` is cancelled, then lets open
-    /// answers end for at most the drain time.
-    pub async fn run(self, listeners: Vec<(TcpListener, SocketAddr)>, stop: CancellationToken) {
+    /// Serves `listeners`, each with the address it is bound to and what is asked there, until `stop` is cancelled, then
+    /// lets open answers end for at most the drain time.
+    pub async fn run(
+        self,
+        listeners: Vec<(TcpListener, SocketAddr, Arc<Door>)>,
+        stop: CancellationToken,
+    ) {
         let server = Arc::new(self);
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         for listener in listeners {
@@ -163,7 +177,8 @@ impl Server {
             // What it costs if the system refuses is speed, and that alone.
             let _ = SockRef::from(&stream).set_send_buffer_size(bytes);
         }
-        match &self.config.tls {
+        let door = Arc::clone(&peer.door);
+        match &door.tls {
             None => {
                 let parts = Parts::default();
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
@@ -283,10 +298,10 @@ impl Server {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: Peer,
+        mut peer: Peer,
         seat: Arc<Seat>,
     ) -> Response<Body> {
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
         let agent =
             head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
@@ -295,13 +310,25 @@ impl Server {
         if head.method != Method::GET && head.method != Method::HEAD {
             return respond::method_not_allowed().into_response(record, None);
         }
+        let claim = match peer.door.users {
+            Some(_) => Claim::take(&mut head.headers),
+            None => Claim::None,
+        };
+        if claim == Claim::None && peer.door.sign_in {
+            return respond::sign_in("").into_response(record, None);
+        }
         let serves = |registry: &_| self.pull.serves(registry);
         let route = match Route::parse(head.uri.path(), head.uri.query(), serves) {
-            Ok(route) => route,
-            Err(bad) => return respond::bad_address(&bad).into_response(record, None),
+            Ok(route) => Ok(route),
+            Err(bad) if claim == Claim::None => {
+                return respond::bad_address(&bad).into_response(record, None);
+            }
+            Err(bad) => Err(bad),
         };
-        (record.repository, record.reference) = route.endpoint.named();
-        record.endpoint = route.endpoint.kind();
+        if let Ok(route) = &route {
+            (record.repository, record.reference) = route.endpoint.named();
+            record.endpoint = route.endpoint.kind();
+        }
         let turn = match seat.try_turn() {
             Some(turn) => Some(turn),
             None => {
@@ -311,8 +338,16 @@ impl Server {
         };
         if turn.is_none() {
             return respond::too_many_requests(peer.address.ip())
-                .into_response(record, Some(&route));
+                .into_response(record, route.as_ref().ok());
         }
+        if let Err(refused) = Box::pin(self.sign_in(claim, &mut peer)).await {
+            return refused.into_response(record, route.as_ref().ok());
+        }
+        record.user.clone_from(&peer.user);
+        let route = match route {
+            Ok(route) => route,
+            Err(bad) => return respond::bad_address(&bad).into_response(record, None),
+        };
         let answer = self.ask(&route, &head.method, &head.headers, &peer, &mut record).await;
         drop(turn);
         let answer = answer.unwrap_or_else(|error| {
@@ -333,6 +368,11 @@ impl Server {
     ) -> Result<Answer, crate::pull::Error> {
         let head = *method == Method::HEAD;
         let pull = &self.pull;
+        let permission = self.config.access.of(peer);
+        let asked = route.endpoint.repository();
+        if let Some(repository) = asked.filter(|repository| !permission.permits(repository)) {
+            return Ok(respond::not_permitted(repository));
+        }
         let Some(repository) = route.endpoint.repository().filter(|name| pull.is_by_claim(name))
         else {
             return self.dispatch(route, head, headers, peer, record).await;
@@ -354,10 +394,12 @@ impl Server {
         record: &mut Record,
     ) -> Result<Answer, crate::pull::Error> {
         let pull = &self.pull;
+        let permission = self.config.access.of(peer);
         Ok(match &route.endpoint {
             Endpoint::Ping => respond::ping(),
             Endpoint::Catalog => {
-                let (repositories, more) = pull.catalog(route.n, route.last.as_deref());
+                let permits = |repository: &_| permission.permits(repository);
+                let (repositories, more) = pull.catalog(route.n, route.last.as_deref(), permits);
                 respond::catalog(&repositories, more, route, pull.documents())?
             }
             Endpoint::Blob(repository, digest) if head => {

@@ -16,6 +16,8 @@ pub(super) struct Record {
     pub(super) method: Method,
     pub(super) client: SocketAddr,
     pub(super) user_agent: Arc<str>,
+    /// Who has signed in.
+    pub(super) user: Option<Arc<str>>,
     /// `manifest`, `blob`, …; `other` for what is no endpoint.
     pub(super) endpoint: &'static str,
     /// The full repository name, or the path as it came if it names none.
@@ -44,6 +46,7 @@ impl Record {
             method,
             client,
             user_agent: "".into(),
+            user: None,
             endpoint: "other",
             repository: String::new(),
             reference: String::new(),
@@ -102,6 +105,7 @@ impl Drop for Record {
             bytes = self.bytes,
             ms = duration.as_micros() as f64 / 1000.0,
             client = %self.client,
+            user = self.user.as_deref(),
             platform,
             signal = resolution.map(|known| known.signal.as_str()),
             user_agent = shortened(&self.user_agent),

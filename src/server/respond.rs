@@ -314,6 +314,49 @@ pub(super) fn not_allowed(client: IpAddr) -> Answer {
     error(StatusCode::FORBIDDEN, ErrorCode::Denied, &message)
 }
 
+/// To a client that may not pull from there, whether or not there is anything: as what `deny` of a registry refuses, and so
+/// that its mirrors' next one is asked.
+pub(super) fn not_permitted(repository: &Repository) -> Answer {
+    let message = format!("{repository} is not served to this client ([[access]])");
+    error(StatusCode::FORBIDDEN, ErrorCode::Denied, &message)
+}
+
+/// Asks for a name and a password, where the operator has this address do so; `why` what was sent will not do.
+pub(super) fn sign_in(why: &str) -> Answer {
+    let message = match why {
+        "" => "sign in with a name and a password, such as by docker login or podman login",
+        why => why,
+    };
+    let mut answer = error(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized, message);
+    let challenge = HeaderValue::from_static("Basic realm=\"wharf\", charset=\"UTF-8\"");
+    answer.headers.insert(WWW_AUTHENTICATE, challenge);
+    answer
+}
+
+/// To a name and a password that are wrong, where nobody is asked for any: a challenge would have old Docker Engines send
+/// another password.
+pub(super) fn wrong_credentials(why: &str) -> Answer {
+    error(StatusCode::FORBIDDEN, ErrorCode::Denied, why)
+}
+
+/// To a client whose passwords were wrong too often.
+pub(super) fn too_many_failures(client: IpAddr, pause: Duration) -> Answer {
+    let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+    let mut answer = too_many(&format!(
+        "{client} has sent too many wrong passwords: the next one is looked at in {seconds} s"
+    ));
+    answer.headers.insert(RETRY_AFTER, seconds.into());
+    answer
+}
+
+/// To a client that comes while too many passwords are verified.
+pub(super) fn too_busy_to_sign_in() -> Answer {
+    let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests);
+    let mut answer = error(status, code, "too many clients are signing in: try again");
+    answer.headers.insert(RETRY_AFTER, BUSY_RETRY.as_secs().into());
+    answer
+}
+
 /// To a client that has all the connections that one may have.
 pub(super) fn too_many_connections(client: IpAddr) -> Answer {
     too_many(&format!(

@@ -145,6 +145,16 @@ impl Tls {
         true
     }
 
+    /// Whether clients may show a certificate.
+    pub fn takes_certificates(&self) -> bool {
+        self.current().clients.is_some()
+    }
+
+    /// Whether a client that shows no certificate is turned away.
+    pub fn wants_certificate(&self) -> bool {
+        self.current().clients.is_some_and(|(_, auth)| auth == ClientAuth::Required)
+    }
+
     /// Whether both answer with the same certificate.
     #[cfg(test)]
     pub(crate) fn is_as(&self, other: &Self) -> bool {

@@ -2,16 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use glob::{MatchOptions, Pattern};
-
-use crate::oci::RepositoryName;
-
-/// `*` and `?` stay within one component of a name, `**` does not.
-const COMPONENTS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: false,
-};
+use crate::oci::{Glob, RepositoryName};
 
 /// `allow` and `deny` of one registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,19 +15,19 @@ pub struct RepositoryRules {
 
 /// A pattern of repository names, such as `library/*` or `team/**`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RepositoryGlob(Pattern);
+pub struct RepositoryGlob(Glob);
 
 impl RepositoryRules {
     /// Whether `name` may be served, from the cache as well.
     pub fn permit(&self, name: &RepositoryName) -> bool {
-        let named = |globs: &[RepositoryGlob]| globs.iter().any(|glob| glob.matches(name));
+        let named = |globs: &[RepositoryGlob]| globs.iter().any(|pattern| pattern.matches(name));
         (self.allow.is_empty() || named(&self.allow)) && !named(&self.deny)
     }
 }
 
 impl RepositoryGlob {
     fn matches(&self, name: &RepositoryName) -> bool {
-        self.0.matches_with(name.as_str(), COMPONENTS)
+        self.0.matches(name.as_str())
     }
 
     /// Whether it can match a name of several components.
@@ -57,14 +48,14 @@ impl FromStr for RepositoryGlob {
                  \"library/nginx\", \"library/*\", or \"team/**\""
             ));
         }
-        let pattern = Pattern::new(text);
-        pattern.map(Self).map_err(|error| format!("\"{text}\" is not a pattern: {}", error.msg))
+        let pattern = text.parse().map(Self);
+        pattern.map_err(|problem| format!("\"{text}\" is not a pattern: {problem}"))
     }
 }
 
 impl fmt::Display for RepositoryGlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_str().fmt(f)
+        self.0.fmt(f)
     }
 }
 

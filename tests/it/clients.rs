@@ -33,7 +33,7 @@ async fn until(wharf: &Wharf, metric: &str, value: f64) {
 async fn only_the_clients_that_are_allowed_are_served() {
     let hub = FakeHub::start().await;
     let wharf = Wharf::start_with(&hub, |config| {
-        config.server.allow_clients = vec!["127.0.0.2/32".parse().expect("a network")];
+        config.server.door.allow_clients = vec!["127.0.0.2/32".parse().expect("a network")];
     })
     .await;
     assert_eq!(get_from(FIRST, wharf.addr, "/v2/", &[]).await.status, 200);

@@ -2,6 +2,7 @@
 //!
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
+mod access;
 mod bad_input;
 mod broken_uplink;
 mod budget;

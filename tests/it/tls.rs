@@ -42,7 +42,7 @@ async fn start_with(
     let clients = clients.map(|(ca, auth)| (ca.pem().as_bytes(), auth));
     let tls = Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files");
     let wharf = Wharf::start_with(&hub, |config| {
-        config.server.tls = Some(tls);
+        config.server.door.tls = Some(tls);
         change(config);
     });
     let wharf = wharf.await;
@@ -324,7 +324,8 @@ async fn certificates_are_renewed_and_no_connection_is_dropped() {
     };
     let running = tls(&old, &devices);
     let handle = running.clone();
-    let (hub, wharf) = start_with(&old, None, |config| config.server.tls = Some(running)).await;
+    let (hub, wharf) =
+        start_with(&old, None, |config| config.server.door.tls = Some(running)).await;
     let blob = noise("blob", 4 << 20);
     let path = blob_path("library/app", &hub.put_blob("library/app", blob.clone()));
     let before = TlsClient::new(&old, None);

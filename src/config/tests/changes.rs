@@ -77,11 +77,11 @@ fn certificates_change_at_once_and_tls_itself_does_not() {
         assert_eq!((at_once(&seen), &seen.at_start[..]), (vec![], &["server.tls".to_owned()][..]));
         let mut adopted = old.clone();
         adopted.adopt(new);
-        assert_eq!(adopted.server.tls.is_some(), old.server.tls.is_some());
+        assert_eq!(adopted.server.door.tls.is_some(), old.server.door.tls.is_some());
     }
     let mut adopted = tls;
     adopted.adopt(&clients);
-    assert_eq!(adopted.tls_files, clients.tls_files);
+    assert_eq!(adopted.door_files, clients.door_files);
 }
 
 #[test]

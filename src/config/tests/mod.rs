@@ -1,5 +1,6 @@
 //! What a configuration is refused for, and that what is shown is what is in force.
 
+mod access;
 mod changes;
 mod compose;
 mod platforms;
@@ -10,6 +11,9 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
 use super::*;
 use crate::store::{Limits, Share};
+
+/// A user whose password is "U*U", of the test vectors of crypt_blowfish.
+const HTPASSWD: &str = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
 
 /// A directory with a `wharf.toml` in it.
 struct Site(tempfile::TempDir);
@@ -77,6 +81,8 @@ fn the_shipped_file_names_every_key() {
         shipped.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
     let documented = keys(&uncommented);
     for (table, key) in keys(&site.load().expect("good").config.show()) {
+        // Which is the same table.
+        let table = table.replace("listener.tls", "server.tls");
         assert!(
             documented.contains(&(table.clone(), key.clone())),
             "config.toml says nothing of {key} in [{table}]"
@@ -95,9 +101,20 @@ fn the_shipped_files_examples_are_good() {
         let needs_files = matches!(
             key,
             Some(
-                "username" | "password_file" | "ca" | "cert" | "key" | "client_ca" | "client_auth"
+                "username"
+                    | "password_file"
+                    | "ca"
+                    | "cert"
+                    | "key"
+                    | "client_ca"
+                    | "client_auth"
+                    | "tls"
+                    | "users"
+                    | "sign_in"
+                    | "users_without_tls"
+                    | "user"
             )
-        );
+        ) || bare == "subject = \"pi-*\"";
         let is_table = bare.starts_with('[') && bare.ends_with(']') && bare != "[server.tls]";
         ((is_key && !needs_files) || is_table).then(|| bare.to_owned())
     };
@@ -109,6 +126,8 @@ fn the_shipped_files_examples_are_good() {
     assert_eq!(loaded.config.pull.prefetch.images.len(), 1);
     assert_eq!(loaded.config.pull.compose.len(), 1);
     assert_eq!(loaded.config.upstreams.len(), 2);
+    assert_eq!(loaded.config.listeners.len(), 1);
+    assert_eq!(loaded.config.server.access.rules().len(), 1);
 }
 
 /// The tables of `text` and their keys; a table inside another is a key of it.
@@ -147,7 +166,27 @@ fn everything() -> Site {
         allow_clients = ["10.0.0.0/8", "fd00::1"]
         header_timeout = "1h 30m"
         drain = "0s"
+        users = "htpasswd"
+        sign_in = true
+        users_without_tls = true
         tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_auth = "required" }
+        [[listener]]
+        address = "0.0.0.0:5443"
+        allow_clients = ["10.0.0.0/8"]
+        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem" }
+        users = "htpasswd"
+        sign_in = false
+        users_without_tls = false
+        [[listener]]
+        address = "127.0.0.1:5001"
+        [[access]]
+        subject = "pi-*"
+        user = "alice"
+        clients = ["10.0.7.0/24", "fd00::1"]
+        listener = "0.0.0.0:5443"
+        allow = ["docker.io/library/*", "ghcr.io/acme/**"]
+        [[access]]
+        allow = ["**"]
         [admin]
         listen = "off"
         [cache]
@@ -212,6 +251,7 @@ fn everything() -> Site {
         "#,
     );
     site.write_certificates();
+    site.write("htpasswd", HTPASSWD, 0o600);
     site.write("token", "hunter2\r\n", 0o640);
     site.write("ca.pem", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n", 0o644);
     site

@@ -115,7 +115,7 @@ fn refuses_what_cannot_be_meant_of_platforms() {
         (
             client("listener = \"0.0.0.0:5001\"\nplatform = \"linux/arm64\""),
             "2: platforms.client.listener: wharf does not listen on 0.0.0.0:5001: write one of \
-             server.listen, which are 0.0.0.0:5000",
+             server.listen, or of a [[listener]], which are 0.0.0.0:5000",
         ),
         (
             client("listener = \"0.0.0.0:0\""),

@@ -11,7 +11,7 @@ use url::Url;
 use super::{in_quotes, unwrapped};
 use crate::upstream::Host;
 
-/// `[server] listen`: at least one address, none twice.
+/// `[server] listen`: addresses, none twice.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Listen(pub(in crate::config) Vec<SocketAddr>);
 
@@ -181,11 +181,6 @@ impl<'de> Deserialize<'de> for Listen {
                 let mut addresses = Vec::new();
                 while let Some(Address(address)) = list.next_element()? {
                     addresses.push(address);
-                }
-                if addresses.is_empty() {
-                    let problem = "nowhere to listen: write at least one address, such as \
-                                   [\"0.0.0.0:5000\"]";
-                    return Err(de::Error::custom(problem));
                 }
                 match first_repeated(&addresses) {
                     Some(twice) => Err(de::Error::custom(format!(

@@ -70,8 +70,7 @@ impl FromStr for Listener {
         let address = parse_address(text)?;
         if address.port() == 0 {
             return Err(format!(
-                "\"{text}\" names no listener: port 0 is any free one, write a fixed port here and \
-                 in server.listen"
+                "\"{text}\" names no listener: port 0 is any free one, write a fixed port"
             ));
         }
         Ok(Self(address))

@@ -65,8 +65,21 @@ impl TlsClient {
     /// # Panics
     /// If there is none.
     pub(crate) async fn get(&self, addr: SocketAddr, path: &str) -> client::Answer {
+        self.request("GET", addr, path).await
+    }
+
+    /// A request without a body, and the whole answer.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        addr: SocketAddr,
+        path: &str,
+    ) -> client::Answer {
         let stream = self.connect(addr).await.expect("a handshake");
-        let opened = client::over(stream, "GET", addr, path, &[]);
+        let opened = client::over(stream, method, addr, path, &[]);
         let opened = deadline(&format!("an answer to {path}"), opened).await;
         opened.expect("an answer").rest().await
     }

@@ -24,6 +24,8 @@ use super::{
 /// A running wharf; [`Wharf::stop`] ends it as SIGTERM does.
 pub(crate) struct Wharf {
     pub(crate) addr: SocketAddr,
+    /// Every registry address, `addr` first.
+    pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
@@ -185,11 +187,12 @@ impl Wharf {
     async fn run(config: Config, dir: Arc<TempDir>) -> Self {
         let app = App::bind(config.clone()).await.expect("wharf starts");
         let shutdown = CancellationToken::new();
-        let (addr, admin) = (app.registry_addrs()[0], app.admin_addr().expect("an admin address"));
+        let addrs = app.registry_addrs().to_vec();
+        let (addr, admin) = (addrs[0], app.admin_addr().expect("an admin address"));
         let (clock, metrics, pull) =
             (app.clock().clone(), app.metrics().clone(), app.pull().clone());
         let running = Some(tokio::spawn(app.run(shutdown.clone())));
-        Self { addr, admin, clock, metrics, pull, config, dir, shutdown, running }
+        Self { addr, addrs, admin, clock, metrics, pull, config, dir, shutdown, running }
     }
 }
 
