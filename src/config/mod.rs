@@ -44,6 +44,8 @@ const SCRUB: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub struct Config {
     /// Where clients pull from (`[server] listen`); at least one.
     pub listen: Vec<SocketAddr>,
+    /// Whether registries are asked (`[server] mode`).
+    pub mode: upstream::Mode,
     /// Where the certificates and the key of `server.tls` were read from (`[server] tls`).
     pub tls_files: Option<TlsFiles>,
     /// Where metrics and health are served (`[admin] listen`); `None`: nowhere.
@@ -175,6 +177,7 @@ impl Config {
     fn apply(&mut self, raw: raw::Raw) -> Tables {
         let raw::Raw { server, admin, cache, platforms, prefetch, log, upstream, compose } = raw;
         set(&mut self.listen, server.listen);
+        set(&mut self.mode, server.mode);
         set(&mut self.server.allow_clients, server.allow_clients);
         set(&mut self.server.max_connections, server.max_connections);
         set(&mut self.server.max_connections_per_client, server.max_connections_per_client);
@@ -271,6 +274,7 @@ impl Default for Config {
         let upstream = raw::Upstream::of(RegistryName::docker_hub());
         Self {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
+            mode: upstream::Mode::default(),
             tls_files: None,
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
             store: store::Config::at(Path::new("wharf-data")),

@@ -11,7 +11,7 @@ use super::{
     platforms, prefetch,
     values::{
         AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
-        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
+        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, ModeWord, Network,
         OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
         Wait, Window,
     },
@@ -43,6 +43,7 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table: [server]")]
 pub(super) struct Server {
     pub(super) listen: Option<Listen>,
+    pub(super) mode: Option<ModeWord>,
     pub(super) allow_clients: Option<Distinct<Network>>,
     pub(super) max_connections: Option<Count<1, 1_000_000>>,
     pub(super) max_connections_per_client: Option<Count<1, 1_000_000>>,
@@ -192,6 +193,7 @@ impl From<&Config> for Raw {
     fn from(config: &Config) -> Self {
         let Config {
             listen,
+            mode,
             tls_files,
             admin,
             store,
@@ -241,6 +243,7 @@ impl From<&Config> for Raw {
         Self {
             server: Server {
                 listen: Some(Listen(listen.clone())),
+                mode: Some(ModeWord(*mode)),
                 allow_clients: Some(Distinct(
                     server.allow_clients.iter().copied().map(Network).collect(),
                 )),

@@ -1,5 +1,6 @@
 //! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
 
+mod absent;
 mod answer;
 mod blob;
 mod bring;
@@ -44,6 +45,7 @@ use bytes::Bytes;
 pub use crate::store::BlobFile;
 
 pub use self::{
+    absent::{Absent, Lacking},
     answer::{ManifestAnswer, Want},
     blob::BlobAnswer,
     client::{Asker, Resolution, Signal},
@@ -83,7 +85,7 @@ use crate::{
     metrics::Metrics,
     oci::{Descriptor, Digest, Repository, Tag},
     store::{self, Store},
-    upstream::{Upstream, Upstreams, Urgency},
+    upstream::{Mode, Upstream, Upstreams, Urgency},
 };
 
 /// The pull-through: asks the store, then the upstream, and keeps what comes. Clones are the same one.
@@ -205,6 +207,16 @@ impl Pull {
         self.0.store.failing()
     }
 
+    /// Has registries asked so from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.0.upstreams.set_mode(mode);
+    }
+
+    /// Looks for registries that say nothing, for as long as it is polled.
+    pub async fn watch_registries(&self) -> std::convert::Infallible {
+        self.0.upstreams.watch().await
+    }
+
     /// How many downloads, questions to registries and other tasks are open: zero when all is quiet. What sleeps until
     /// it is tried again is quiet.
     pub fn open(&self) -> usize {
@@ -233,6 +245,17 @@ impl Inner {
             None if self.is_composed(repository) => Err(Error::ManifestUnknown),
             None => Err(Error::RegistryUnknown(registry.clone())),
         }
+    }
+
+    /// Whether no registry is to be asked: what is kept is all there is, and as good as it gets.
+    fn is_offline(&self) -> bool {
+        self.upstreams.mode() == Mode::Offline
+    }
+
+    /// What an answer is that only the cache gave. Offline it is nothing to warn of: clients show warnings with every pull,
+    /// and there it could be no other.
+    fn unconfirmed(&self) -> Outcome {
+        if self.is_offline() { Outcome::Hit } else { Outcome::Stale }
     }
 
     /// How long to wait for a registry, given whether a kept answer could stand in for its own.

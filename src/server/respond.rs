@@ -21,7 +21,7 @@ use super::{
 use crate::{
     documents::{Documents, Full},
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
-    pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
+    pull::{BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
 };
 
 /// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.
@@ -364,6 +364,14 @@ pub(super) fn failure(failed: &Error) -> Answer {
         | Error::NotKept(_)
         | Error::Pinned(_)
         | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Error::Offline(absent) => {
+            let code = match absent.kind {
+                Lacking::Blob => ErrorCode::BlobUnknown,
+                Lacking::Manifest => ErrorCode::ManifestUnknown,
+                Lacking::Repository => ErrorCode::NameUnknown,
+            };
+            (StatusCode::NOT_FOUND, code)
+        }
         Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)

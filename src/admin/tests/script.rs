@@ -200,6 +200,7 @@ impl Images for Script {
     fn status(&self) -> BoxFuture<'_, Status> {
         let status = Status {
             version: "1.2.3".into(),
+            mode: "auto".into(),
             degraded: None,
             cache: CacheStatus { bytes: 7, limit: 100, ..CacheStatus::default() },
             scrub: None,

@@ -1,6 +1,9 @@
 //! Images that are kept up to date whether anybody asks or not (`[[prefetch.image]]`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -21,13 +24,19 @@ impl Schedule {
         Self { next: Mutex::new(vec![None; images.len()]) }
     }
 
-    /// The places of those of `images` that are due. A look that ends well is followed by the next one.
-    fn due(&self, images: &[WarmImage], now: Instant, minute: u16) -> Vec<usize> {
+    /// The places of those of `images` that are due, and whose registry is not away. A look that ends well is followed by the next one.
+    fn due(
+        &self,
+        images: &[WarmImage],
+        now: Instant,
+        minute: u16,
+        is_away: impl Fn(&WarmImage) -> bool,
+    ) -> Vec<usize> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
         for (place, (image, next)) in images.iter().zip(next.iter_mut()).enumerate() {
             let open = image.window.is_none_or(|window| window.contains(minute));
-            if open && next.is_none_or(|next| next <= now) {
+            if open && next.is_none_or(|next| next <= now) && !is_away(image) {
                 *next = Some(now + image.every);
                 due.push(place);
             }
@@ -48,7 +57,9 @@ impl Inner {
     /// Begins to look at the images that are due.
     pub(in crate::pull) fn warm(self: &Arc<Self>) {
         let images = &self.prefetch.config.images;
-        for place in self.schedule.due(images, self.clock.now(), self.clock.minute_of_day()) {
+        let is_away = |image: &WarmImage| self.is_away(&image.repository);
+        let (now, minute) = (self.clock.now(), self.clock.minute_of_day());
+        for place in self.schedule.due(images, now, minute, is_away) {
             self.tasks.spawn(Arc::clone(self).warm_up(place, images[place].clone()));
         }
     }
@@ -64,7 +75,9 @@ impl Inner {
             }
         };
         if again {
-            self.schedule.again(place, self.clock.now() + PAUSE);
+            // When its registry is away it is due at once, which is when that is back.
+            let pause = if self.is_away(repository) { Duration::ZERO } else { PAUSE };
+            self.schedule.again(place, self.clock.now() + pause);
         }
     }
 
@@ -103,8 +116,6 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::pull::Window;
 
@@ -120,11 +131,27 @@ mod tests {
         }
     }
 
+    fn here(_: &WarmImage) -> bool {
+        false
+    }
+
+    #[test]
+    fn what_is_due_waits_for_a_registry_that_is_away() {
+        let images = [image(None)];
+        let (schedule, start) = (Schedule::new(&images), Instant::now());
+        assert_eq!(schedule.due(&images, start, 0, |_| true), [0; 0]);
+        assert_eq!(schedule.due(&images, start, 0, here), [0]);
+        schedule.again(0, start);
+        assert_eq!(schedule.due(&images, start, 0, |_| true), [0; 0]);
+        assert_eq!(schedule.due(&images, start, 0, here), [0]);
+        assert_eq!(schedule.due(&images, start, 0, here), [0; 0]);
+    }
+
     #[test]
     fn an_image_is_due_at_first_and_then_as_often_as_it_says() {
         let images = [image(None), WarmImage { every: EVERY / 2, ..image(None) }];
         let (schedule, start) = (Schedule::new(&images), Instant::now());
-        let due = |after: Duration| schedule.due(&images, start + after, 0);
+        let due = |after: Duration| schedule.due(&images, start + after, 0, here);
         assert_eq!(due(Duration::ZERO), [0, 1]);
         assert_eq!(due(Duration::ZERO), [0; 0]);
         assert_eq!(due(EVERY / 2 - Duration::from_secs(1)), [0; 0]);
@@ -139,7 +166,7 @@ mod tests {
     fn a_window_that_is_shut_puts_it_off_until_it_opens() {
         let images = [image(Some((23 * 60, 60)))];
         let (schedule, start) = (Schedule::new(&images), Instant::now());
-        let due = |hours: u32, minute| schedule.due(&images, start + EVERY / 6 * hours, minute);
+        let due = |hours: u32, minute| schedule.due(&images, start + EVERY / 6 * hours, minute, here);
         assert_eq!(due(0, 12 * 60), [0; 0]);
         assert_eq!(due(10, 22 * 60 + 59), [0; 0]);
         assert_eq!(due(11, 23 * 60), [0]);
@@ -152,12 +179,12 @@ mod tests {
     fn a_look_that_did_not_end_well_is_repeated_soon() {
         let images = [image(None)];
         let (schedule, start) = (Schedule::new(&images), Instant::now());
-        assert_eq!(schedule.due(&images, start, 0), [0]);
+        assert_eq!(schedule.due(&images, start, 0, here), [0]);
         schedule.again(0, start + PAUSE);
-        assert_eq!(schedule.due(&images, start + PAUSE / 2, 0), [0; 0]);
-        assert_eq!(schedule.due(&images, start + PAUSE, 0), [0]);
+        assert_eq!(schedule.due(&images, start + PAUSE / 2, 0, here), [0; 0]);
+        assert_eq!(schedule.due(&images, start + PAUSE, 0, here), [0]);
         schedule.again(0, start + EVERY * 3);
-        assert_eq!(schedule.due(&images, start + PAUSE + EVERY, 0), [0], "as often as it says");
+        assert_eq!(schedule.due(&images, start + PAUSE + EVERY, 0, here), [0], "as often as it says");
         schedule.again(7, start);
     }
 
