@@ -139,8 +139,7 @@ impl App {
             None => None,
         };
         let socket = config.store.control_socket();
-        let cache =
-            Cache::open(config.store, config.pull, config.upstreams, config.mode).await?;
+        let cache = Cache::open(config.store, config.pull, config.upstreams, config.mode).await?;
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);

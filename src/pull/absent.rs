@@ -44,7 +44,10 @@ impl fmt::Display for Absent {
         if !names.is_empty() {
             write!(f, " for {}", names.join(", "))?;
         }
-        write!(f, ", and wharf is offline ([server] mode): where there is an uplink, `wharf export {image}")?;
+        write!(
+            f,
+            ", and wharf is offline ([server] mode): where there is an uplink, `wharf export {image}"
+        )?;
         for name in names {
             write!(f, " --platform {name}")?;
         }

@@ -294,11 +294,15 @@ impl Inner {
             };
             if upstream.is_away() {
                 // It is told when it is back: attempts until then would be used up in vain.
-                if timeout(AWAY_DEADLINE, upstream.present()).await.is_err() {
-                    return Filled::GivenUp { partial, error, wrong };
+                match timeout(AWAY_DEADLINE, upstream.present()).await {
+                    Err(_) => return Filled::GivenUp { partial, error, wrong },
+                    Ok(true) => {
+                        pauses = self::pauses();
+                        continue;
+                    }
+                    // It was there, and has no more to say than before.
+                    Ok(false) => {}
                 }
-                pauses = self::pauses();
-                continue;
             }
             tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");
             sleep(pause.max(error.retry_after().unwrap_or_default().min(MAX_PAUSE))).await;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Asker, Error, Inner, Lacking, ManifestAnswer, Outcome, Pull, Want, freshness::Kind, platform::Policy,
+    Asker, Error, Inner, Lacking, ManifestAnswer, Outcome, Pull, Want, freshness::Kind,
+    platform::Policy,
 };
 use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},

@@ -21,7 +21,9 @@ use super::{
 use crate::{
     documents::{Documents, Full},
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
-    pull::{BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
+    pull::{
+        BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution,
+    },
 };
 
 /// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.

@@ -146,13 +146,14 @@ impl Line {
         }
     }
 
-    /// Waits until the registry may be asked, and is not known to be away.
-    pub(super) async fn present(&self) {
+    /// Waits until the registry may be asked, and is not known to be away; whether it came back for that.
+    pub(super) async fn present(&self) -> bool {
+        let returns = self.0.state.borrow().returns;
         loop {
             self.online().await;
             self.until(|state| !state.is_away).await;
             if !self.is_offline() {
-                return;
+                return self.0.state.borrow().returns != returns;
             }
         }
     }
@@ -203,8 +204,7 @@ impl Line {
     /// The registry has been silent for a while, and may be away.
     pub(super) fn doubt(&self) {
         let now = self.0.clock.now();
-        let mut trusted =
-            self.0.trusted_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trusted = self.0.trusted_until.lock().unwrap_or_else(PoisonError::into_inner);
         if trusted.is_none_or(|until| until <= now) {
             *trusted = Some(now + TRUST);
             self.0.doubt.notify_one();

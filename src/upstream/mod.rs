@@ -314,9 +314,9 @@ impl Upstream {
         self.line.is_offline() || self.line.is_away()
     }
 
-    /// Waits until it is of use to ask.
-    pub async fn present(&self) {
-        self.line.present().await;
+    /// Waits until it is of use to ask; whether the registry was away for certain, and came back.
+    pub async fn present(&self) -> bool {
+        self.line.present().await
     }
 
     /// Waits until the registry was away, and is back.

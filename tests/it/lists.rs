@@ -261,6 +261,7 @@ async fn referrers_are_never_an_error() {
     let wharf = Wharf::start_with(&hub, |config| {
         // Only the revalidate timeout can end a stall within this test.
         config.upstreams[0].patience.first_byte = std::time::Duration::from_secs(600);
+        config.pull.revalidate_timeout = std::time::Duration::from_secs(1);
     })
     .await;
     let check = async |wharf: &Wharf, repo: &str, when: &str| {

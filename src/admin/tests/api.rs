@@ -19,7 +19,10 @@ async fn questions_are_answered_alike_on_both_addresses() {
         ("/api/v1/clients", "[{\"client\":\"10.0.7.12\""),
         ("/api/v1/mismatches", "[]"),
         ("/api/v1/mismatches?", "[]"),
-        ("/api/v1/status", "{\"version\":\"1.2.3\",\"degraded\":null,\"cache\":{\"bytes\":7,"),
+        (
+            "/api/v1/status",
+            "{\"version\":\"1.2.3\",\"mode\":\"auto\",\"degraded\":null,\"cache\":{\"bytes\":7,",
+        ),
     ] {
         let answers = [site.on_tcp(&get(path)).await, site.on_control(&get(path)).await];
         for answer in answers {

@@ -166,7 +166,8 @@ mod tests {
     fn a_window_that_is_shut_puts_it_off_until_it_opens() {
         let images = [image(Some((23 * 60, 60)))];
         let (schedule, start) = (Schedule::new(&images), Instant::now());
-        let due = |hours: u32, minute| schedule.due(&images, start + EVERY / 6 * hours, minute, here);
+        let due =
+            |hours: u32, minute| schedule.due(&images, start + EVERY / 6 * hours, minute, here);
         assert_eq!(due(0, 12 * 60), [0; 0]);
         assert_eq!(due(10, 22 * 60 + 59), [0; 0]);
         assert_eq!(due(11, 23 * 60), [0]);
@@ -184,7 +185,11 @@ mod tests {
         assert_eq!(schedule.due(&images, start + PAUSE / 2, 0, here), [0; 0]);
         assert_eq!(schedule.due(&images, start + PAUSE, 0, here), [0]);
         schedule.again(0, start + EVERY * 3);
-        assert_eq!(schedule.due(&images, start + PAUSE + EVERY, 0, here), [0], "as often as it says");
+        assert_eq!(
+            schedule.due(&images, start + PAUSE + EVERY, 0, here),
+            [0],
+            "as often as it says"
+        );
         schedule.again(7, start);
     }
 
