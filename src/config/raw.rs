@@ -11,9 +11,9 @@ use super::{
     platforms, prefetch,
     values::{
         AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
-        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, ModeWord, Network,
-        OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
-        Wait, Window,
+        Filter, HostName, Image, Images, Listen, Listener, LogFormat, MaxSize, MinFree, ModeWord,
+        Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer,
+        Subject, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -127,7 +127,8 @@ pub(super) struct Prefetch {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [[prefetch.image]]")]
 pub(super) struct WarmImage {
-    pub(super) name: Option<Spanned<Image>>,
+    pub(super) name: Option<Spanned<Images>>,
+    pub(super) newest: Option<Spanned<Count<1, 1000>>>,
     pub(super) platforms: Option<Distinct<PlatformName>>,
     pub(super) every: Option<Every>,
     pub(super) window: Option<Window>,

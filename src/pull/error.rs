@@ -32,6 +32,9 @@ pub enum Error {
         "the registry knows no such repository, or it needs credentials that wharf does not have"
     )]
     NameUnknown,
+    /// No tag of the repository is what was asked for by a pattern.
+    #[error("{0} has no tag that matches {1}")]
+    NoTag(Repository, String),
     /// The image is not made for the client's platform.
     #[error("the image has no manifest for {}; it has {}", listed(wanted), listed(offered))]
     NoPlatform {
@@ -153,6 +156,7 @@ impl Error {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::NoPlatform { .. }
+            | Self::NoTag(..)
             | Self::NotKept(_)
             | Self::NotServed(_)
             | Self::PartWithout { .. }

@@ -21,6 +21,7 @@ mod kept;
 mod learned;
 mod listing;
 mod manifest;
+mod matching;
 mod pace;
 mod passing;
 mod platform;
@@ -51,7 +52,7 @@ pub use self::{
     client::{Asker, Resolution, Signal},
     config::{
         AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
-        Window,
+        WarmTags, Window,
     },
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,

@@ -356,7 +356,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::ManifestInvalid(_) | Error::PartWithout { .. } => {
             (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid)
         }
-        Error::ManifestUnknown | Error::NoPlatform { .. } => {
+        Error::ManifestUnknown | Error::NoPlatform { .. } | Error::NoTag(..) => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }
         // That something is not kept, or pinned, is said to those who ask for it to be (`wharf pull`, `wharf rm`): all but

@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 use super::{jobs::Job, run::PAUSE};
 use crate::{
-    oci::{Platform, Rules},
-    pull::{Error, Inner, Outcome, Pull, Want, config::WarmImage},
+    oci::{Platform, Rules, Tag},
+    pull::{
+        Error, Inner, Outcome, Pull, Want,
+        config::{WarmImage, WarmTags},
+    },
 };
 
 /// When each image is to be looked at next; `None`: as soon as it may be.
@@ -65,15 +68,30 @@ impl Inner {
     }
 
     async fn warm_up(self: Arc<Self>, place: usize, image: WarmImage) {
-        let (repository, tag) = (&image.repository, &image.tag);
-        let again = match self.try_warm_up(&image).await {
-            Ok(is_fresh) => !is_fresh,
-            Err(error) => {
-                self.metrics.prefetched("failed");
-                tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
-                error.is_outage()
+        let repository = &image.repository;
+        let tags = match &image.tags {
+            WarmTags::One(tag) => Ok(vec![tag.clone()]),
+            WarmTags::Newest(most, pattern) => {
+                Pull(Arc::clone(&self)).matching(repository, pattern, *most).await
             }
         };
+        let mut again = false;
+        let failed = |error: Error, tag: &dyn std::fmt::Display| {
+            self.metrics.prefetched("failed");
+            tracing::warn!(%repository, %tag, %error, "could not be kept up to date");
+            error.is_outage()
+        };
+        match tags {
+            Ok(tags) => {
+                for tag in &tags {
+                    again |= match self.try_warm_up(&image, tag).await {
+                        Ok(is_fresh) => !is_fresh,
+                        Err(error) => failed(error, tag),
+                    };
+                }
+            }
+            Err(error) => again = failed(error, &"its tags"),
+        }
         if again {
             // When its registry is away it is due at once, which is when that is back.
             let pause = if self.is_away(repository) { Duration::ZERO } else { PAUSE };
@@ -82,8 +100,8 @@ impl Inner {
     }
 
     /// Whether the registry said what the image is now, and nothing of it has to wait.
-    async fn try_warm_up(self: &Arc<Self>, image: &WarmImage) -> Result<bool, Error> {
-        let (repository, tag) = (&image.repository, &image.tag);
+    async fn try_warm_up(self: &Arc<Self>, image: &WarmImage, tag: &Tag) -> Result<bool, Error> {
+        let repository = &image.repository;
         let pull = Pull(Arc::clone(self));
         // Free: what it costs to fetch is asked next.
         let told = pull.tagged(repository, tag, Want::Descriptor).await?;
@@ -124,7 +142,7 @@ mod tests {
     fn image(window: Option<(u16, u16)>) -> WarmImage {
         WarmImage {
             repository: "docker.io/library/busybox".parse().expect("a name"),
-            tag: "1".parse().expect("a tag"),
+            tags: WarmTags::One("1".parse().expect("a tag")),
             platforms: Vec::new(),
             every: EVERY,
             window: window.map(|(from, to)| Window { from, to }),
