@@ -194,7 +194,8 @@ fn range(text: &str) -> Option<Kind> {
             Some((version, its)) => (version, Some(its.to_owned())),
             None => (version, None),
         };
-        if its.is_some() && variant.is_some() && its != variant {
+        let is_other = its.is_some() && variant.is_some() && its != variant;
+        if is_other || its.as_deref() == Some("") {
             return None;
         }
         variant = its.or(variant);
