@@ -145,11 +145,13 @@ impl Inner {
                 () = sleep(rest) => false,
                 () = &mut returned => true,
             };
-            let mut over = pin!(sleep(pause.saturating_sub(rest)));
-            while !is_back {
+            // Back again, it is tried at once.
+            let pause = if is_back { Duration::ZERO } else { pause.saturating_sub(rest) };
+            let mut over = pin!(sleep(pause));
+            loop {
                 tokio::select! {
                     () = &mut over => break,
-                    () = &mut returned => break,
+                    () = &mut returned, if !is_back => break,
                     () = &mut again => {
                         again.set(waiting.again.notified());
                         // A disk that was full may have room by now, which it tells without a question to the registry.
