@@ -144,7 +144,7 @@ impl App {
             None => None,
         };
         let socket = config.store.control_socket();
-        let cache = Cache::open(config.store, config.pull, config.upstreams).await?;
+        let cache = Cache::open(config.store, config.pull, config.upstreams, config.mode).await?;
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
@@ -200,6 +200,7 @@ impl App {
         parts.spawn(upkeep(cache.clone(), shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
         parts.spawn(scrub(cache.pull.clone(), shutdown.clone()));
+        parts.spawn(watch_registries(cache.pull.clone(), shutdown.clone()));
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;
         while let Some(ended) = parts.join_next().await {
@@ -215,9 +216,11 @@ impl Cache {
         store: store::Config,
         pull: pull::Config,
         upstreams: Vec<upstream::Config>,
+        mode: upstream::Mode,
     ) -> Result<Self, StartError> {
         let (clock, metrics) = (Clock::system(), Metrics::new());
         let upstreams = Upstreams::new(upstreams, &metrics, &clock)?;
+        upstreams.set_mode(mode);
         let store = {
             let clock = clock.clone();
             Arc::new(spawn_blocking(move || Store::open(&store, &clock)).await??)
@@ -236,10 +239,11 @@ impl Cache {
 }
 
 impl Reload {
-    /// Takes over what `config` says of the budget, of what stays and of the scrub; the budget is met soon.
+    /// Takes over what `config` says of the mode, the budget, of what stays and of the scrub; the budget is met soon.
     pub fn apply(&self, config: &Config) {
         self.store.set_pinned(config.store.pinned.clone());
         self.store.set_limits(config.store.limits);
+        self.pull.set_mode(config.mode);
         self.pull.set_scrub(config.pull.scrub);
         self.limits_changed.notify_one();
     }
@@ -271,6 +275,11 @@ async fn attend(pull: Pull, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         pull.attend().await;
     }
+}
+
+/// Looks for registries that say nothing, until they do.
+async fn watch_registries(pull: Pull, shutdown: CancellationToken) {
+    let _: Option<Infallible> = shutdown.run_until_cancelled(pull.watch_registries()).await;
 }
 
 /// Reads again what is kept, as much as is due.

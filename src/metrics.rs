@@ -26,6 +26,7 @@ struct Inner {
     upstream_bytes: IntCounterVec,
     upstream_requests: IntCounterVec,
     upstream_up: IntGaugeVec,
+    mode: IntGaugeVec,
     ratelimit_limit: IntGaugeVec,
     ratelimit_remaining: IntGaugeVec,
     cache_bytes: IntGauge,
@@ -150,8 +151,14 @@ impl Metrics {
             upstream_up: gauges(
                 &registry,
                 "wharf_upstream_up",
-                "1 when the last request to the registry was answered, 0 when no endpoint answered.",
+                "1 when an endpoint of the registry answered when it was last asked, 0 when none did.",
                 &["registry"],
+            ),
+            mode: gauges(
+                &registry,
+                "wharf_mode",
+                "1 for the mode that wharf is in ([server] mode), 0 for the others.",
+                &["mode"],
             ),
             ratelimit_limit: gauges(
                 &registry,
@@ -346,6 +353,13 @@ impl Metrics {
     /// A registry is now known to answer, or not to.
     pub fn upstream_up(&self, registry: &str, up: bool) {
         self.0.upstream_up.with_label_values(&[registry]).set(i64::from(up));
+    }
+
+    /// Which of the modes holds now.
+    pub fn mode(&self, modes: &[(&'static str, bool)]) {
+        for (mode, holds) in modes {
+            self.0.mode.with_label_values(&[*mode]).set(i64::from(*holds));
+        }
     }
 
     /// A registry told its pull limit.

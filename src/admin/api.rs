@@ -141,6 +141,9 @@ impl Api {
         let bytes = match question {
             Question::Images => json(&images.images().await?),
             Question::Inspect(image) => json(&images.inspect(&image).await?),
+            Question::Matching { repository, tags, newest } => {
+                json(&images.matching(&repository, &tags, newest).await?)
+            }
             Question::Explain { image, client, user_agent } => {
                 // Nobody's address, of which no rule speaks and nothing was learned.
                 let mut asker = Asker::at(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Access, Admin, CONNECTION_BUFFER, Event, control};
 use crate::{
-    oci::{ImageName, Platform},
+    oci::{ImageName, Platform, Repository, TagPattern},
     pull::{
         Collected, Explanation, Inspection, KeptImage, PinnedImage, PullEvent, RemovedImage,
         Status, Verify, VerifyEvent,
@@ -148,6 +148,20 @@ impl Client {
         query.extend(client.as_deref().map(|client| ("client", client)));
         query.extend(user_agent.map(|agent| ("user_agent", agent)));
         self.get("/api/v1/explain", &query).await
+    }
+
+    /// The images that a pattern means just now, at most `newest`, the newest first.
+    ///
+    /// # Errors
+    /// When there is no good answer, or nothing matches.
+    pub async fn matching(
+        &self,
+        repository: &Repository,
+        tags: &TagPattern,
+        newest: usize,
+    ) -> Result<Vec<ImageName>, CallError> {
+        let (image, newest) = (format!("{repository}:{tags}"), newest.to_string());
+        self.get("/api/v1/matching", &[("image", &image), ("newest", &newest)]).await
     }
 
     /// Has `image` fetched for `platforms`.

@@ -4,7 +4,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use crate::{
-    oci::{ImageName, Platform},
+    oci::{ImageName, Platform, Reference, Repository, TagPattern},
     pull::{
         Asker, Collected, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, Pull,
         PullEvent, RemovedImage, Status, Verify, VerifyEvent,
@@ -25,6 +25,14 @@ pub trait Images: Send + Sync {
         asker: &'a Asker,
         image: &'a ImageName,
     ) -> BoxFuture<'a, Result<Explanation, Error>>;
+
+    /// The newest `most` tags that match, as names of images.
+    fn matching<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tags: &'a TagPattern,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Vec<ImageName>, Error>>;
 
     /// The clients of which something was learned.
     fn clients(&self) -> Vec<KnownClient>;
@@ -75,6 +83,21 @@ impl Images for Pull {
         image: &'a ImageName,
     ) -> BoxFuture<'a, Result<Explanation, Error>> {
         self.explain(asker, image).boxed()
+    }
+
+    fn matching<'a>(
+        &'a self,
+        repository: &'a Repository,
+        tags: &'a TagPattern,
+        most: usize,
+    ) -> BoxFuture<'a, Result<Vec<ImageName>, Error>> {
+        async move {
+            let tags = self.matching(repository, tags, most).await?;
+            let named =
+                |tag| ImageName { repository: repository.clone(), reference: Reference::Tag(tag) };
+            Ok(tags.into_iter().map(named).collect())
+        }
+        .boxed()
     }
 
     fn clients(&self) -> Vec<KnownClient> {

@@ -11,6 +11,7 @@ mod gc;
 mod healthcheck;
 mod inspect;
 mod keep;
+mod lists;
 mod log;
 mod ls;
 mod pull;

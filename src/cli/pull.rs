@@ -1,6 +1,5 @@
 //! `wharf pull`: images into the cache before anyone asks for them.
 
-mod list;
 mod progress;
 
 use std::path::PathBuf;
@@ -12,10 +11,12 @@ use super::{
     Failure,
     cache::{CacheArgs, with_cache},
     complain,
+    lists::{self, once_each},
+    say,
 };
 use crate::{
     admin::{CallError, Client, PullEvent},
-    oci::{ImageName, Platform},
+    oci::{ImageName, ImagePattern, Platform},
 };
 
 const EXAMPLES: &str = "\
@@ -23,8 +24,18 @@ Examples:
   wharf pull alpine:3.20
   wharf pull --platform linux/arm64 --platform linux/arm/v7 alpine ghcr.io/owner/app:1.2
   wharf pull --file images.txt                    one name a line; # begins a comment
+  wharf pull 'nginx:1.2*' 'alpine:^3.20' --newest 3
+  wharf pull --from compose.yaml --from k8s/      what is run there
+  kubectl get pods -A -o yaml | wharf pull --from - --dry-run
   docker ps --format '{{.Image}}' | wharf pull --file -
   wharf pull --json alpine | jq .event
+
+In the place of a tag may stand a pattern (1.2*) or a range of versions (^1.27, ~1.27, '>=1.25, <1.28'), which means the
+newest of the tags that match, by the numbers in them. In a range a tag is up to three numbers, and what follows a hyphen
+is a variant, which the range has to name: ^1.27-alpine.
+--from reads Compose files, whose variables come from the environment and the file .env beside them, and Kubernetes
+manifests of any kind; of a directory, all *.yaml and *.yml. What cannot be read is said with file and line, and nothing is
+fetched then.
 
 Images are fetched one after the other; one that fails does not keep the others from being fetched. A running wharf
 goes on with the image at hand when this command is interrupted; what is downloaded so far is always kept, and the
@@ -38,14 +49,23 @@ pub(super) struct Pull {
     #[command(flatten)]
     cache: CacheArgs,
     /// Names as in `docker pull`
-    #[arg(value_name = "IMAGE", required_unless_present = "file")]
-    images: Vec<ImageName>,
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["file", "from"])]
+    images: Vec<ImagePattern>,
     /// For this platform, such as linux/arm64; may be repeated [default: platforms.keep, else the site's own]
     #[arg(long = "platform", value_name = "PLATFORM")]
     platforms: Vec<Platform>,
-    /// A file with one name a line; - for standard input
+    /// A file with one name or pattern a line; - for standard input; may be repeated
     #[arg(long, value_name = "LIST")]
-    file: Option<PathBuf>,
+    file: Vec<PathBuf>,
+    /// A Compose file, Kubernetes manifests, or a directory of these; - for standard input; may be repeated
+    #[arg(long, value_name = "PATH")]
+    from: Vec<PathBuf>,
+    /// For how many tags a pattern stands, the newest
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    newest: u16,
+    /// Print the names of the images, and fetch nothing
+    #[arg(long, visible_alias = "print")]
+    dry_run: bool,
     /// Print each step as a JSON object on a line of its own
     #[arg(long)]
     json: bool,
@@ -53,30 +73,71 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Self { cache, mut images, platforms, file, json } = self;
+        let Self { cache, mut images, platforms, file, from, newest, dry_run, json } = self;
         let config = cache.load()?;
-        if let Some(path) = &file {
-            images.extend(list::read(path)?);
-        }
-        let images = once_each(images);
-        if images.is_empty() {
+        images.extend(lists::read(&file, &from)?);
+        let wanted = once_each(images);
+        if wanted.is_empty() {
             return Err(Failure::Usage("the list names no image".to_owned()));
         }
+        let is_plain = |wanted: &ImagePattern| matches!(wanted, ImagePattern::One(_));
+        if dry_run && wanted.iter().all(is_plain) {
+            wanted.iter().for_each(|image| say(&image.to_string()));
+            return Ok(());
+        }
         with_cache(config, async |client| {
-            let mut progress = Progress::choose(json);
-            fetch(client, &images, &platforms, &mut progress).await
+            let (images, unknown) = resolve(client, wanted, newest.into()).await;
+            let mut progress = Progress::choose(json && !dry_run);
+            for (pattern, why) in &unknown {
+                let (name, why) = (pattern.to_string(), why.to_string());
+                progress.tell(&PullEvent::Failed { name, why });
+            }
+            if dry_run {
+                images.iter().for_each(|image| say(&image.to_string()));
+            }
+            let images = if dry_run { &[] } else { &images[..] };
+            fetch(client, images, unknown, &platforms, &mut progress).await
         })
     }
 }
 
-/// Fetches all of `images`, one after the other.
+/// The images that are wanted, each once; and the patterns whose images are not known, with why.
+async fn resolve(
+    client: &Client,
+    wanted: Vec<ImagePattern>,
+    newest: usize,
+) -> (Vec<ImageName>, Vec<(ImagePattern, CallError)>) {
+    let (mut images, mut unknown) = (Vec::new(), Vec::new());
+    for pattern in wanted {
+        match &pattern {
+            ImagePattern::One(image) => images.push(image.clone()),
+            ImagePattern::Tags(repository, tags) => {
+                match client.matching(repository, tags, newest).await {
+                    Ok(found) => images.extend(found),
+                    Err(error) => unknown.push((pattern, error)),
+                }
+            }
+        }
+    }
+    (once_each(images), unknown)
+}
+
+/// Fetches all of `images`, one after the other; those that are `unknown` have failed.
 async fn fetch(
     client: &Client,
     images: &[ImageName],
+    unknown: Vec<(ImagePattern, CallError)>,
     platforms: &[Platform],
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    let mut failed = 0_usize;
+    let (mut failed, all) = (unknown.len(), unknown.len() + images.len());
+    for (pattern, why) in unknown {
+        let sentence = format!("{pattern}: {why}");
+        if all == 1 {
+            return Err(Failure::Failed(sentence));
+        }
+        complain(&sentence);
+    }
     for image in images {
         let why = match follow(client, image, platforms, progress).await {
             Ok(None) => continue,
@@ -88,7 +149,7 @@ async fn fetch(
             }
         };
         let sentence = format!("{image}: {why}");
-        if images.len() == 1 {
+        if all == 1 {
             return Err(Failure::Failed(sentence));
         }
         complain(&sentence);
@@ -96,10 +157,7 @@ async fn fetch(
     }
     match failed {
         0 => Ok(()),
-        _ => {
-            let all = images.len();
-            Err(Failure::Failed(format!("{failed} of {all} images could not be fetched")))
-        }
+        _ => Err(Failure::Failed(format!("{failed} of {all} images could not be fetched"))),
     }
 }
 
@@ -120,12 +178,6 @@ async fn follow(
     Ok(None)
 }
 
-/// Each image once, where it came first.
-fn once_each(images: Vec<ImageName>) -> Vec<ImageName> {
-    let mut seen = std::collections::HashSet::new();
-    images.into_iter().filter(|image| seen.insert(image.clone())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +185,7 @@ mod tests {
     #[test]
     fn an_image_that_is_named_twice_is_fetched_once() {
         let names = ["alpine", "busybox", "docker.io/library/alpine:latest", "alpine:3"];
-        let images = names.map(|name| name.parse().expect("a name")).into();
+        let images = names.map(|name| name.parse::<ImageName>().expect("a name")).into();
         let once: Vec<_> = once_each(images).iter().map(ToString::to_string).collect();
         assert_eq!(
             once,

@@ -54,7 +54,8 @@ impl Status {
 }
 
 fn text(told: &Told, now: u64) -> String {
-    let admin::Status { version, degraded, cache, scrub, upstreams, downloads } = &told.status;
+    let admin::Status { version, mode, degraded, cache, scrub, upstreams, downloads } =
+        &told.status;
     let state = match (told.running, degraded) {
         (_, Some(why)) => format!("degraded, nothing new is kept: {why}"),
         (true, None) => "running".to_owned(),
@@ -62,6 +63,8 @@ fn text(told: &Told, now: u64) -> String {
     };
     let mut rows = vec![["Version:".to_owned(), version.clone()], ["State:".to_owned(), state]];
     let mut row = |label: &str, said: String| rows.push([label.to_owned(), said]);
+    let is_offline = mode == "offline";
+    row("Mode:", if is_offline { format!("{mode}: no registry is asked") } else { mode.clone() });
     if let Some(why) = cache.shortage() {
         row("Warning:", why);
     }
@@ -79,7 +82,7 @@ fn text(told: &Told, now: u64) -> String {
     let widest = upstreams.iter().map(|upstream| upstream.registry.len()).max().unwrap_or(0);
     for (number, upstream) in upstreams.iter().enumerate() {
         let label = if number == 0 { "Registries:" } else { "" };
-        row(label, registry(upstream, widest, now));
+        row(label, registry(upstream, is_offline, widest, now));
     }
     words::table(&rows)
 }
@@ -138,10 +141,11 @@ fn under_way(downloads: u64, cache: &CacheStatus) -> String {
 }
 
 /// The name in as many columns as the widest one takes.
-fn registry(upstream: &UpstreamStatus, widest: usize, now: u64) -> String {
+fn registry(upstream: &UpstreamStatus, is_offline: bool, widest: usize, now: u64) -> String {
     let UpstreamStatus { registry, up, since, pulls_left } = upstream;
     let since = since.map(|since| format!(" for {}", words::age(since, now))).unwrap_or_default();
     let answers = match up {
+        _ if is_offline => "not asked".to_owned(),
         None => "not asked yet".to_owned(),
         Some(true) => format!("up{since}"),
         Some(false) => format!("down{since}"),
@@ -188,6 +192,7 @@ mod tests {
         };
         let status = admin::Status {
             version: "1.2.3".into(),
+            mode: "auto".into(),
             degraded: None,
             cache,
             scrub: Some(scrub),
@@ -208,6 +213,7 @@ mod tests {
             "\
 Version:     1.2.3
 State:       running
+Mode:        auto
 Cache:       5.00 GiB of 32.00 GiB (15 %), 12 images in 148 blobs
 Disk:        40.00 GiB free, of which 1.00 GiB stay free
 Put aside:   1.00 MiB that the disk has damaged; never served
@@ -230,9 +236,10 @@ Registries:  docker.io  up for 3 days, 98 pulls left
         let degraded =
             "State:       degraded, nothing new is kept: No space left on device (os error 28)";
         assert_eq!(lines[1], degraded);
-        assert!(lines[2].starts_with("Warning:     the file system has 1 MiB free"), "{said}");
+        assert!(lines[3].starts_with("Warning:     the file system has 1 MiB free"), "{said}");
         assert!(said.contains("\nScrub:       off\n"), "{said}");
         let empty = admin::Status {
+            mode: "offline".into(),
             degraded: None,
             cache: CacheStatus::default(),
             upstreams: Vec::new(),
@@ -241,6 +248,7 @@ Registries:  docker.io  up for 3 days, 98 pulls left
         };
         let said = text(&Told { running: false, status: empty }, 0);
         assert!(said.contains("State:      stopped\n"), "{said}");
+        assert!(said.contains("Mode:       offline: no registry is asked\n"), "{said}");
         assert!(said.contains("Disk:       unknown how much is free\n"), "{said}");
         assert!(said.ends_with("Downloads:  none"), "{said}");
     }

@@ -8,7 +8,8 @@ use super::{Config, DoorFiles, Listener, raw::Raw};
 use crate::server::Door;
 
 /// What changes without a restart, besides `pinned` in `[[prefetch.image]]`, `[[access]]`, and what stands in `[server] tls` and `users`.
-const AT_ONCE: [&str; 4] = ["cache.max_size", "cache.min_free", "cache.scrub", "log.level"];
+const AT_ONCE: [&str; 5] =
+    ["cache.max_size", "cache.min_free", "cache.scrub", "log.level", "server.mode"];
 
 /// The differences between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,7 @@ impl Config {
 
     /// Takes over from `new` what changes at once, and nothing else.
     pub fn adopt(&mut self, new: &Self) {
+        self.mode = new.mode;
         self.store.limits = new.store.limits;
         self.store.pinned.clone_from(&new.store.pinned);
         self.pull.scrub = new.pull.scrub;

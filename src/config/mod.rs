@@ -52,6 +52,8 @@ const SCRUB: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub struct Config {
     /// Where clients pull from by the rules of `server.door` (`[server] listen`).
     pub listen: Vec<SocketAddr>,
+    /// Whether registries are asked (`[server] mode`).
+    pub mode: upstream::Mode,
     /// Where what `server.door` asks was read from.
     pub door_files: DoorFiles,
     /// Where clients pull from besides (`[[listener]]`). There is at least one address in all.
@@ -244,6 +246,7 @@ impl Config {
         } = raw;
         set(&mut self.listen, server.listen.map(Spanned::into_inner));
         set(&mut self.server.door.allow_clients, server.allow_clients);
+        set(&mut self.mode, server.mode);
         set(&mut self.server.max_connections, server.max_connections);
         set(&mut self.server.max_connections_per_client, server.max_connections_per_client);
         set(&mut self.server.max_requests_per_client, server.max_requests_per_client);
@@ -371,6 +374,7 @@ impl Default for Config {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 5000).into()],
             door_files: DoorFiles::default(),
             listeners: Vec::new(),
+            mode: upstream::Mode::default(),
             admin: Some((Ipv4Addr::LOCALHOST, 5001).into()),
             store: store::Config::at(Path::new("wharf-data")),
             pull: pull::Config {

@@ -88,7 +88,7 @@ pub(super) fn warn(config: &Config, warnings: &mut Vec<String>) {
                 "{}:{} is not kept warm for {}: platforms.keep does not say so, and \
                  platforms.others is \"{}\"",
                 image.repository,
-                image.tag,
+                image.tags,
                 listed(&outside),
                 OthersWord(*others)
             ));

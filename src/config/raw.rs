@@ -12,9 +12,9 @@ use super::{
     platforms, prefetch,
     values::{
         self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
-        FilePath, Filter, HostName, Image, ImageGlob, Listen, LogFormat, MaxSize, MinFree,
-        NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub,
-        SendBuffer, Subject, Wait, Window,
+        FilePath, Filter, HostName, Image, ImageGlob, Images, Listen, LogFormat, MaxSize, MinFree,
+        ModeWord, NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm,
+        Scrub, SendBuffer, Subject, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -48,6 +48,7 @@ pub(super) struct Raw {
 #[serde(default, deny_unknown_fields, expecting = "a table: [server]")]
 pub(super) struct Server {
     pub(super) listen: Option<Spanned<Listen>>,
+    pub(super) mode: Option<ModeWord>,
     pub(super) allow_clients: Option<Distinct<Network>>,
     pub(super) max_connections: Option<Count<1, 1_000_000>>,
     pub(super) max_connections_per_client: Option<Count<1, 1_000_000>>,
@@ -155,7 +156,8 @@ pub(super) struct Prefetch {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [[prefetch.image]]")]
 pub(super) struct WarmImage {
-    pub(super) name: Option<Spanned<Image>>,
+    pub(super) name: Option<Spanned<Images>>,
+    pub(super) newest: Option<Spanned<Count<1, 1000>>>,
     pub(super) platforms: Option<Distinct<PlatformName>>,
     pub(super) every: Option<Every>,
     pub(super) window: Option<Window>,
@@ -226,6 +228,7 @@ impl From<&Config> for Raw {
             listen,
             door_files,
             listeners,
+            mode,
             admin,
             store,
             pull,
@@ -273,6 +276,7 @@ impl From<&Config> for Raw {
         Self {
             server: Server {
                 listen: Some(anywhere(Listen(listen.clone()))),
+                mode: Some(ModeWord(*mode)),
                 allow_clients: Some(Distinct(
                     server.door.allow_clients.iter().copied().map(Network).collect(),
                 )),

@@ -12,6 +12,7 @@ mod name_glob;
 mod outline;
 mod platform;
 mod reference;
+mod tag_pattern;
 
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use error::{ErrorBody, ErrorCode};
@@ -25,3 +26,4 @@ pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
     DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,
 };
+pub use tag_pattern::{ImagePattern, Newest, PatternError, TagPattern};

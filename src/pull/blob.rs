@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use tokio::time::timeout;
 
 use super::{
-    Cut, Error, Inner, Outcome, Pull,
+    Cut, Error, Inner, Lacking, Outcome, Pull,
     content::{Alone, Reader, STALL_DEADLINE, Source},
     freshness::Kind,
     in_flight::{Flight, Phase, Purpose},
@@ -70,11 +70,12 @@ impl Pull {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<BlobAnswer, Error> {
+        let absent = |error: Error| error.naming(|| self.0.absent_blob(repository, digest));
         if self.0.is_composed(repository) {
-            return Box::pin(self.composed_blob(repository, digest)).await;
+            return Box::pin(self.composed_blob(repository, digest)).await.map_err(absent);
         }
         self.0.upstream(repository)?;
-        self.blob_of(repository, digest).await
+        self.blob_of(repository, digest).await.map_err(absent)
     }
 
     /// The blob, of a repository that its registry has, composed or not.
@@ -113,6 +114,9 @@ impl Pull {
             let alone = pull.alone(&pull.home(repository, digest), digest);
             let (size, source) = (Some(blob.size()), BlobSource::Stored { blob, alone });
             return Ok(BlobAnswer { size, outcome: Outcome::Hit, source });
+        }
+        if pull.is_offline() {
+            return Err(Lacking::Blob.offline());
         }
         Box::pin(self.downloaded(repository, digest, link, keep)).await
     }
@@ -166,11 +170,12 @@ impl Pull {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<(u64, Outcome), Error> {
+        let absent = |error: Error| error.naming(|| self.0.absent_blob(repository, digest));
         if self.0.is_composed(repository) {
-            return Box::pin(self.composed_blob_head(repository, digest)).await;
+            return Box::pin(self.composed_blob_head(repository, digest)).await.map_err(absent);
         }
         self.0.upstream(repository)?;
-        self.blob_head_of(repository, digest).await
+        self.blob_head_of(repository, digest).await.map_err(absent)
     }
 
     /// The length of the blob, of a repository that its registry has, composed or not.
@@ -181,6 +186,11 @@ impl Pull {
     ) -> Result<(u64, Outcome), Error> {
         let pull = &self.0;
         if let Some(link) = pull.store.link(repository, digest) {
+            if pull.is_offline()
+                && pull.kept_blob(repository, digest, Some(link.size)).await.is_none()
+            {
+                return Err(Lacking::Blob.offline());
+            }
             return Ok((link.size, Outcome::Hit));
         }
         if let Some(Passed { size, because }) = pull.passing.get(repository, digest) {

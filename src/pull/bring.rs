@@ -62,7 +62,9 @@ impl Pull {
     ) -> Result<(), Error> {
         let telling = Telling::default();
         let bringing = async {
+            let absent = || self.0.absent(&image.repository, &image.reference, platforms);
             let brought = self.bring_image(image, platforms, &telling).await;
+            let brought = brought.map_err(|error| error.naming(absent));
             telling.end();
             brought
         };

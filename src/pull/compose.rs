@@ -96,6 +96,13 @@ impl Pull {
         tag: &Tag,
     ) -> Result<ManifestAnswer, Error> {
         let (pull, repository) = (&self.0, &image.repository);
+        if pull.is_offline() {
+            if let Some((kept, _)) = pull.store.tag(repository, tag) {
+                if let Some(answer) = pull.kept_answer(repository, &kept.digest).await? {
+                    return Ok(answer);
+                }
+            }
+        }
         let make = Arc::clone(pull).compose(Arc::clone(image), tag.clone());
         let key = (repository.clone(), tag.clone());
         let made = async {
@@ -292,7 +299,7 @@ impl Inner {
         }
         self.tell_usage();
         if let Some(before) = before.filter(|before| before.digest != digest) {
-            self.follow(repository, &before, &digest);
+            self.follow(repository, &before, &descriptor);
         }
         Ok(answer(Outcome::Miss))
     }

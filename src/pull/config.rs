@@ -1,10 +1,10 @@
 //! What the policy is told: how fresh is fresh, which platforms, and what is fetched before it is asked for.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::oci::{Platform, Repository, Tag};
+use crate::oci::{Platform, Repository, Tag, TagPattern};
 
 /// How fresh is fresh, how much at once, and for whom.
 #[derive(Clone, Debug)]
@@ -111,14 +111,23 @@ pub struct Prefetch {
 pub struct WarmImage {
     /// Of this repository.
     pub repository: Repository,
-    /// The tag.
-    pub tag: Tag,
+    /// The tag, or tags.
+    pub tags: WarmTags,
     /// For these platforms; empty: those in `keep`, else the site's default.
     pub platforms: Vec<Platform>,
     /// How often the registry is asked.
     pub every: Duration,
     /// When in the day it may be asked and downloaded; `None`: at any time.
     pub window: Option<Window>,
+}
+
+/// Which tags of an image are kept up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WarmTags {
+    /// This one.
+    One(Tag),
+    /// So many of those that match, the newest by their names.
+    Newest(usize, TagPattern),
 }
 
 /// A part of each day, in the machine's local time; one whose end comes before its begin goes over midnight.
@@ -148,6 +157,15 @@ pub struct Part {
     pub repository: Repository,
     /// Its tag; `None`: the tag that the composed image was asked for by.
     pub tag: Option<Tag>,
+}
+
+impl fmt::Display for WarmTags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(tag) => tag.fmt(f),
+            Self::Newest(_, pattern) => pattern.fmt(f),
+        }
+    }
 }
 
 impl Default for Platforms {

@@ -38,6 +38,9 @@ const GENEROUS_BYTES: u64 = 1024 * 1024;
 /// Attempts in a row without progress after which a download is given up.
 const ATTEMPTS: usize = 6;
 
+/// How long a download waits for a registry that is away: less than its readers do.
+const AWAY_DEADLINE: Duration = Duration::from_secs(240);
+
 /// How long a download waits for its turn.
 pub(super) const TURN_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -285,9 +288,22 @@ impl Inner {
                 }
             }
             let pause = if brought < GENEROUS_BYTES { pauses.next() } else { Some(Duration::ZERO) };
-            let Some(pause) = pause.filter(|_| error.is_outage()) else {
+            let may_go_on = error.is_outage() && error != upstream::Error::Offline;
+            let Some(pause) = pause.filter(|_| may_go_on) else {
                 return Filled::GivenUp { partial, error, wrong };
             };
+            if upstream.is_away() {
+                // It is told when it is back: attempts until then would be used up in vain.
+                match timeout(AWAY_DEADLINE, upstream.present()).await {
+                    Err(_) => return Filled::GivenUp { partial, error, wrong },
+                    Ok(true) => {
+                        pauses = self::pauses();
+                        continue;
+                    }
+                    // It was there, and has no more to say than before.
+                    Ok(false) => {}
+                }
+            }
             tracing::debug!(%digest, at = partial.written(), %error, ?pause, "a download goes on");
             sleep(pause.max(error.retry_after().unwrap_or_default().min(MAX_PAUSE))).await;
         }

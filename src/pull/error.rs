@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::absent::{Absent, Lacking};
 use crate::{
     documents::Full,
     oci::{Platform, RegistryName, Repository},
@@ -31,6 +32,9 @@ pub enum Error {
         "the registry knows no such repository, or it needs credentials that wharf does not have"
     )]
     NameUnknown,
+    /// No tag of the repository is what was asked for by a pattern.
+    #[error("{0} has no tag that matches {1}")]
+    NoTag(Repository, String),
     /// The image is not made for the client's platform.
     #[error("the image has no manifest for {}; it has {}", listed(wanted), listed(offered))]
     NoPlatform {
@@ -63,6 +67,9 @@ pub enum Error {
     /// The operator has it served to nobody.
     #[error("{0} is not served here ([[upstream]] allow and deny)")]
     NotServed(Repository),
+    /// It is not kept, and no registry is to be asked.
+    #[error("{0}")]
+    Offline(Box<Absent>),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
@@ -118,6 +125,10 @@ impl Error {
                 Self::Unavailable(reason)
             }
             upstream::Error::Busy => Self::Busy,
+            upstream::Error::Offline if matches!(unknown, Self::BlobUnknown) => {
+                Lacking::Blob.offline()
+            }
+            upstream::Error::Offline => Lacking::Manifest.offline(),
             error @ upstream::Error::BeyondEnd => Self::Unavailable(error.to_string()),
         }
     }
@@ -132,7 +143,7 @@ impl Error {
 
     /// Whether the registry will most likely not give the next thing either.
     pub(super) const fn is_silence(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Unavailable(_))
+        matches!(self, Self::Offline(_) | Self::RateLimited { .. } | Self::Unavailable(_))
     }
 
     /// Whether a kept answer may stand in: nobody said no, there was just no good answer.
@@ -141,6 +152,7 @@ impl Error {
             Self::Busy
             | Self::ManifestInvalid(_)
             | Self::NotTaken(_)
+            | Self::Offline(_)
             | Self::RateLimited { .. }
             | Self::Store(_)
             | Self::Unavailable(_) => true,
@@ -149,6 +161,7 @@ impl Error {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::NoPlatform { .. }
+            | Self::NoTag(..)
             | Self::NotKept(_)
             | Self::NotServed(_)
             | Self::PartWithout { .. }

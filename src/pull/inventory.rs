@@ -85,10 +85,11 @@ impl Pull {
     /// The document that a name means. No client asked for it, so it does not count as a pull of the image.
     async fn looked_up(&self, image: &ImageName) -> Result<ManifestAnswer, Error> {
         let repository = &image.repository;
-        match &image.reference {
+        let answer = match &image.reference {
             Reference::Tag(tag) => self.tagged(repository, tag, Want::Content).await,
             Reference::Digest(digest) => self.with_digest(repository, digest, Want::Content).await,
-        }
+        };
+        answer.map_err(|error| error.naming(|| self.0.absent(repository, &image.reference, &[])))
     }
 
     async fn kept_image(

@@ -88,6 +88,7 @@ impl Pull {
     pub async fn status(&self) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: self.0.upstreams.mode().as_str().to_owned(),
             degraded: self.failing(),
             cache: self.0.cache_status().await,
             scrub: self.scrub_status(),

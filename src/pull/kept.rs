@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Error, Inner, ManifestAnswer, Outcome, platform::Policy};
+use super::{Error, Inner, Lacking, ManifestAnswer, Outcome, platform::Policy};
 use crate::oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag};
 
 impl Inner {
@@ -75,6 +75,23 @@ impl Inner {
         let kept = self.kept(repository, digest).await?;
         Ok(kept
             .map(|(descriptor, bytes)| ManifestAnswer::new(descriptor, Some(bytes), Outcome::Hit)))
+    }
+
+    /// What a tag means when no registry is to be asked: what it last meant.
+    ///
+    /// # Errors
+    /// When it is not kept.
+    pub(super) async fn only_kept(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<ManifestAnswer, Error> {
+        let meant = self.kept_tag(repository, tag).map(|(meant, _)| meant.digest);
+        let kept = match meant {
+            Some(digest) => self.kept_answer(repository, &digest).await?,
+            None => None,
+        };
+        kept.ok_or_else(|| Lacking::Manifest.offline())
     }
 
     /// What may be answered for a tag when its registry gives no good answer: what it last meant.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Error, Inner, Outcome, Pull};
+use super::{Error, Inner, Lacking, Outcome, Pull};
 use crate::{
     oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type},
     upstream::Urgency,
@@ -50,10 +50,11 @@ impl Pull {
         n: Option<u32>,
         last: Option<&str>,
     ) -> Result<ListedTags, Error> {
-        if self.0.is_composed(repository) {
-            return self.composed_tags(repository, n, last).await;
-        }
-        self.tags_of(repository, n, last).await
+        let listed = match self.0.is_composed(repository) {
+            true => self.composed_tags(repository, n, last).await,
+            false => self.tags_of(repository, n, last).await,
+        };
+        listed.map_err(|error| error.naming(|| self.0.absent_repository(repository)))
     }
 
     /// The tags that the registry has in `repository`, composed or not.
@@ -65,6 +66,13 @@ impl Pull {
     ) -> Result<ListedTags, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
+        if pull.is_offline() {
+            let kept = pull.store.tags(repository);
+            return match kept.is_empty() {
+                true => Err(Lacking::Repository.offline()),
+                false => Ok(page(kept, n, last, Outcome::Hit)),
+            };
+        }
         let key = (repository.clone(), page_size(n), last.map(str::to_owned));
         let list = Arc::clone(pull).list_tags(key.clone());
         let (listed, _) = pull.tag_lists.get(key, &pull.tasks, list).await?;
@@ -103,18 +111,21 @@ impl Pull {
     ) -> Result<Referrers, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
-        let list = Arc::clone(pull).list_referrers(repository.clone(), *subject);
-        let key = (repository.clone(), *subject);
-        let (index, _) = pull.referrer_lists.get(key, &pull.tasks, list).await?;
-        if let Some(index) = index {
-            return Ok(Referrers { index: Some(index), outcome: Outcome::Miss });
+        if !pull.is_offline() {
+            let list = Arc::clone(pull).list_referrers(repository.clone(), *subject);
+            let key = (repository.clone(), *subject);
+            let (index, _) = pull.referrer_lists.get(key, &pull.tasks, list).await?;
+            if let Some(index) = index {
+                return Ok(Referrers { index: Some(index), outcome: Outcome::Miss });
+            }
         }
         let Some(kept) = pull.store.referrers(repository, subject) else {
-            return Ok(Referrers { index: None, outcome: Outcome::Miss });
+            let outcome = if pull.is_offline() { Outcome::Hit } else { Outcome::Miss };
+            return Ok(Referrers { index: None, outcome });
         };
         // Where there is no room for it, as where the disk fails: an empty list is better than none.
         let index = pull.kept_document(repository, &kept).await.unwrap_or_default();
-        Ok(Referrers { index, outcome: Outcome::Stale })
+        Ok(Referrers { index, outcome: pull.unconfirmed() })
     }
 
     /// Up to `n` repositories of which a tag is kept, and which `permits` says may be told, in order, that come after `last`,
@@ -140,6 +151,11 @@ impl Pull {
 }
 
 impl Inner {
+    /// Whether the kept tags may stand in for those that a registry has.
+    pub(super) fn lists_kept(&self) -> bool {
+        self.config.serve_stale || self.is_offline()
+    }
+
     /// Whether everybody may know that it is here.
     fn is_served(&self, repository: &Repository) -> bool {
         let is_everybodys = self.terms(repository).is_none();

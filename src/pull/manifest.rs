@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Asker, Error, Inner, ManifestAnswer, Outcome, Pull, Want, freshness::Kind, platform::Policy,
+    Asker, Error, Inner, Lacking, ManifestAnswer, Outcome, Pull, Want, freshness::Kind,
+    platform::Policy,
 };
 use crate::{
     oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
@@ -44,13 +45,17 @@ impl Pull {
         asker: &Asker,
     ) -> Result<ManifestAnswer, Error> {
         let who = self.0.clients.resolve(asker);
-        let answer = match reference {
-            Reference::Tag(tag) => {
-                let answer = self.tagged(repository, tag, want).await?;
-                self.for_client(repository, answer, want, asker, &who).await?
+        let answer = async {
+            match reference {
+                Reference::Tag(tag) => {
+                    let answer = self.tagged(repository, tag, want).await?;
+                    self.for_client(repository, answer, want, asker, &who).await
+                }
+                Reference::Digest(digest) => self.with_digest(repository, digest, want).await,
             }
-            Reference::Digest(digest) => self.with_digest(repository, digest, want).await?,
         };
+        let absent = || self.0.absent_for(repository, reference, &who);
+        let answer = answer.await.map_err(|error| error.naming(absent))?;
         self.served(repository, reference, answer, want, asker, who).await
     }
 
@@ -118,6 +123,9 @@ impl Pull {
         confirmed: Option<Descriptor>,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
+        if pull.is_offline() {
+            return pull.only_kept(repository, tag).await;
+        }
         let name = Reference::Tag(tag.clone());
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
             return Err(error);
@@ -189,6 +197,9 @@ impl Pull {
         if let Some(answer) = pull.kept_answer(repository, digest).await? {
             return Ok(answer);
         }
+        if pull.is_offline() {
+            return Err(Lacking::Manifest.offline());
+        }
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &(*digest).into()) {
             return Err(error);
         }
@@ -249,12 +260,11 @@ impl Inner {
                     Ok(Resolved::Confirmed(kept))
                 }
                 moved => {
-                    let new = head.digest;
-                    let resolved = self.take_up(&repository, &tag, head).await;
+                    let resolved = self.take_up(&repository, &tag, head).await?;
                     if let Some((old, _)) = moved {
-                        self.follow(&repository, &old, &new);
+                        self.follow(&repository, &old, resolved.descriptor());
                     }
-                    resolved
+                    Ok(resolved)
                 }
             },
             // A registry without a usable HEAD: the document itself tells.
@@ -440,6 +450,15 @@ fn read(digest: Digest, fetched: FetchedManifest) -> Result<(Descriptor, Bytes, 
     let document = Manifest::parse(&media_type, &bytes)
         .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
     Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes, document))
+}
+
+impl Resolved {
+    /// What the tag means.
+    const fn descriptor(&self) -> &Descriptor {
+        match self {
+            Self::Confirmed(descriptor) | Self::Fetched(Fetched { descriptor, .. }) => descriptor,
+        }
+    }
 }
 
 impl Fetched {

@@ -1,5 +1,6 @@
 //! The policy: what is answered, from where, and what is kept of it. Knows neither HTTP nor file names.
 
+mod absent;
 mod admission;
 mod answer;
 mod blob;
@@ -21,6 +22,7 @@ mod kept;
 mod learned;
 mod listing;
 mod manifest;
+mod matching;
 mod pace;
 mod passing;
 mod platform;
@@ -47,6 +49,25 @@ pub use crate::{
     upstream::{Claim, Wanted},
 };
 
+pub use self::{
+    absent::{Absent, Lacking},
+    answer::{ManifestAnswer, Want},
+    blob::BlobAnswer,
+    client::{Asker, Resolution, Signal},
+    config::{
+        AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
+        WarmTags, Window,
+    },
+    content::{Cut, PART_BYTES, Reader, SendsParts},
+    error::Error,
+    listing::{ListedTags, Referrers},
+    report::{
+        CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
+        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
+        Status, UpstreamStatus, VerifyEvent,
+    },
+    verify::Verify,
+};
 use self::{
     admission::Admissions,
     client::Clients,
@@ -64,31 +85,13 @@ use self::{
     skipped::Skipped,
     tasks::Tasks,
 };
-pub use self::{
-    answer::{ManifestAnswer, Want},
-    blob::BlobAnswer,
-    client::{Asker, Resolution, Signal},
-    config::{
-        AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
-        Window,
-    },
-    content::{Cut, PART_BYTES, Reader, SendsParts},
-    error::Error,
-    listing::{ListedTags, Referrers},
-    report::{
-        CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
-        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
-        Status, UpstreamStatus, VerifyEvent,
-    },
-    verify::Verify,
-};
 use crate::{
     clock::Clock,
     documents::Documents,
     metrics::Metrics,
     oci::{Descriptor, Digest, Repository, Tag},
     store::{self, Store},
-    upstream::{Upstream, Upstreams, Urgency},
+    upstream::{Mode, Upstream, Upstreams, Urgency},
 };
 
 /// The pull-through: asks the store, then the upstream, and keeps what comes. Clones are the same one.
@@ -215,6 +218,16 @@ impl Pull {
         self.0.store.failing()
     }
 
+    /// Has registries asked so from now on.
+    pub fn set_mode(&self, mode: Mode) {
+        self.0.upstreams.set_mode(mode);
+    }
+
+    /// Looks for registries that say nothing, for as long as it is polled.
+    pub async fn watch_registries(&self) -> std::convert::Infallible {
+        self.0.upstreams.watch().await
+    }
+
     /// How many downloads, questions to registries and other tasks are open: zero when all is quiet. What sleeps until
     /// it is tried again is quiet.
     pub fn open(&self) -> usize {
@@ -243,6 +256,17 @@ impl Inner {
             None if self.is_composed(repository) => Err(Error::ManifestUnknown),
             None => Err(Error::RegistryUnknown(registry.clone())),
         }
+    }
+
+    /// Whether no registry is to be asked: what is kept is all there is, and as good as it gets.
+    fn is_offline(&self) -> bool {
+        self.upstreams.mode() == Mode::Offline
+    }
+
+    /// What an answer is that only the cache gave. Offline it is nothing to warn of: clients show warnings with every pull,
+    /// and there it could be no other.
+    fn unconfirmed(&self) -> Outcome {
+        if self.is_offline() { Outcome::Hit } else { Outcome::Stale }
     }
 
     /// How long to wait for a registry, given whether a kept answer could stand in for its own.

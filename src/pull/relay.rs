@@ -77,7 +77,11 @@ impl Relay {
                 }
                 Err(error) => {
                     self.connection = None;
-                    match self.pauses.next().filter(|_| error.is_outage()) {
+                    match self
+                        .pauses
+                        .next()
+                        .filter(|_| error.is_outage() && error != Error::Offline)
+                    {
                         Some(pause) => sleep(pause).await,
                         None => return Err(Cut(error.to_string())),
                     }

@@ -318,6 +318,9 @@ pub enum VerifyEvent {
 pub struct Status {
     /// Of the program.
     pub version: String,
+    /// `auto`, `online` or `offline`: whether registries are asked (`[server] mode`).
+    #[serde(default)]
+    pub mode: String,
     /// Why it does not keep what it fetches; `None` while it does.
     pub degraded: Option<String>,
     /// What is kept.
@@ -375,7 +378,8 @@ pub struct ScrubStatus {
 pub struct UpstreamStatus {
     /// Its name.
     pub registry: String,
-    /// Whether it answered when it was last asked; `None`: not asked yet.
+    /// Whether it answered when it was last asked; `None`: not asked yet. One that does not is looked for until it does,
+    /// unless wharf is offline.
     pub up: Option<bool>,
     /// Since when that holds, in seconds since 1970.
     #[serde(default)]

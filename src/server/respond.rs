@@ -21,7 +21,9 @@ use super::{
 use crate::{
     documents::{Documents, Full},
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
-    pull::{BlobAnswer, Error, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution},
+    pull::{
+        BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution,
+    },
 };
 
 /// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.
@@ -397,7 +399,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::ManifestInvalid(_) | Error::PartWithout { .. } => {
             (StatusCode::BAD_GATEWAY, ErrorCode::ManifestInvalid)
         }
-        Error::ManifestUnknown | Error::NoPlatform { .. } => {
+        Error::ManifestUnknown | Error::NoPlatform { .. } | Error::NoTag(..) => {
             (StatusCode::NOT_FOUND, ErrorCode::ManifestUnknown)
         }
         // That something is not kept, or pinned, is said to those who ask for it to be (`wharf pull`, `wharf rm`): all but
@@ -407,6 +409,14 @@ pub(super) fn failure(failed: &Error) -> Answer {
         | Error::NotKept(_)
         | Error::Pinned(_)
         | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
+        Error::Offline(absent) => {
+            let code = match absent.kind {
+                Lacking::Blob => ErrorCode::BlobUnknown,
+                Lacking::Manifest => ErrorCode::ManifestUnknown,
+                Lacking::Repository => ErrorCode::NameUnknown,
+            };
+            (StatusCode::NOT_FOUND, code)
+        }
         Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
         Error::NameUnknown | Error::RegistryUnknown(_) => {
             (StatusCode::NOT_FOUND, ErrorCode::NameUnknown)

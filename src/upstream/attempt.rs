@@ -1,9 +1,10 @@
 //! One question from its first request to its answer: proof of who asks, redirects, then the reading.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use tokio::time::timeout;
 use url::Url;
 
 use super::{
@@ -11,6 +12,7 @@ use super::{
     client::{Answer, Question},
     headers,
     health::Endpoint,
+    line::SILENCE,
     retry::{self, Failure},
 };
 use crate::oci::{MANIFEST_MAX_BYTES, RepositoryName};
@@ -92,14 +94,40 @@ impl Upstream {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let answer = retry::ask(&self.endpoints, self.attempts, urgency, attempt).await;
-        let is_up = match &answer {
-            Ok(_) => true,
-            // A registry that says no is there.
-            Err(error) => error.is_answer(),
+        let asking = async {
+            let mut asking = pin!(retry::ask(&self.endpoints, self.attempts, urgency, attempt));
+            if let Ok(answer) = timeout(SILENCE, &mut asking).await {
+                return answer;
+            }
+            self.line.doubt();
+            asking.await
         };
-        self.metrics.upstream_up(self.registry.as_str(), is_up);
+        let answer = match urgency {
+            // One question has found out that nobody answers, or will: the others need not, each by waiting.
+            Urgency::Fallback(_) => tokio::select! {
+                biased;
+                () = self.line.should_be_spared() => {
+                    return Err(Error::unavailable("no endpoint of the registry answers just now"));
+                }
+                answer = asking => answer,
+            },
+            Urgency::Must => asking.await,
+        };
+        match &answer {
+            Err(Error::Offline) => return answer,
+            Err(_) if self.endpoints.iter().all(|endpoint| endpoint.is_mute()) => self.line.lost(),
+            // A registry that says no is there.
+            _ => self.line.found(),
+        }
+        self.tell_whether_up();
         answer
+    }
+
+    /// Has the metrics tell what is [`Self::seen`].
+    pub(super) fn tell_whether_up(&self) {
+        if let Some((is_up, _)) = self.seen() {
+            self.metrics.upstream_up(self.registry.as_str(), is_up);
+        }
     }
 
     /// One try at one endpoint. The answer is a success, and its body, if any, what was asked for.
@@ -113,7 +141,7 @@ impl Upstream {
     ) -> Result<Answer, Failure> {
         if let Some(left) = endpoint.cools(question.asked()) {
             let error = Error::RateLimited { retry_after: Some(left) };
-            return Err(Failure { error, retry_after: None, is_asked: false });
+            return Err(Failure { error, retry_after: None, is_asked: false, is_heard: false });
         }
         let mut proof = self.auth.known(&self.http, endpoint, name, account).await?;
         let mut refusals = 0;

@@ -4,9 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 
-use super::{Error, client::Traffic, health::Endpoint};
+use super::{
+    Error,
+    client::Traffic,
+    health::Endpoint,
+    line::{Line, SILENCE},
+};
 use crate::documents::Documents;
 
 /// A body of an answer that nobody wants is read up to here, to keep the connection.
@@ -19,28 +24,35 @@ pub(super) struct Body {
     idle: Duration,
     traffic: Traffic,
     documents: Documents,
+    line: Line,
 }
 
 impl Body {
     pub(super) fn new(
         incoming: Incoming,
         idle: Duration,
-        traffic: Traffic,
-        documents: Documents,
+        traffic: &Traffic,
+        documents: &Documents,
+        line: &Line,
     ) -> Self {
-        Self { incoming, idle, traffic, documents }
+        let (traffic, documents, line) = (traffic.clone(), documents.clone(), line.clone());
+        Self { incoming, idle, traffic, documents, line }
     }
 
     /// The next bytes, or `None` after the last.
     ///
     /// # Errors
-    /// `Unavailable` when none came for too long, or the connection broke.
+    /// `Unavailable` when none came for too long, or the connection broke; `Offline`.
     async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
-            let frame =
-                tokio::time::timeout(self.idle, self.incoming.frame()).await.map_err(|_| {
-                    Error::unavailable(format!("no byte of the body for {:?}", self.idle))
-                })?;
+            if self.line.is_offline() {
+                return Err(Error::Offline);
+            }
+            let soon = self.idle.min(SILENCE);
+            let frame = match tokio::time::timeout(soon, self.incoming.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => self.late_frame(self.idle - soon).await?,
+            };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame
                 .map_err(|error| Error::unavailable(format!("the body broke off: {error}")))?;
@@ -48,6 +60,24 @@ impl Body {
             if let Ok(bytes) = frame.into_data() {
                 self.traffic.received(bytes.len() as u64);
                 return Ok(Some(bytes));
+            }
+        }
+    }
+
+    /// What comes within `left` after a silence.
+    async fn late_frame(
+        &mut self,
+        left: Duration,
+    ) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Error> {
+        self.line.doubt();
+        tokio::select! {
+            biased;
+            frame = self.incoming.frame() => Ok(frame),
+            () = self.line.offline() => Err(Error::Offline),
+            // The other end may have forgotten this connection, or find it late: a new one is there at once.
+            () = self.line.returned() => Err(Error::unavailable("the registry was away meanwhile")),
+            () = tokio::time::sleep(left) => {
+                Err(Error::unavailable(format!("no byte of the body for {:?}", self.idle)))
             }
         }
     }
@@ -170,7 +200,9 @@ impl BlobBody {
                 }
                 Ok(None) => self.end = Some(Ok(())),
                 Err(error) => {
-                    self.endpoint.broke_off(&error);
+                    if error != Error::Offline {
+                        self.endpoint.broke_off(&error);
+                    }
                     self.end = Some(Err(error));
                 }
             }

@@ -26,6 +26,7 @@ use super::{
     dial::{Bounds, Connector, LeadsInside, Reach},
     headers,
     health::Asked,
+    line::Line,
     retry::Failure,
     tls,
 };
@@ -50,6 +51,7 @@ pub(super) struct Http {
     clock: Clock,
     traffic: Traffic,
     documents: Documents,
+    line: Line,
 }
 
 /// Counts what goes to and comes from one registry.
@@ -99,6 +101,7 @@ impl Http {
         metrics: &Metrics,
         clock: &Clock,
         documents: &Documents,
+        line: &Line,
     ) -> Result<Self, String> {
         let trust = tls::trust(&config.ca_pem)?;
         let client = |bounds| {
@@ -122,6 +125,7 @@ impl Http {
                 left: Arc::default(),
             },
             documents: documents.clone(),
+            line: line.clone(),
         })
     }
 
@@ -160,11 +164,29 @@ impl Http {
         Err(Error::protocol(format!("more than {MAX_REDIRECTS} redirects")).into())
     }
 
-    /// One request to where `endpoint` led, and the head of its answer.
+    /// One request to where `endpoint` led, and the head of its answer. Everything that is asked of a registry is asked
+    /// here, or not at all while wharf is offline.
     ///
     /// # Errors
-    /// `Unavailable` when there is none in time, `Protocol` when it led where it may not.
+    /// `Unavailable` when there is none in time, `Protocol` when it led where it may not, `Offline`.
     pub(super) async fn exchange(
+        &self,
+        question: &Question,
+        endpoint: &Url,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        tokio::select! {
+            biased;
+            () = self.line.offline() => {
+                let error = Error::Offline;
+                Err(Failure { error, retry_after: None, is_asked: false, is_heard: false })
+            }
+            answer = self.exchanged(question, endpoint, url, authorization) => answer,
+        }
+    }
+
+    async fn exchanged(
         &self,
         question: &Question,
         endpoint: &Url,
@@ -193,9 +215,10 @@ impl Http {
             Ok(Err(error)) if LeadsInside::caused(&error) => {
                 return Err(exchange.leads_inside(endpoint).into());
             }
-            Ok(Err(error)) => return Err(exchange.fail(chain(&error)).into()),
+            Ok(Err(error)) => return Err(Failure::silence(exchange.fail(chain(&error)))),
             Err(_) => {
-                return Err(exchange.fail(format!("no answer for {:?}", self.first_byte)).into());
+                let reason = format!("no answer for {:?}", self.first_byte);
+                return Err(Failure::silence(exchange.fail(reason)));
             }
         };
         let (head, incoming) = response.into_parts();
@@ -209,7 +232,7 @@ impl Http {
         Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body: Body::new(incoming, self.idle, self.traffic.clone(), self.documents.clone()),
+            body: Body::new(incoming, self.idle, &self.traffic, &self.documents, &self.line),
             url: url.clone(),
             is_foreign: false,
         })
@@ -232,7 +255,7 @@ impl Http {
             408 | 500.. => Error::unavailable(says()),
             _ => Error::protocol(says()),
         };
-        Some(Failure { error, retry_after, is_asked: true })
+        Some(Failure { error, retry_after, is_asked: true, is_heard: true })
     }
 }
 

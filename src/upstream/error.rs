@@ -35,6 +35,9 @@ pub enum Error {
     /// There is no room here for the document that the registry sends.
     #[error("too many documents are in memory here")]
     Busy,
+    /// Registries are not to be asked ([`Mode::Offline`](super::Mode)); nothing was dialled.
+    #[error("wharf is offline ([server] mode)")]
+    Offline,
     /// An answer that is not of the specification, or that cannot be trusted.
     #[error("the registry's answer makes no sense: {reason}")]
     Protocol {
@@ -76,6 +79,7 @@ impl Error {
         match self {
             Self::BeyondEnd
             | Self::Busy
+            | Self::Offline
             | Self::Protocol { .. }
             | Self::RateLimited { .. }
             | Self::Unavailable { .. } => true,
@@ -89,11 +93,6 @@ impl Error {
             Self::RateLimited { retry_after } => *retry_after,
             _ => None,
         }
-    }
-
-    /// Whether the registry itself answered.
-    pub(super) fn is_answer(&self) -> bool {
-        !self.is_outage() || matches!(self, Self::Busy | Self::RateLimited { .. })
     }
 
     pub(super) fn unavailable(reason: impl Into<String>) -> Self {
@@ -112,6 +111,7 @@ impl Error {
     /// How much this tells when endpoints disagree: an outage at one leaves open what it would have said.
     pub(super) fn weight(&self) -> u8 {
         match self {
+            Self::Offline => 7,
             Self::Busy => 6,
             Self::RateLimited { .. } => 5,
             Self::Unavailable { .. } => 4,

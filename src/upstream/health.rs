@@ -37,6 +37,8 @@ struct Health {
     rests_until: Option<Instant>,
     /// Whether it rests because it did not answer, rather than because a body broke off.
     is_silent: bool,
+    /// Whether nothing at all was said to the last request.
+    is_mute: bool,
     /// Whether the last request was answered, and since when that is so, in seconds since 1970; `None`: never asked.
     seen: Option<(bool, u64)>,
 }
@@ -76,6 +78,11 @@ impl Endpoint {
         health.failures > 0 && health.is_silent
     }
 
+    /// Whether nothing at all was said to the last request here, as when the uplink is gone.
+    pub(super) fn is_mute(&self) -> bool {
+        self.health().is_mute
+    }
+
     /// Whether the last request here was answered, and since when that is so, in seconds since 1970; `None`: nothing was
     /// asked yet.
     pub(super) fn seen(&self) -> Option<(bool, u64)> {
@@ -96,10 +103,28 @@ impl Endpoint {
         (!left.is_zero()).then_some(left)
     }
 
-    /// A request here was not answered.
-    pub(super) fn failed(&self, error: &Error) {
-        self.see(false);
+    /// A request here was not answered as it should be; `is_heard`: but something was said.
+    pub(super) fn failed(&self, error: &Error, is_heard: bool) {
+        // Who sets a limit is there.
+        self.see(matches!(error, Error::RateLimited { .. }));
+        self.health().is_mute = !is_heard;
         self.rest(error, true);
+    }
+
+    /// It was asked whether it is there, and said something; `is_back`: it had not for a while, so that its rest is over.
+    pub(super) fn spoke(&self, is_back: bool) {
+        if is_back {
+            self.worked();
+        } else {
+            self.see(true);
+            self.health().is_mute = false;
+        }
+    }
+
+    /// It was asked whether it is there, and said nothing.
+    pub(super) fn said_nothing(&self) {
+        self.see(false);
+        self.health().is_mute = true;
     }
 
     /// A body that came from here, or from where this endpoint redirects to, broke off.
@@ -169,16 +194,16 @@ mod tests {
         let error = Error::unavailable("test");
         for rest in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert!(!endpoint.rests());
-            endpoint.failed(&error);
-            endpoint.failed(&error);
+            endpoint.failed(&error, true);
+            endpoint.failed(&error, true);
             clock.advance(Duration::from_secs(rest) - Duration::from_millis(500));
             assert!(endpoint.rests(), "after {rest} s");
             clock.advance(Duration::from_millis(500));
         }
-        endpoint.failed(&error);
+        endpoint.failed(&error, true);
         endpoint.worked();
         assert!(!endpoint.rests());
-        endpoint.failed(&error);
+        endpoint.failed(&error, true);
         clock.advance(Duration::from_secs(1));
         assert!(!endpoint.rests());
     }
@@ -197,11 +222,11 @@ mod tests {
         endpoint.worked();
         endpoint.broke_off(&error);
         assert_eq!(endpoint.seen(), Some((true, begun)), "a body that breaks off was an answer");
-        endpoint.failed(&error);
+        endpoint.failed(&error, true);
         let (up, down) = endpoint.seen().expect("asked");
         assert!(!up && down >= begun + 100);
         clock.advance(Duration::from_secs(100));
-        endpoint.failed(&error);
+        endpoint.failed(&error, true);
         assert_eq!(endpoint.seen(), Some((false, down)));
     }
 
@@ -213,7 +238,7 @@ mod tests {
         let error = Error::unavailable("test");
         endpoint.broke_off(&error);
         assert!(endpoint.rests() && !endpoint.is_silent());
-        endpoint.failed(&error);
+        endpoint.failed(&error, true);
         assert!(endpoint.is_silent());
         clock.advance(Duration::from_secs(1));
         assert!(!endpoint.is_silent());

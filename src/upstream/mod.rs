@@ -18,6 +18,8 @@ mod headers;
 mod health;
 mod inside;
 mod kin;
+mod line;
+mod presence;
 mod ranges;
 mod retry;
 mod rules;
@@ -49,6 +51,8 @@ pub use error::{ConfigError, Error};
 use headers::ContentRange;
 use health::Endpoint;
 pub use kin::Host;
+pub use line::Mode;
+use line::{Line, Switch};
 use ranges::Ranges;
 pub use rules::{RepositoryGlob, RepositoryRules};
 
@@ -119,7 +123,7 @@ pub struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// There is a kept answer to fall back on: ask each endpoint that is not resting once, and give up after
-    /// this long altogether.
+    /// this long altogether, or at once while no endpoint says anything.
     Fallback(Duration),
     /// There is nothing else: all endpoints, all attempts.
     Must,
@@ -186,6 +190,8 @@ impl fmt::Debug for Secret {
 pub struct Upstreams {
     by_name: HashMap<RegistryName, Arc<Upstream>>,
     documents: Documents,
+    switch: Switch,
+    metrics: Metrics,
 }
 
 /// One registry, and what is known of its endpoints' health and of the account there.
@@ -198,6 +204,7 @@ pub struct Upstream {
     attempts: u32,
     clients: Option<Terms>,
     http: Http,
+    line: Line,
     auth: Auth,
     ranges: Ranges,
     part_patience: Duration,
@@ -214,16 +221,29 @@ impl Upstreams {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
-        let documents = Documents::default();
+        let (documents, switch) = (Documents::default(), Switch::default());
         let mut by_name = HashMap::with_capacity(configs.len());
         for config in configs {
             let registry = config.registry.clone();
-            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents)?);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents, &switch)?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
         }
-        Ok(Self { by_name, documents })
+        let upstreams = Self { by_name, documents, switch, metrics: metrics.clone() };
+        upstreams.set_mode(Mode::default());
+        Ok(upstreams)
+    }
+
+    /// Whether registries are asked.
+    pub fn mode(&self) -> Mode {
+        self.switch.mode()
+    }
+
+    /// Has registries asked so from now on: what is being asked of them ends when they are not to be.
+    pub fn set_mode(&self, mode: Mode) {
+        self.switch.set(mode);
+        self.metrics.mode(&Mode::ALL.map(|each| (each.as_str(), each == mode)));
     }
 
     /// The registry of that name, if it is configured.
@@ -253,6 +273,7 @@ impl Upstream {
         metrics: &Metrics,
         clock: &Clock,
         documents: &Documents,
+        switch: &Switch,
     ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
         let usable = |url: &Url| {
@@ -265,7 +286,8 @@ impl Upstream {
                 .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
-        let http = Http::new(&config, metrics, clock, documents)
+        let line = Line::new(&registry, clock, switch);
+        let http = Http::new(&config, metrics, clock, documents, &line)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;
@@ -277,6 +299,7 @@ impl Upstream {
             attempts: config.patience.attempts,
             clients: config.clients,
             http,
+            line,
             auth,
             ranges: Ranges::new(clock),
             part_patience,
@@ -333,6 +356,21 @@ impl Upstream {
         let seen = || self.endpoints.iter().filter_map(|endpoint| endpoint.seen());
         let answers = seen().filter(|(up, _)| *up).min_by_key(|(_, at)| *at);
         answers.or_else(|| seen().max_by_key(|(_, at)| *at))
+    }
+
+    /// Whether it is of no use to ask: wharf is offline, or no endpoint says anything and one is being looked for.
+    pub fn is_away(&self) -> bool {
+        self.line.is_offline() || self.line.is_away()
+    }
+
+    /// Waits until it is of use to ask; whether the registry was away for certain, and came back.
+    pub async fn present(&self) -> bool {
+        self.line.present().await
+    }
+
+    /// Waits until the registry was away, and is back.
+    pub async fn returned(&self) {
+        self.line.returned().await;
     }
 
     /// How many pulls the registry still allows this wharf, as it said within the last hour; `None` where it did not.

@@ -21,11 +21,20 @@ pub(super) struct Failure {
     pub(super) retry_after: Option<Duration>,
     /// Whether the endpoint was asked at all.
     pub(super) is_asked: bool,
+    /// Whether it said anything, be it of no use.
+    pub(super) is_heard: bool,
+}
+
+impl Failure {
+    /// Nothing was said.
+    pub(super) fn silence(error: Error) -> Self {
+        Self { is_heard: false, ..error.into() }
+    }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { retry_after: error.retry_after(), error, is_asked: true }
+        Self { retry_after: error.retry_after(), error, is_asked: true, is_heard: true }
     }
 }
 
@@ -84,9 +93,11 @@ where
                     return Ok(answer);
                 }
                 Ok(Err(failure)) => failure,
-                Err(_) => Error::unavailable(format!("no answer within {share:?}")).into(),
+                Err(_) => {
+                    Failure::silence(Error::unavailable(format!("no answer within {share:?}")))
+                }
             };
-            let Failure { error, retry_after, is_asked } = failure;
+            let Failure { error, retry_after, is_asked, is_heard } = failure;
             if !is_asked {
                 verdict.add(error);
                 continue;
@@ -98,7 +109,7 @@ where
                 verdict.add(error);
                 continue;
             }
-            endpoint.failed(&error);
+            endpoint.failed(&error, is_heard);
             let retry_after = retry_after.unwrap_or_default();
             if retry_after > LONGEST_WAIT {
                 verdict.add(error);

@@ -22,6 +22,7 @@ mod inventory;
 mod lists;
 mod memory;
 mod metrics;
+mod modes;
 mod never_wrong;
 mod one_download;
 mod one_pull;

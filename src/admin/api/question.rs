@@ -6,12 +6,16 @@ use serde::Deserialize;
 
 use super::refusal::Refusal;
 use crate::{
-    oci::{ImageName, Platform},
+    oci::{ImageName, ImagePattern, Platform, Repository, TagPattern},
     pull::Verify,
 };
 
 /// Most platforms of one pull: more than there are.
 const PLATFORMS_MAX: usize = 64;
+
+/// Tags that a pattern stands for, where nothing is said, and at most.
+const NEWEST: usize = 10;
+const NEWEST_MAX: usize = 1000;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,7 @@ pub(super) enum Question {
     Images,
     Inspect(ImageName),
     Explain { image: ImageName, client: Option<IpAddr>, user_agent: String },
+    Matching { repository: Repository, tags: TagPattern, newest: usize },
     Clients,
     Mismatches,
     Status,
@@ -50,6 +55,7 @@ impl Question {
         let takes: &[&str] = match path {
             "/api/v1/inspect" => &["image"],
             "/api/v1/explain" => &["image", "client", "user_agent"],
+            "/api/v1/matching" => &["image", "newest"],
             "/api/v1/images" | "/api/v1/clients" | "/api/v1/mismatches" | "/api/v1/status" => &[],
             _ => return Err(Refusal::nothing_here()),
         };
@@ -60,6 +66,7 @@ impl Question {
             "/api/v1/mismatches" => Self::Mismatches,
             "/api/v1/status" => Self::Status,
             "/api/v1/inspect" => Self::Inspect(query.image()?),
+            "/api/v1/matching" => query.matching()?,
             _ => Self::Explain {
                 image: query.image()?,
                 client: query.client()?,
@@ -208,6 +215,30 @@ impl Query {
     fn image(&mut self) -> Result<ImageName, Refusal> {
         let missing = || Refusal::bad("no image is named: write ?image=NAME".to_owned());
         image_name(&self.take("image").ok_or_else(missing)?)
+    }
+
+    fn matching(&mut self) -> Result<Question, Refusal> {
+        let text = self.take("image").unwrap_or_default();
+        let wrong = |why: &dyn std::fmt::Display| Refusal::bad(format!("image \"{text}\": {why}"));
+        let newest = match self.take("newest") {
+            None => NEWEST,
+            Some(newest) => {
+                newest.parse().ok().filter(|most| (1..=NEWEST_MAX).contains(most)).ok_or_else(
+                    || {
+                        Refusal::bad(format!(
+                            "newest \"{newest}\": not a number from 1 to {NEWEST_MAX}"
+                        ))
+                    },
+                )?
+            }
+        };
+        match text.parse() {
+            Ok(ImagePattern::Tags(repository, tags)) => {
+                Ok(Question::Matching { repository, tags, newest })
+            }
+            Ok(ImagePattern::One(_)) => Err(wrong(&"one image, and no pattern of tags")),
+            Err(error) => Err(wrong(&error)),
+        }
     }
 
     fn client(&mut self) -> Result<Option<IpAddr>, Refusal> {

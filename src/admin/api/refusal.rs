@@ -110,6 +110,8 @@ impl From<Error> for Refusal {
             | Error::NameUnknown
             | Error::NotKept(_)
             | Error::NoPlatform { .. }
+            | Error::NoTag(..)
+            | Error::Offline(_)
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Error::Pinned(_) | Error::PinnedByConfiguration(_) => StatusCode::CONFLICT,

@@ -16,10 +16,15 @@ async fn questions_are_answered_alike_on_both_addresses() {
         ("/api/v1/explain?image=alpine&client=10.0.7.12", "\"client\":\"10.0.7.12\""),
         ("/api/v1/explain?image=alpine&client=::ffff:10.0.7.12", "\"client\":\"10.0.7.12\""),
         ("/api/v1/explain?user_agent=docker%2F1+x%26y&image=alpine", r#"says \"docker/1 x&y\""#),
+        ("/api/v1/matching?image=nginx:%5E1.27&newest=1", "[\"docker.io/library/nginx:1.28\"]"),
+        ("/api/v1/matching?image=nginx:1.2*", "nginx:1.28\",\"docker.io/library/nginx:1.27\"]"),
         ("/api/v1/clients", "[{\"client\":\"10.0.7.12\""),
         ("/api/v1/mismatches", "[]"),
         ("/api/v1/mismatches?", "[]"),
-        ("/api/v1/status", "{\"version\":\"1.2.3\",\"degraded\":null,\"cache\":{\"bytes\":7,"),
+        (
+            "/api/v1/status",
+            "{\"version\":\"1.2.3\",\"mode\":\"auto\",\"degraded\":null,\"cache\":{\"bytes\":7,",
+        ),
     ] {
         let answers = [site.on_tcp(&get(path)).await, site.on_control(&get(path)).await];
         for answer in answers {
@@ -62,6 +67,9 @@ async fn what_is_asked_wrongly_is_refused_in_a_sentence() {
         ("/api/v1/explain?image=alpine&client=10.0.0.0/8", 400, "not an address"),
         ("/api/v1/explain?image=alpine&client=10.0.0.1:80", 400, "not an address"),
         ("/api/v1/explain?image=alpine&Client=10.0.0.1", 400, "\"Client\" in the query: write"),
+        ("/api/v1/matching?image=alpine:3", 400, "one image, and no pattern"),
+        ("/api/v1/matching?image=alpine:%5Ex", 400, "no pattern of tags"),
+        ("/api/v1/matching?image=alpine:*&newest=0", 400, "not a number from 1 to 1000"),
         ("/api/v1/images?image=alpine", 400, "nothing is asked by query here"),
         ("/api/v1/clients?x", 400, "\"x\" in the query"),
         ("/api/v1/mismatches?&&=", 400, "\"\" in the query"),

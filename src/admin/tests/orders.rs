@@ -55,6 +55,7 @@ async fn orders_are_carried_out_alike_by_both_clients() {
         assert_eq!(client.collect().await.expect("collected"), collected);
         let status = Status {
             version: "1.2.3".into(),
+            mode: "auto".into(),
             degraded: None,
             cache: CacheStatus { bytes: 7, limit: 100, ..CacheStatus::default() },
             scrub: None,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Site, refusals::refuses};
-use crate::pull::{WarmImage, Window};
+use crate::pull::{WarmImage, WarmTags, Window};
 
 #[test]
 fn refuses_what_cannot_be_meant_of_prefetch() {
@@ -36,6 +36,18 @@ fn refuses_what_cannot_be_meant_of_prefetch() {
         (
             "[prefetch.image]\nname = \"nginx\"".into(),
             "1: prefetch.image: this table may come several times",
+        ),
+        (
+            "[[prefetch.image]]\nname = \"nginx:^x\"".into(),
+            "2: prefetch.image.name: \"^x\" is no pattern of tags: write one with",
+        ),
+        (
+            image("newest = 3"),
+            "3: prefetch.image.newest: this is for several tags: write a pattern",
+        ),
+        (
+            "[[prefetch.image]]\nname = \"nginx:1.*\"\npinned = true".into(),
+            "2: prefetch.image.name: what a pattern means changes",
         ),
         ("[[prefetch.image]]".into(), "1: prefetch.image: an image without a name: write name ="),
         (
@@ -108,6 +120,9 @@ fn every_key_of_prefetch_is_carried() {
         platforms = ["linux/arm64"]
         every = "90s"
         window = "22:30-05:00"
+        [[prefetch.image]]
+        name = "alpine:>=3.20, <4"
+        newest = 3
         [[upstream]]
         registry = "ghcr.io"
         "#,
@@ -122,17 +137,24 @@ fn every_key_of_prefetch_is_carried() {
     let expected = [
         WarmImage {
             repository: "docker.io/library/nginx".parse().expect("a repository"),
-            tag: "latest".parse().expect("a tag"),
+            tags: WarmTags::One("latest".parse().expect("a tag")),
             platforms: Vec::new(),
             every: Duration::from_secs(6 * 60 * 60),
             window: None,
         },
         WarmImage {
             repository: "ghcr.io/owner/app".parse().expect("a repository"),
-            tag: "1.2".parse().expect("a tag"),
+            tags: WarmTags::One("1.2".parse().expect("a tag")),
             platforms: vec!["linux/arm64".parse().expect("a platform")],
             every: Duration::from_secs(90),
             window: Some(Window { from: 22 * 60 + 30, to: 5 * 60 }),
+        },
+        WarmImage {
+            repository: "docker.io/library/alpine".parse().expect("a repository"),
+            tags: WarmTags::Newest(3, ">=3.20, <4".parse().expect("a pattern")),
+            platforms: Vec::new(),
+            every: Duration::from_secs(6 * 60 * 60),
+            window: None,
         },
     ];
     assert_eq!(prefetch.images, expected);

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::in_quotes;
-use crate::oci::{ImageName, Reference, Repository, Tag};
+use crate::oci::{ImageName, ImagePattern, PatternError, Reference, Repository, Tag, TagPattern};
 
 /// An image, with or without a tag.
 #[derive(Clone, Debug)]
@@ -11,6 +11,13 @@ pub(in crate::config) struct Image {
     pub(in crate::config) repository: Repository,
     /// What stands behind the name; `None`: nothing.
     pub(in crate::config) reference: Option<Reference>,
+}
+
+/// An image, or those of a repository whose tags match.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum Images {
+    One(Image),
+    Tags(Repository, TagPattern),
 }
 
 impl Image {
@@ -37,6 +44,27 @@ impl FromStr for Image {
     }
 }
 
+impl FromStr for Images {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(ImagePattern::Tags(repository, tags)) => Ok(Self::Tags(repository, tags)),
+            Err(error @ PatternError::Pattern(_)) => Err(error.to_string()),
+            Ok(ImagePattern::One(_)) | Err(PatternError::Name(_)) => text.parse().map(Self::One),
+        }
+    }
+}
+
+impl fmt::Display for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(image) => image.fmt(f),
+            Self::Tags(repository, tags) => write!(f, "{repository}:{tags}"),
+        }
+    }
+}
+
 impl fmt::Display for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { repository, reference } = self;
@@ -50,4 +78,5 @@ impl fmt::Display for Image {
 
 in_quotes! {
     Image: "an image in quotes, such as \"docker.io/library/nginx:1.27\"";
+    Images: "an image in quotes, such as \"docker.io/library/nginx:1.27\"";
 }

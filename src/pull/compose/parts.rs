@@ -85,8 +85,8 @@ impl Pull {
         };
         match (composed.is_empty(), outage) {
             (false, _) => Ok(page(composed, n, last, Outcome::Hit)),
-            (true, Some(error)) if !pull.config.serve_stale || kept().is_empty() => Err(error),
-            (true, Some(_)) => Ok(page(kept(), n, last, Outcome::Stale)),
+            (true, Some(error)) if !pull.lists_kept() || kept().is_empty() => Err(error),
+            (true, Some(_)) => Ok(page(kept(), n, last, pull.unconfirmed())),
             (true, None) if kept().is_empty() => Err(Error::NameUnknown),
             (true, None) => Ok(page(kept(), n, last, Outcome::Hit)),
         }

@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use super::jobs::Job;
 use crate::{
-    oci::{Descriptor, Digest, Platform, Repository},
-    pull::{Error, Inner, Pull},
+    oci::{Descriptor, Platform, Repository},
+    pull::{Error, Inner},
 };
 
 impl Inner {
     /// The tag that meant `old`, which is kept, means `new` now: begins to fetch it for the platforms that are kept of
-    /// the old one.
+    /// the old one. The jobs outlast an outage and a restart; the tag follows when its manifest is kept.
     pub(in crate::pull) fn follow(
         self: &Arc<Self>,
         repository: &Repository,
         old: &Descriptor,
-        new: &Digest,
+        new: &Descriptor,
     ) {
         if self.prefetch.config.follow && !self.near_limit(repository) {
-            let following = Arc::clone(self).try_follow(repository.clone(), old.clone(), *new);
+            let following =
+                Arc::clone(self).try_follow(repository.clone(), old.clone(), new.clone());
             self.tasks.spawn(async move {
                 if let Err(error) = following.await {
                     tracing::warn!(%error, "a tag that moved could not be followed");
@@ -31,7 +32,7 @@ impl Inner {
         self: Arc<Self>,
         repository: Repository,
         old: Descriptor,
-        new: Digest,
+        new: Descriptor,
     ) -> Result<(), Error> {
         let platforms = match self.kept_index(&repository, &old.digest).await {
             Some(index) => {
@@ -42,11 +43,10 @@ impl Inner {
             }
             None => self.site_platforms(),
         };
-        let answer = Pull(Arc::clone(&self)).fetch(&repository, &new).await?;
         for platform in platforms {
             self.begin(Job {
                 repository: repository.clone(),
-                manifest: answer.descriptor.clone(),
+                manifest: new.clone(),
                 platform: Some(platform),
                 containers_image: false,
                 window: None,

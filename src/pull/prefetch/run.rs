@@ -1,6 +1,6 @@
 //! One job, from its manifest to its last blob, and again when it fails.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::{
@@ -114,6 +114,13 @@ impl Inner {
                         self.prefetch.complete.insert(target.clone(), ());
                         break;
                     }
+                    Err(error) if error.is_outage() && self.is_away(repository) => {
+                        self.metrics.prefetched("paused");
+                        tracing::debug!(%repository, %digest, %error, "to be fetched ahead when the registry is back");
+                        let _asleep = self.prefetch.jobs.sleep();
+                        let _ = timeout(RETRY_MAX, self.present(repository)).await;
+                        continue;
+                    }
                     Err(error) if error.is_outage() && tries < RETRIES => {
                         self.metrics.prefetched("retried");
                         tracing::debug!(%repository, %digest, %error, tries, "to be fetched ahead later");
@@ -133,11 +140,18 @@ impl Inner {
                 }
             };
             let _asleep = self.prefetch.jobs.sleep();
-            sleep(rest).await;
-            let mut over = pin!(sleep(pause.saturating_sub(rest)));
+            let mut returned = pin!(self.returned(repository));
+            let is_back = tokio::select! {
+                () = sleep(rest) => false,
+                () = &mut returned => true,
+            };
+            // Back again, it is tried at once.
+            let pause = if is_back { Duration::ZERO } else { pause.saturating_sub(rest) };
+            let mut over = pin!(sleep(pause));
             loop {
                 tokio::select! {
                     () = &mut over => break,
+                    () = &mut returned, if !is_back => break,
                     () = &mut again => {
                         again.set(waiting.again.notified());
                         // A disk that was full may have room by now, which it tells without a question to the registry.
@@ -151,6 +165,25 @@ impl Inner {
             }
         }
         self.prefetch.jobs.remove(&target);
+    }
+
+    /// Whether it is of no use to ask the registry.
+    pub(super) fn is_away(&self, repository: &Repository) -> bool {
+        self.upstream(repository).is_ok_and(|upstream| upstream.is_away())
+    }
+
+    async fn present(&self, repository: &Repository) {
+        if let Ok(upstream) = self.upstream(repository) {
+            upstream.present().await;
+        }
+    }
+
+    /// Waits until the registry was away, and is back.
+    async fn returned(&self, repository: &Repository) {
+        match self.upstream(repository) {
+            Ok(upstream) => upstream.returned().await,
+            Err(_) => pending().await,
+        }
     }
 
     /// Whether the job has to wait for its time of the day, or for pulls that its registry allows.

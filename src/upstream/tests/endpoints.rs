@@ -44,15 +44,16 @@ async fn nothing_is_dialled_for_a_fallback_while_all_rest() {
 async fn what_tells_most_is_reported() {
     type Is = fn(&Error) -> bool;
     let outage: Is = |error| matches!(error, Error::Unavailable { .. });
-    let cases: [(u16, u16, Is, u8); 8] = [
+    let cases: [(u16, u16, Is, u8); 9] = [
         (404, 404, |error| *error == Error::NotFound, 1),
         (404, 403, |error| *error == Error::Denied, 1),
         (401, 404, |error| *error == Error::Unauthorized, 1),
-        (500, 404, outage, 0),
-        (404, 500, outage, 0),
-        (403, 408, outage, 0),
+        (500, 404, outage, 1),
+        (404, 500, outage, 1),
+        (403, 408, outage, 1),
         (500, 429, |error| matches!(error, Error::RateLimited { .. }), 1),
-        (400, 404, |error| matches!(error, Error::Protocol { .. }), 0),
+        (400, 404, |error| matches!(error, Error::Protocol { .. }), 1),
+        (500, 503, outage, 0),
     ];
     for (one, other, is_told, is_up) in cases {
         let (first, second) = (always(one).await, always(other).await);

@@ -1,6 +1,7 @@
-"""A slow uplink: a relay on 127.0.0.1 that lets through so many bytes a second."""
+"""Slow uplinks: a relay on 127.0.0.1 that lets through so many bytes a second, and a link that can be taken down."""
 
 import socket
+import subprocess
 import threading
 import time
 
@@ -82,3 +83,39 @@ def _hang_up(one):
         one.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
+
+
+class Link:
+    """A network namespace behind a pair of interfaces, with a rate for what comes from there. Packets are lost while it is down."""
+
+    def __init__(self, name, rate):
+        self.name = name
+        self.near, self.far = "10.231.77.1", "10.231.77.2"
+        _ip("netns", "add", name)
+        try:
+            _ip("link", "add", f"{name}-n", "type", "veth", "peer", "name", f"{name}-f")
+            _ip("link", "set", f"{name}-f", "netns", name)
+            _ip("addr", "add", f"{self.near}/30", "dev", f"{name}-n")
+            _ip("link", "set", f"{name}-n", "up")
+            _ip("-n", name, "addr", "add", f"{self.far}/30", "dev", f"{name}-f")
+            _ip("-n", name, "link", "set", f"{name}-f", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+            shape = ("tc", "-n", name, "qdisc", "add", "dev", f"{name}-f", "root", "tbf", "rate", rate)
+            subprocess.run([*shape, "burst", "64kb", "latency", "400ms"], check=True, timeout=SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    def down(self):
+        _ip("-n", self.name, "link", "set", f"{self.name}-f", "down")
+
+    def up(self):
+        _ip("-n", self.name, "link", "set", f"{self.name}-f", "up")
+
+    def close(self):
+        subprocess.run(["ip", "link", "del", f"{self.name}-n"], check=False, timeout=SECONDS)
+        _ip("netns", "del", self.name)
+
+
+def _ip(*words):
+    subprocess.run(["ip", *words], check=True, timeout=SECONDS)

@@ -47,12 +47,13 @@ class Image:
 class Upstream:
     """One docker-registry process over a directory; two may serve the same one."""
 
-    def __init__(self, workspace, name, storage=None, htpasswd=None):
-        """`htpasswd`: a file of accounts, without one of which nothing is given."""
+    def __init__(self, workspace, name, storage=None, htpasswd=None, link=None):
+        """`htpasswd`: a file of accounts, without one of which nothing is given; `link`: the `Link` behind which it runs."""
         self.workspace = workspace
         self.name = name
         self.storage = storage or workspace.path(name, "storage")
-        self.address = f"127.0.0.1:{free_port()}"
+        self.link = link
+        self.address = f"{link.far if link else '127.0.0.1'}:{free_port()}"
         self.url = f"http://{self.address}"
         self.service = None
         self.htpasswd = htpasswd
@@ -73,7 +74,8 @@ class Upstream:
         if self.htpasswd:
             document["auth"] = {"htpasswd": {"realm": "hub", "path": str(self.htpasswd)}}
         config.write_text(json.dumps(document))
-        self.service = self.workspace.start(self.name, "docker-registry", "serve", config)
+        behind = ("ip", "netns", "exec", self.link.name) if self.link else ()
+        self.service = self.workspace.start(self.name, *behind, "docker-registry", "serve", config)
         # Who has no account is told so there.
         self.service.wait_until(lambda: answers(self.address, "/v2/", 401 if self.htpasswd else 200))
 

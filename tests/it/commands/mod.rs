@@ -7,6 +7,7 @@ mod failing;
 mod keeping;
 mod looking;
 mod minding;
+mod mirror;
 mod pulling;
 mod reloading;
 mod stopping;

@@ -110,6 +110,7 @@ async fn with_a_kept_index_an_outage_changes_nothing_for_the_hosts() {
         assert_eq!(entries(&stale)[1], listed(&[&two.arm64])[0]);
         two.site.resume();
         wharf.clock.advance(LATER);
+        wharf.until_up("registry.lan:5000").await;
         let fresh = wharf.get(TAG).await;
         assert_eq!(entries(&fresh), listed(&[&moved, &two.arm64]));
         two.hub.stop().await;

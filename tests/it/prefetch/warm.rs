@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf::pull::{WarmImage, Window};
+use wharf::pull::{WarmImage, WarmTags, Window};
 
 use super::{ARM64, until_whole};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 fn warm(every: Duration, window: Option<Window>) -> WarmImage {
     WarmImage {
         repository: "docker.io/library/busybox".parse().expect("a name"),
-        tag: "1".parse().expect("a tag"),
+        tags: WarmTags::One("1".parse().expect("a tag")),
         platforms: vec!["linux/arm64".parse().expect("a platform")],
         every,
         window,

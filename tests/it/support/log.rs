@@ -38,6 +38,11 @@ impl Seen {
         self.path.contains("/manifests/") && self.status != Some(401)
     }
 
+    /// A question whether the registry is there.
+    pub(crate) fn is_ping(&self) -> bool {
+        self.path == "/v2/"
+    }
+
     /// A request whose answer carries bytes of the blob.
     pub(crate) fn is_blob_body(&self, digest: &Digest) -> bool {
         let named = self.path.contains("/blobs/") && self.path.contains(&digest.encoded());

@@ -169,6 +169,17 @@ impl Wharf {
         value(&String::from_utf8(text).expect("the text format is UTF-8"), line_start)
     }
 
+    /// Waits until the registry is known to answer: one that was away is looked for by the clock.
+    pub(crate) async fn until_up(&self, registry: &str) {
+        let metric = format!("wharf_upstream_up{{registry=\"{registry}\"}}");
+        deadline("the registry to be found", async {
+            while self.metric(&metric) < 1.0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until no download and no question is open.
     pub(crate) async fn quiet(&self) {
         deadline("wharf to be quiet", async {
