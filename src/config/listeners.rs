@@ -20,10 +20,11 @@ pub(super) struct RawDoor {
     pub(super) users_without_tls: Option<bool>,
 }
 
-/// What `raw` says, its files read.
+/// What `raw` says, its files read. `by_claim`: there is a registry to which clients bring their own accounts.
 pub(super) fn door(
     file: &Document<'_>,
     raw: RawDoor,
+    by_claim: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(Door, DoorFiles), ConfigError> {
     let RawDoor { tls, users, sign_in, users_without_tls } = raw;
@@ -34,12 +35,13 @@ pub(super) fn door(
         }
         None => (None, None),
     };
-    if let (None, Some(sign_in)) = (&users, &sign_in) {
-        let problem =
-            "nobody to sign in: write users = \"…\" with the path of an htpasswd file too";
+    if let (None, Some(sign_in), false) = (&users, &sign_in, by_claim) {
+        let problem = "nobody to sign in: write users = \"…\" with the path of an htpasswd file too, or auth = \"client\" \
+                       for a registry to which clients bring their own accounts";
         return Err(ConfigError::at(file, sign_in.span(), problem.to_owned()));
     }
-    let mut door = Door { tls, ..Door::default() };
+    let sign_in = sign_in.is_some_and(Spanned::into_inner);
+    let mut door = Door { tls, sign_in, ..Door::default() };
     let mut files = DoorFiles { tls: tls_files, users: None };
     if let Some(users) = users {
         let path = file.beside(users.get_ref());
@@ -52,7 +54,6 @@ pub(super) fn door(
                 .push(format!("every user of this machine can read {path}: run chmod 600 {path}"));
         }
         door.users = Some(read.users);
-        door.sign_in = sign_in.is_some_and(Spanned::into_inner);
         files.users = Some(UsersFile { path, without_tls: users_without_tls.unwrap_or_default() });
     }
     Ok((door, files))
@@ -85,6 +86,7 @@ pub(super) fn build(
     file: &Document<'_>,
     raw: Vec<Spanned<raw::Listener>>,
     listen: &[SocketAddr],
+    by_claim: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Listener>, ConfigError> {
     let mut listeners = Vec::<Listener>::new();
@@ -106,7 +108,7 @@ pub(super) fn build(
         }
         let users_at = users.clone();
         let raw_door = RawDoor { tls, users, sign_in, users_without_tls };
-        let (mut door, files) = door(file, raw_door, warnings)?;
+        let (mut door, files) = door(file, raw_door, by_claim, warnings)?;
         door.allow_clients = allow_clients.map(Into::into).unwrap_or_default();
         if let Some(users) = &users_at {
             check_passwords(file, users, (&[at], &door, &files), warnings)?;
@@ -163,7 +165,7 @@ pub(super) fn shown_door(door: &Door, files: &DoorFiles) -> RawDoor {
     RawDoor {
         tls,
         users: users.as_ref().map(|users| path(&users.path)),
-        sign_in: users.as_ref().map(|_| anywhere(door.sign_in)),
+        sign_in: (users.is_some() || door.sign_in).then(|| anywhere(door.sign_in)),
         users_without_tls: users.as_ref().map(|users| users.without_tls),
     }
 }

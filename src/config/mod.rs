@@ -201,7 +201,9 @@ impl Config {
             sign_in: raw.server.sign_in.take(),
             users_without_tls: raw.server.users_without_tls.take(),
         };
-        (config.server.door, config.door_files) = listeners::door(&file, door, &mut warnings)?;
+        let by_claim = raw.upstream.iter().any(|upstream| upstream.get_ref().is_by_claim());
+        (config.server.door, config.door_files) =
+            listeners::door(&file, door, by_claim, &mut warnings)?;
         if !raw.listener.is_empty() {
             // Who writes where to listen does not want what is open to all by default.
             config.listen.clear();
@@ -297,7 +299,8 @@ impl Config {
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
         let Tables { listeners, access, upstreams, clients, images, compose } = tables;
-        self.listeners = listeners::build(file, listeners, &self.listen, warnings)?;
+        let by_claim = upstreams.iter().any(|upstream| upstream.get_ref().is_by_claim());
+        self.listeners = listeners::build(file, listeners, &self.listen, by_claim, warnings)?;
         self.check_admin()?;
         self.server.access = Access::new(access::build(file, &access, self)?);
         let open = |registry: &RegistryName| self.open_to_all(registry, &self.server.access);

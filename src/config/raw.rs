@@ -219,6 +219,11 @@ impl Upstream {
     pub(super) fn of(registry: RegistryName) -> Self {
         Self { registry: Some(anywhere(registry)), ..Self::default() }
     }
+
+    /// Whether its clients bring their own accounts.
+    pub(super) fn is_by_claim(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| *auth.get_ref() == AuthWord::Client)
+    }
 }
 
 impl From<&Config> for Raw {

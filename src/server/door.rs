@@ -13,7 +13,7 @@ pub struct Door {
     pub allow_clients: Vec<IpNet>,
     /// How TLS is spoken; `None`: plain HTTP.
     pub tls: Option<Tls>,
-    /// Who may sign in with name and password; `None`: nobody is asked, and what clients send of that is not looked at.
+    /// Who may sign in with name and password; `None`: what clients send of that is for registries to judge.
     pub users: Option<Users>,
     /// Whether who has not signed in is answered with a challenge, and nothing else. Old Docker Engines answer one of their
     /// mirror with their user's password for Docker Hub.

@@ -24,7 +24,10 @@ mod users;
 
 use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, Response, header::USER_AGENT};
+use http::{
+    HeaderMap, Method, Request, Response,
+    header::{AUTHORIZATION, USER_AGENT},
+};
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::http1,
@@ -314,7 +317,9 @@ impl Server {
             Some(_) => Claim::take(&mut head.headers),
             None => Claim::None,
         };
-        if claim == Claim::None && peer.door.sign_in {
+        // Where there are no users, what a client brings is for a registry to judge.
+        let brings_nothing = claim == Claim::None && !head.headers.contains_key(AUTHORIZATION);
+        if brings_nothing && peer.door.sign_in {
             return respond::sign_in("").into_response(record, None);
         }
         let serves = |registry: &_| self.pull.serves(registry);

@@ -273,6 +273,28 @@ async fn a_ping_asks_nobody_for_a_password() {
     wharf.end().await;
 }
 
+/// podman and Docker sign in where the ping asks for it, and nowhere else.
+#[tokio::test]
+async fn an_address_that_asks_for_a_password_passes_it_on_to_the_registry_that_judges_it() {
+    let hub = FakeHub::start().await;
+    let (site, image) = private(Challenge::Bearer).await;
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.upstreams = vec![docker_hub(&hub), own_accounts(&site)];
+        config.server.door.sign_in = true;
+    })
+    .await;
+    let ping = wharf.get("/v2/").await;
+    assert_eq!(ping.refusal(), (401, "UNAUTHORIZED".to_owned()));
+    assert!(ping.header("www-authenticate").is_some_and(|asks| asks.starts_with("Basic ")));
+    assert_eq!(get(&wharf, "/v2/", Some(&alice())).await.status, 200);
+    assert_open(&wharf, &image, &alice(), "alice").await;
+    assert_closed(&wharf, &image, Some(&bob()), "bob").await;
+    for path in paths(&image) {
+        assert_eq!(wharf.get(&path).await.status, 401, "{path}");
+    }
+    wharf.end().await;
+}
+
 #[tokio::test]
 async fn a_mirror_that_stands_first_gets_no_clients_password() {
     let hub = FakeHub::start().await;
