@@ -19,21 +19,23 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("clock", &[]),
     ("documents", &[]),
+    ("bundle", &["oci"]),
     ("upstream", &["clock", "documents", "metrics", "oci"]),
     ("store", &["clock", "oci"]),
-    ("pull", &["clock", "documents", "metrics", "oci", "store", "upstream"]),
+    ("pull", &["bundle", "clock", "documents", "metrics", "oci", "store", "upstream"]),
     ("server", &["documents", "metrics", "oci", "pull"]),
-    ("admin", &["metrics", "oci", "pull"]),
+    ("admin", &["bundle", "metrics", "oci", "pull"]),
     // Builds the configuration of every layer, and calls none.
     ("config", &["oci", "pull", "server", "store", "upstream"]),
     ("app", &["admin", "clock", "config", "metrics", "pull", "server", "store", "upstream"]),
-    ("cli", &["admin", "app", "config", "oci"]),
+    ("cli", &["admin", "app", "bundle", "config", "oci"]),
     ("main", &["cli"]),
 ];
 
 /// Where each outside crate may be named; crates that are everyone's vocabulary are not listed.
 const HOMES: &[(&str, &[&str])] = &[
     ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
+    ("base64", &["bundle/trust.rs"]),
     ("bytesize", &["config/"]),
     ("clap", &["cli/"]),
     ("glob", &["upstream/rules.rs"]),
@@ -51,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ipnet", &["config/", "pull/", "server/"]),
     ("jiff", &["clock.rs"]),
     ("leaky_bucket", &["pull/pace.rs"]),
+    ("minisign", &["bundle/trust.rs"]),
     ("moka", &["store/mod.rs", "store/memo.rs", "pull/", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),

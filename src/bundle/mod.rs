@@ -1,0 +1,12 @@
+//! Bundles: archives that carry images across an air gap. Their format alone, over bytes: knows no cache, no registry.
+//!
+//! A bundle is a tar archive of an OCI image layout, with a [`Contents`] document that says what it is to bring, what of
+//! that it carries, and what it takes for granted. Who signs it ([`SecretKey`]) signs that document.
+
+mod contents;
+mod trust;
+
+pub use contents::{
+    Base, Blob, CONTENTS_MAX_BYTES, Contents, ContentsError, Image, Named, Segment, Volume,
+};
+pub use trust::{KEY_MAX_BYTES, KeyError, PublicKey, SecretKey, SignatureError, verify};
