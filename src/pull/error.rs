@@ -63,6 +63,9 @@ pub enum Error {
     /// The operator has it served to nobody.
     #[error("{0} is not served here ([[upstream]] allow and deny)")]
     NotServed(Repository),
+    /// What is to be exported is not all here.
+    #[error("{0}")]
+    NotWhole(String),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
@@ -146,6 +149,7 @@ impl Error {
             | Self::NoPlatform { .. }
             | Self::NotKept(_)
             | Self::NotServed(_)
+            | Self::NotWhole(_)
             | Self::PartWithout { .. }
             | Self::Pinned(_)
             | Self::PinnedByConfiguration(_)

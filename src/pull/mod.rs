@@ -12,6 +12,7 @@ mod damage;
 mod download;
 mod error;
 mod explain;
+mod export;
 mod freshness;
 mod in_flight;
 mod inventory;
@@ -41,7 +42,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub use crate::store::BlobFile;
+pub use crate::store::{BlobFile, StoredBlob};
 
 pub use self::{
     answer::{ManifestAnswer, Want},
@@ -53,6 +54,7 @@ pub use self::{
     },
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
+    export::{DockerImage, ExportEvent},
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,

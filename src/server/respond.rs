@@ -362,6 +362,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::PlatformRefused(_)
         | Error::PlatformNotKept(_)
         | Error::NotKept(_)
+        | Error::NotWhole(_)
         | Error::Pinned(_)
         | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::NotTaken(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown),
