@@ -4,9 +4,15 @@
 //! that it carries, and what it takes for granted. Who signs it ([`SecretKey`]) signs that document.
 
 mod contents;
+mod split;
 mod trust;
+mod write;
 
 pub use contents::{
     Base, Blob, CONTENTS_MAX_BYTES, Contents, ContentsError, Image, Named, Segment, Volume,
 };
+pub use split::{Share, SplitError};
 pub use trust::{KEY_MAX_BYTES, KeyError, PublicKey, SecretKey, SignatureError, verify};
+pub use write::{
+    Archive, Bundle, CONTENTS, DOCKER, INDEX, OCI_LAYOUT, Piece, SIGNATURE, VOLUME, Wanted,
+};
