@@ -51,7 +51,8 @@ use crate::metrics::Metrics;
 /// The rows of the API's answers.
 pub use crate::pull::{
     CacheStatus, Collected, DockerImage, Explanation, ExportEvent, InspectedManifest, Inspection,
-    KeptImage, KeptPlatform, PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
+    KeptImage, KeptPlatform, PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status,
+    UpstreamStatus, Verify, VerifyEvent,
 };
 
 /// Connections served at one time; more wait in the socket's queue.

@@ -103,9 +103,11 @@ impl Bundle {
         if share.parts.len() != sha256.len() {
             return Err(wrong());
         }
-        let segments = share.parts.iter().zip(sha256).map(|(&(digest, offset, size), &sha256)| {
-            Segment { digest, offset, size, sha256 }
-        });
+        let segments = share
+            .parts
+            .iter()
+            .zip(sha256)
+            .map(|(&(digest, offset, size), &sha256)| Segment { digest, offset, size, sha256 });
         let segments: Vec<Segment> = segments.collect();
         let set = Digest::sha256(self.document());
         let volume = Volume { set, number, of, segments: segments.clone() };

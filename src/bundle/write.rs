@@ -132,12 +132,19 @@ impl Bundle {
     }
 
     /// Takes over a signature that was made before, if it is one of the same contents by the same key: it differs from
-    /// one that is made now.
-    pub fn take_signature(&mut self, key: &PublicKey, signature: &[u8]) {
-        let Ok(text) = std::str::from_utf8(signature) else { return };
-        if verify(std::slice::from_ref(key), &self.document, text).is_ok() {
+    /// one that is made now. Whether it is.
+    pub fn take_signature(&mut self, key: &PublicKey, signature: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(signature) else { return false };
+        let is_ours = verify(std::slice::from_ref(key), &self.document, text).is_ok();
+        if is_ours {
             self.signature = Some(Bytes::copy_from_slice(signature));
         }
+        is_ours
+    }
+
+    /// How many of its images are not for running.
+    pub fn attached(&self) -> usize {
+        self.images.iter().filter(|wanted| wanted.attached).count()
     }
 
     /// What it brings.
@@ -370,4 +377,3 @@ fn platform_json(platform: &Platform) -> Value {
     }
     value
 }
-

@@ -1,13 +1,13 @@
 //! `wharf pull`: images into the cache before anyone asks for them.
 
-mod list;
+pub(super) mod list;
 mod progress;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use self::progress::Progress;
+pub(super) use self::progress::Progress;
 use super::{
     Failure,
     cache::{CacheArgs, with_cache},
@@ -121,7 +121,7 @@ async fn follow(
 }
 
 /// Each image once, where it came first.
-fn once_each(images: Vec<ImageName>) -> Vec<ImageName> {
+pub(super) fn once_each(images: Vec<ImageName>) -> Vec<ImageName> {
     let mut seen = std::collections::HashSet::new();
     images.into_iter().filter(|image| seen.insert(image.clone())).collect()
 }

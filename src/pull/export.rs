@@ -214,4 +214,3 @@ impl Inner {
         self.store.hold(digest)
     }
 }
-

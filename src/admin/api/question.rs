@@ -21,14 +21,21 @@ const EXPORT_MAX_BYTES: usize = 1024 * 1024;
 pub(super) enum Question {
     Images,
     Inspect(ImageName),
-    Explain { image: ImageName, client: Option<IpAddr>, user_agent: String },
+    Explain {
+        image: ImageName,
+        client: Option<IpAddr>,
+        user_agent: String,
+    },
     Clients,
     Mismatches,
     Status,
     /// The kept blobs that come after this one.
     Blobs(Option<Digest>),
     /// The bytes of a kept blob.
-    Blob { digest: Digest, from: u64 },
+    Blob {
+        digest: Digest,
+        from: u64,
+    },
 }
 
 /// What an order is about: one to each path.

@@ -15,7 +15,7 @@ const LIST_MAX_BYTES: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// When it cannot be read, or a line is no name: nothing of it may be fetched then.
-pub(super) fn read(path: &Path) -> Result<Vec<ImageName>, Failure> {
+pub(in crate::cli) fn read(path: &Path) -> Result<Vec<ImageName>, Failure> {
     let text = if path == Path::new("-") {
         text(io::stdin().lock())
     } else {

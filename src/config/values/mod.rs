@@ -29,6 +29,7 @@ pub use pace::parse_rate;
 pub(super) use pace::{Every, Rate, Scrub, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
+pub use size::parse_size;
 pub(super) use size::{MaxSize, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 

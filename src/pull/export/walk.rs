@@ -210,7 +210,9 @@ impl Parts {
         if !missing.is_empty() {
             let bytes = missing.iter().fold(0, |sum: u64, blob| sum.saturating_add(blob.size));
             let (count, first) = (missing.len(), missing[0].digest);
-            return Err(lacks(format!("{count} of its blobs ({bytes} B) are missing, {first} first")));
+            return Err(lacks(format!(
+                "{count} of its blobs ({bytes} B) are missing, {first} first"
+            )));
         }
         self.keep(repository, manifest, &document);
         Ok(document)
