@@ -12,6 +12,7 @@ mod cve;
 mod dialling;
 mod disk_fails;
 mod documents;
+mod export;
 mod fake_hub;
 mod fake_hub_faults;
 mod floods;
