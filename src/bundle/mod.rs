@@ -5,6 +5,8 @@
 
 mod contents;
 mod split;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod write;
 

@@ -19,11 +19,11 @@ use self::{
 use super::{
     Failure,
     cache::{CacheArgs, with_cache},
-    failed, key,
+    complain, failed, key,
     pull::{Progress, list, once_each},
 };
 use crate::{
-    admin::{Client, DockerImage, ExportEvent},
+    admin::{Client, DockerImage, ExportEvent, PullEvent},
     bundle::{Archive, Blob, Bundle, SecretKey, Wanted},
     config::parse_size,
     oci::{ImageName, Platform},
@@ -109,6 +109,11 @@ impl Export {
                     break;
                 }
             }
+            for (name, why) in &told.unfetched {
+                complain(&format!(
+                    "warning: {name} is exported as it is kept, which may be old: {why}"
+                ));
+            }
             let nonsense = |error| Failure::Failed(format!("this cannot be a bundle: {error}"));
             let mut bundle = Bundle::new(told.images, &have).map_err(nonsense)?;
             if let Some(key) = &key {
@@ -128,13 +133,20 @@ impl Export {
 struct Told {
     images: Vec<Wanted>,
     left: Left,
+    /// What could not be fetched, and why. Of what was told of nevertheless, all that is needed was here.
+    unfetched: Vec<(String, String)>,
 }
 
 impl Told {
     /// Takes the next event; whether it was the last.
     fn take(&mut self, event: ExportEvent, progress: &mut Progress) -> Result<bool, Failure> {
         match event {
-            ExportEvent::Fetch { step } => progress.tell(&step),
+            ExportEvent::Fetch { step } => {
+                progress.tell(&step);
+                if let PullEvent::Failed { name, why } = step {
+                    self.unfetched.push((name, why));
+                }
+            }
             ExportEvent::Image { image, attached, docker } => {
                 let docker = docker.map(|DockerImage { config, layers }| (config, layers));
                 self.images.push(Wanted { image, attached, docker, blobs: Vec::new() });

@@ -5,7 +5,7 @@ use std::fs;
 use super::{KIB, Opened, Pushed, digest};
 use crate::{
     commands::{BOTH, Site},
-    support::FakeHub,
+    support::{FakeHub, deadline},
 };
 
 const EXPORT: [&str; 5] = ["--platform", "linux/arm64", "-o", "b.tar", "app:1"];
@@ -53,9 +53,12 @@ async fn kill_minus_nine_leaves_nothing_or_a_part_or_all_of_it() {
                 let _ = fs::remove_file(site.at(name));
             }
             let running = site.begin(&[&["export"], &EXPORT[..]].concat());
-            while len("b.tar.part") < until && !site.at("b.tar").exists() {
-                tokio::task::yield_now().await;
-            }
+            let far = async {
+                while len("b.tar.part") < until && !site.at("b.tar").exists() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            deadline("the export to be so far", far).await;
             running.signal("KILL");
             running.ended().await;
             if site.at("b.tar").exists() {

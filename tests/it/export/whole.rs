@@ -215,7 +215,7 @@ async fn what_is_composed_is_exported_under_its_own_name() {
     let hub = FakeHub::start().await;
     let [amd64, arm64] = ["amd64", "arm64"]
         .map(|name| hub.push_single(&format!("team/{name}"), "1", ("linux", name, None), &[1000]));
-    let compose = "[[compose]]\nimage = \"site.lan/app\"\n[compose.parts]\n\"linux/amd64\" = \"docker.io/team/amd64\"\n\
+    let compose = "[[compose]]\nname = \"site.lan/app\"\n[compose.platforms]\n\"linux/amd64\" = \"docker.io/team/amd64\"\n\
                    \"linux/arm64\" = \"docker.io/team/arm64\"\n";
     let site = Site::start_with(&hub, false, compose).await;
     site.export(&["--platform", "linux/arm64", "-o", "b.tar", "site.lan/app:1"]).await;
