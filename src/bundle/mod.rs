@@ -4,6 +4,7 @@
 //! that it carries, and what it takes for granted. Who signs it ([`SecretKey`]) signs that document.
 
 mod contents;
+mod read;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod write;
 pub use contents::{
     Base, Blob, CONTENTS_MAX_BYTES, Contents, ContentsError, Image, Named, Segment, Volume,
 };
+pub use read::{Brought, BroughtImage, ReadError, Sink, Terms, Why, read};
 pub use split::{Share, SplitError};
 pub use trust::{KEY_MAX_BYTES, KeyError, PublicKey, SecretKey, SignatureError, verify};
 pub use write::{

@@ -17,6 +17,7 @@ mod fake_hub;
 mod fake_hub_faults;
 mod floods;
 mod freshness;
+mod import;
 mod index_is_disposable;
 mod inventory;
 mod lists;
