@@ -20,6 +20,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, what is to be done.
 
+mod export;
 mod orders;
 mod question;
 mod refusal;
@@ -40,6 +41,13 @@ const SEATS: usize = 4;
 /// Pulls that run at one time.
 const PULLS: usize = 16;
 
+/// Exports that run at one time, and blobs that are read for them.
+const EXPORTS: usize = 4;
+const READERS: usize = 8;
+
+/// Kept blobs that are told of at once.
+const BLOBS_PAGE: usize = 10_000;
+
 /// Checks of all blobs that run at one time.
 const CHECKS: usize = 1;
 
@@ -57,6 +65,8 @@ pub(super) struct Api {
     change: Arc<Semaphore>,
     pulls: Arc<Semaphore>,
     checks: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -80,6 +90,8 @@ impl Api {
             change: seats(SEATS),
             pulls: seats(PULLS),
             checks: seats(CHECKS),
+            exports: seats(EXPORTS),
+            readers: seats(READERS),
             tasks: TaskTracker::new(),
         }
     }
@@ -113,6 +125,9 @@ impl Api {
             return Err(Refusal::method("GET, HEAD", "only GET and HEAD are answered here"));
         }
         let question = question?;
+        if let Question::Blob { digest, from } = question {
+            return self.blob(&digest, from, caller).await;
+        }
         let seats = match caller.access {
             Access::Look => &self.look,
             Access::Change => {
@@ -152,6 +167,9 @@ impl Api {
                 explained.client = client;
                 json(&explained)
             }
+            Question::Blobs(after) => json(&images.kept_blobs(after.as_ref(), BLOBS_PAGE).await?),
+            // Answered before there was a seat: it is not answered from memory.
+            Question::Blob { .. } => return Err(Refusal::nothing_here()),
             Question::Clients => json(&images.clients()),
             Question::Mismatches => json(&images.mismatches()),
             Question::Status => json(&images.status().await),
@@ -161,12 +179,12 @@ impl Api {
 }
 
 /// The request's body, if it is short enough and comes in time.
-async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
-    let read = Limited::new(request.into_body(), BODY_MAX_BYTES).collect();
+async fn body(request: Request<Incoming>, longest: usize) -> Result<Bytes, Refusal> {
+    let read = Limited::new(request.into_body(), longest).collect();
     match timeout(BODY_TIMEOUT, read).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::long(BODY_MAX_BYTES))
+            Err(Refusal::long(longest))
         }
         Ok(Err(_)) => Err(Refusal::bad("the request's body broke off".to_owned())),
         Err(_) => Err(Refusal::slow(BODY_TIMEOUT)),

@@ -1,13 +1,14 @@
 //! Bodies of answers: whole ones, and events as they come.
 
 use std::{
-    convert::Infallible,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use http_body_util::Full;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
@@ -23,6 +24,8 @@ pub(super) enum Body {
     Whole { bytes: Full<Bytes>, _seat: Option<OwnedSemaphorePermit> },
     /// One line of JSON for each event.
     Events(Events),
+    /// So many bytes, as they are read.
+    Stream { pieces: BoxStream<'static, io::Result<Bytes>>, left: u64 },
 }
 
 /// Lines of JSON, until they end or nothing comes for too long.
@@ -56,6 +59,11 @@ impl Body {
         Self::Whole { bytes: Full::new(bytes), _seat: Some(seat) }
     }
 
+    /// Pieces of `length` bytes altogether. One that fails breaks the answer off.
+    pub(super) fn stream(pieces: BoxStream<'static, io::Result<Bytes>>, length: u64) -> Self {
+        Self::Stream { pieces, left: length }
+    }
+
     /// Events as they come, and `silence` when none came for as long as may be.
     pub(super) fn events<E: Event>(receiver: mpsc::Receiver<E>, silence: E) -> Self {
         let told = Box::new(Telling { receiver, silence: Some(silence) });
@@ -65,14 +73,22 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
-            Self::Whole { bytes, .. } => Pin::new(bytes).poll_frame(context),
+            Self::Whole { bytes, .. } => {
+                let frame = ready!(Pin::new(bytes).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Stream { pieces, left } => {
+                let piece = ready!(pieces.poll_next_unpin(context)).transpose()?;
+                *left = left.saturating_sub(piece.as_ref().map_or(0, |piece| piece.len() as u64));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Self::Events(events) => {
                 let line = ready!(events.poll_line(context));
                 Poll::Ready(line.map(|line| Ok(Frame::data(line))))
@@ -84,6 +100,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole { bytes, .. } => bytes.is_end_stream(),
             Self::Events(_) => false,
+            Self::Stream { left, .. } => *left == 0,
         }
     }
 
@@ -91,6 +108,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole { bytes, .. } => bytes.size_hint(),
             Self::Events(_) => SizeHint::new(),
+            Self::Stream { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

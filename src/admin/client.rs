@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Access, Admin, CONNECTION_BUFFER, Event, control};
 use crate::{
-    oci::{ImageName, Platform, Repository, TagPattern},
+    oci::{Digest, ImageName, Platform, Repository, TagPattern},
     pull::{
-        Collected, Explanation, Inspection, KeptImage, PinnedImage, PullEvent, RemovedImage,
-        Status, Verify, VerifyEvent,
+        Collected, Explanation, ExportEvent, Inspection, KeptImage, PinnedImage, PullEvent,
+        RemovedImage, Status, Verify, VerifyEvent,
     },
 };
 
@@ -90,6 +90,9 @@ pub struct Events<E = PullEvent> {
     ended: bool,
     _of: PhantomData<E>,
 }
+
+/// The bytes of a blob as they come.
+pub struct Pieces(Answer);
 
 /// An answer that is being read.
 struct Answer {
@@ -212,6 +215,41 @@ impl Client {
         self.tell("/api/v1/verify", &order).await
     }
 
+    /// Has what is missing of `images` fetched, and tells what an export of them holds: it is kept from eviction until
+    /// the events are dropped.
+    ///
+    /// # Errors
+    /// When it is not begun.
+    pub async fn export(
+        &self,
+        images: &[ImageName],
+        platforms: &[Platform],
+    ) -> Result<Events<ExportEvent>, CallError> {
+        let order = serde_json::json!({ "images": images, "platforms": platforms });
+        self.tell("/api/v1/export", &order).await
+    }
+
+    /// The bytes of a kept blob, from the byte `from` on.
+    ///
+    /// # Errors
+    /// When it is not kept, or there is no good answer.
+    pub async fn blob(&self, digest: &Digest, from: u64) -> Result<Pieces, CallError> {
+        let path = format!("/api/v1/blob?digest={digest}&from={from}");
+        let request = Request::get(path).body(Full::default());
+        self.send(request.expect("a fixed path, a digest and a number")).await.map(Pieces)
+    }
+
+    /// Kept blobs that come after `after` in the order of their digests, some thousands at once, and their lengths in
+    /// bytes.
+    ///
+    /// # Errors
+    /// When there is no good answer.
+    pub async fn blobs(&self, after: Option<&Digest>) -> Result<Vec<(Digest, u64)>, CallError> {
+        let after = after.map(ToString::to_string);
+        let query: Vec<_> = after.iter().map(|after| ("after", after.as_str())).collect();
+        self.get("/api/v1/blobs", &query).await
+    }
+
     /// How this wharf is.
     ///
     /// # Errors
@@ -283,6 +321,26 @@ impl Client {
                 let (near, far) = duplex(CONNECTION_BUFFER);
                 tasks.spawn(admin.clone().serve(far, Access::Change, shutdown.clone()));
                 Ok(Box::new(near))
+            }
+        }
+    }
+}
+
+impl Pieces {
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// When they break off before that.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        let patience = super::CONNECTION_TIMEOUT + GRACE;
+        loop {
+            let frame = timeout(patience, self.0.body.frame()).await;
+            let Some(frame) = frame.map_err(|_| CallError::Late(patience))? else {
+                return Ok(None);
+            };
+            // Trailers are no bytes.
+            if let Ok(piece) = frame?.into_data() {
+                return Ok(Some(piece));
             }
         }
     }

@@ -1,10 +1,11 @@
-//! What is told step by step, one line of JSON each: the steps of a pull, and of a check of all blobs.
+//! What is told step by step, one line of JSON each: the steps of a pull, of a check of all blobs, and of
+//! an export.
 
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::pull::{PullEvent, VerifyEvent};
+use crate::pull::{ExportEvent, PullEvent, VerifyEvent};
 
 /// A step of something that takes long.
 pub trait Event: Serialize + DeserializeOwned + Send + Unpin + 'static {
@@ -21,6 +22,15 @@ impl Event for PullEvent {
 
     fn is_last(&self) -> bool {
         matches!(self, Self::Done { .. } | Self::Failed { .. })
+    }
+}
+
+impl Event for ExportEvent {
+    /// Also the longest that one may take to write what was told: a week.
+    const IDLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Failed { .. })
     }
 }
 

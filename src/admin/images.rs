@@ -4,10 +4,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use crate::{
-    oci::{ImageName, Platform, Reference, Repository, TagPattern},
+    oci::{Digest, ImageName, Platform, Reference, Repository, TagPattern},
     pull::{
-        Asker, Collected, Error, Explanation, Inspection, KeptImage, KnownClient, Mismatch, Pull,
-        PullEvent, RemovedImage, Status, Verify, VerifyEvent,
+        Asker, Collected, Error, Explanation, ExportEvent, Inspection, KeptImage, KnownClient,
+        Mismatch, Pull, PullEvent, RemovedImage, Status, StoredBlob, Verify, VerifyEvent,
     },
 };
 
@@ -63,6 +63,24 @@ pub trait Images: Send + Sync {
         how: Verify,
         events: &'a mpsc::Sender<VerifyEvent>,
     ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Fetches what is missing of images, tells what an export of them holds, and keeps that from eviction.
+    fn export<'a>(
+        &'a self,
+        images: &'a [ImageName],
+        platforms: &'a [Platform],
+        events: &'a mpsc::Sender<ExportEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// A kept blob.
+    fn kept_file<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<StoredBlob, Error>>;
+
+    /// Kept blobs, and their lengths in bytes.
+    fn kept_blobs<'a>(
+        &'a self,
+        last: Option<&'a Digest>,
+        n: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Digest, u64)>, Error>>;
 
     /// How this wharf is.
     fn status(&self) -> BoxFuture<'_, Status>;
@@ -135,6 +153,27 @@ impl Images for Pull {
         events: &'a mpsc::Sender<VerifyEvent>,
     ) -> BoxFuture<'a, Result<(), Error>> {
         self.verify(how, events).boxed()
+    }
+
+    fn export<'a>(
+        &'a self,
+        images: &'a [ImageName],
+        platforms: &'a [Platform],
+        events: &'a mpsc::Sender<ExportEvent>,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        self.export(images, platforms, events).boxed()
+    }
+
+    fn kept_file<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<StoredBlob, Error>> {
+        self.kept_file(digest).boxed()
+    }
+
+    fn kept_blobs<'a>(
+        &'a self,
+        last: Option<&'a Digest>,
+        n: usize,
+    ) -> BoxFuture<'a, Result<Vec<(Digest, u64)>, Error>> {
+        self.kept_blobs(last, n).boxed()
     }
 
     fn status(&self) -> BoxFuture<'_, Status> {

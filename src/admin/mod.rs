@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{api::Api, respond::Caller};
 pub use self::{
-    client::{CallError, Client, Events},
+    client::{CallError, Client, Events, Pieces},
     control::Control,
     events::Event,
     images::Images,
@@ -50,8 +50,9 @@ pub use self::{
 use crate::metrics::Metrics;
 /// The rows of the API's answers.
 pub use crate::pull::{
-    CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage, KeptPlatform,
-    PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
+    CacheStatus, Collected, DockerImage, Explanation, ExportEvent, InspectedManifest, Inspection,
+    KeptImage, KeptPlatform, PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status,
+    UpstreamStatus, Verify, VerifyEvent,
 };
 
 /// Connections served at one time; more wait in the socket's queue.

@@ -29,11 +29,14 @@ JSON, as the command line shows it:
 /api/v1/clients                      clients of which something was learned
 /api/v1/mismatches                   the latest pulls of what a client cannot run
 /api/v1/status                       how this wharf is: wharf status
+/api/v1/blobs?after=DIGEST           which blobs are kept: wharf ls --digests
 
 POST, on the control socket alone, with what is meant as JSON:
 /api/v1/pull                         {\"image\": NAME, \"platforms\": [PLATFORM, ...]}: wharf pull
 /api/v1/pin, /unpin, /rm             {\"image\": NAME}: wharf pin, unpin and rm
 /api/v1/gc                           wharf gc
+/api/v1/export                       {\"images\": [NAME, ...], \"platforms\": [PLATFORM, ...]}: wharf export,
+                                     which reads /api/v1/blob?digest=DIGEST&from=BYTE then
 /api/v1/verify                       {\"repair\": true, \"rate\": BYTES}: wharf verify
 ";
 

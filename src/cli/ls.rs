@@ -10,7 +10,7 @@ use super::{
     complain, failed, say, say_json, words,
 };
 use crate::{
-    admin::KeptImage,
+    admin::{Client, KeptImage},
     oci::{ImageName, NameError, Reference},
 };
 
@@ -20,6 +20,7 @@ Examples:
   wharf ls alpine                   every tag of docker.io/library/alpine
   wharf ls ghcr.io/owner/app:1.2    that tag alone
   wharf ls --json | jq '.[].name'
+  wharf ls --digests > site.inv     which blobs are here: for wharf export --since site.inv
 
 A platform of which not all layers are kept is marked (partial). An image that is pinned is never evicted.
 Exit codes: 0 done, 1 nothing of that name is kept, 2 wrong usage or configuration.";
@@ -35,6 +36,9 @@ pub(super) struct Ls {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
+    /// Print the digest and size of each blob that is kept, for `wharf export --since`
+    #[arg(long, conflicts_with_all = ["image", "json"])]
+    digests: bool,
 }
 
 /// Which images are meant.
@@ -50,6 +54,9 @@ impl Ls {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.cache.load()?;
         let dir = config.store.dir.clone();
+        if self.digests {
+            return with_cache(self.cache.load_existing()?, async |client| digests(client).await);
+        }
         // Looking for what is kept must not make the place where it would be.
         if matches!(dir.try_exists(), Ok(false)) {
             return self.show(Vec::new(), &dir);
@@ -75,6 +82,22 @@ impl Ls {
                 say(&table(&images, words::now()));
                 Ok(())
             }
+        }
+    }
+}
+
+/// Prints an inventory, in the order of the digests.
+async fn digests(client: &Client) -> Result<(), Failure> {
+    let mut last = None;
+    loop {
+        let blobs = client.blobs(last.as_ref()).await.map_err(failed)?;
+        let Some((end, _)) = blobs.last() else { return Ok(()) };
+        last = Some(*end);
+        // One that went meanwhile has no length.
+        let kept = blobs.iter().filter(|(_, size)| *size > 0);
+        let lines: Vec<String> = kept.map(|(digest, size)| format!("{digest} {size}")).collect();
+        if !lines.is_empty() {
+            say(&lines.join("\n"));
         }
     }
 }

@@ -7,10 +7,12 @@ mod bar;
 mod cache;
 mod config;
 mod explain;
+mod export;
 mod gc;
 mod healthcheck;
 mod inspect;
 mod keep;
+mod key;
 mod lists;
 mod log;
 mod ls;
@@ -51,6 +53,7 @@ Examples:
   wharf explain --client 10.0.7.12 alpine     which platform that device gets, and why
   wharf pin alpine:3.20                       never evict it
   wharf verify --repair                       look for what the disk has damaged, and fetch it again
+  wharf export --platform linux/arm64 -o site.tar alpine      for a site without an uplink
   wharf status                                how this wharf is, on one screen
 
 The commands that look at the cache or change it work the same with wharf running and stopped.
@@ -72,6 +75,9 @@ enum Command {
     Ls(ls::Ls),
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
+    Export(export::Export),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     Pin(keep::Pin),
     Unpin(keep::Unpin),
     Rm(keep::Rm),
@@ -116,6 +122,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ls(ls) => ls.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Export(export) => export.run(),
+        Command::Key(key) => key.run(),
         Command::Pin(pin) => pin.run(),
         Command::Unpin(unpin) => unpin.run(),
         Command::Rm(rm) => rm.run(),
@@ -156,6 +164,16 @@ fn say(text: &str) {
 /// Writes a result in its stable form, on one line.
 fn say_json(value: &impl Serialize) {
     say(&serde_json::to_string(value).expect("strings and numbers always serialise"));
+}
+
+/// Writes what is worth knowing, where it does not mix with a result.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The same in its stable form, on one line.
+fn note_json(value: &impl Serialize) {
+    note(&serde_json::to_string(value).expect("strings and numbers always serialise"));
 }
 
 /// What was asked for could not be done.

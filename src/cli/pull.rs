@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use self::progress::Progress;
+pub(super) use self::progress::Progress;
 use super::{
     Failure,
     cache::{CacheArgs, with_cache},
@@ -102,7 +102,7 @@ impl Pull {
 }
 
 /// The images that are wanted, each once; and the patterns whose images are not known, with why.
-async fn resolve(
+pub(super) async fn resolve(
     client: &Client,
     wanted: Vec<ImagePattern>,
     newest: usize,

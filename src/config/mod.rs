@@ -35,7 +35,7 @@ pub use changes::Changes;
 pub use env::Environment;
 pub use error::ConfigError;
 pub use tls::Stamps;
-pub use values::{LogFormat, parse_address, parse_rate};
+pub use values::{LogFormat, parse_address, parse_rate, parse_size};
 
 use crate::{
     oci::RegistryName,

@@ -70,6 +70,9 @@ pub enum Error {
     /// It is not kept, and no registry is to be asked.
     #[error("{0}")]
     Offline(Box<Absent>),
+    /// What is to be exported is not all here.
+    #[error("{0}")]
+    NotWhole(String),
     /// What is asked to be kept was fetched, and the cache directory did not take it.
     #[error("what was fetched is not kept: {0}")]
     NotTaken(String),
@@ -164,6 +167,7 @@ impl Error {
             | Self::NoTag(..)
             | Self::NotKept(_)
             | Self::NotServed(_)
+            | Self::NotWhole(_)
             | Self::PartWithout { .. }
             | Self::Pinned(_)
             | Self::PinnedByConfiguration(_)

@@ -14,6 +14,7 @@ mod damage;
 mod download;
 mod error;
 mod explain;
+mod export;
 mod freshness;
 mod in_flight;
 mod inventory;
@@ -45,7 +46,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 pub use crate::{
-    store::BlobFile,
+    store::{BlobFile, StoredBlob},
     upstream::{Claim, Wanted},
 };
 
@@ -60,6 +61,7 @@ pub use self::{
     },
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
+    export::{DockerImage, ExportEvent},
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,

@@ -407,6 +407,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         Error::PlatformRefused(_)
         | Error::PlatformNotKept(_)
         | Error::NotKept(_)
+        | Error::NotWhole(_)
         | Error::Pinned(_)
         | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::Offline(absent) => {

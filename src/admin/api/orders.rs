@@ -48,8 +48,9 @@ impl Api {
             return Err(Refusal::control_only());
         }
         let images = Arc::clone(&self.images);
-        match Order::read(kind, &body(request).await?)? {
+        match Order::read(kind, &body(request, kind.longest_body()).await?)? {
             Order::Pull { image, platforms } => self.pull(image, platforms, caller),
+            Order::Export { images, platforms } => self.export(images, platforms, caller),
             Order::Verify(how) => self.verify(how, caller),
             Order::Pin { image, pinned } => {
                 let pinning = async move {
@@ -133,7 +134,7 @@ impl Api {
     }
 
     /// Does something long, and tells of it; `failed` says that it failed, because of a `stop` or else.
-    fn told<E: Event, W: Future<Output = Result<(), Error>> + Send>(
+    pub(super) fn told<E: Event, W: Future<Output = Result<(), Error>> + Send>(
         &self,
         permit: OwnedSemaphorePermit,
         work: impl FnOnce(mpsc::Sender<E>) -> W + Send + 'static,

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::refusal::Refusal;
+use super::{BODY_MAX_BYTES, refusal::Refusal};
 use crate::{
-    oci::{ImageName, ImagePattern, Platform, Repository, TagPattern},
+    oci::{Digest, ImageName, ImagePattern, Platform, Repository, TagPattern},
     pull::Verify,
 };
 
@@ -16,17 +16,34 @@ const PLATFORMS_MAX: usize = 64;
 /// Tags that a pattern stands for, where nothing is said, and at most.
 const NEWEST: usize = 10;
 const NEWEST_MAX: usize = 1000;
+/// Longest body that asks for an export.
+const EXPORT_MAX_BYTES: usize = 1024 * 1024;
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     Images,
     Inspect(ImageName),
-    Explain { image: ImageName, client: Option<IpAddr>, user_agent: String },
-    Matching { repository: Repository, tags: TagPattern, newest: usize },
+    Explain {
+        image: ImageName,
+        client: Option<IpAddr>,
+        user_agent: String,
+    },
+    Matching {
+        repository: Repository,
+        tags: TagPattern,
+        newest: usize,
+    },
     Clients,
     Mismatches,
     Status,
+    /// The kept blobs that come after this one.
+    Blobs(Option<Digest>),
+    /// The bytes of a kept blob.
+    Blob {
+        digest: Digest,
+        from: u64,
+    },
 }
 
 /// What an order is about: one to each path.
@@ -38,6 +55,7 @@ pub(super) enum Kind {
     Remove,
     Collect,
     Verify,
+    Export,
 }
 
 /// Something to be done.
@@ -48,6 +66,7 @@ pub(super) enum Order {
     Remove(ImageName),
     Collect,
     Verify(Verify),
+    Export { images: Vec<ImageName>, platforms: Vec<Platform> },
 }
 
 impl Question {
@@ -56,6 +75,8 @@ impl Question {
             "/api/v1/inspect" => &["image"],
             "/api/v1/explain" => &["image", "client", "user_agent"],
             "/api/v1/matching" => &["image", "newest"],
+            "/api/v1/blobs" => &["after"],
+            "/api/v1/blob" => &["digest", "from"],
             "/api/v1/images" | "/api/v1/clients" | "/api/v1/mismatches" | "/api/v1/status" => &[],
             _ => return Err(Refusal::nothing_here()),
         };
@@ -67,6 +88,12 @@ impl Question {
             "/api/v1/status" => Self::Status,
             "/api/v1/inspect" => Self::Inspect(query.image()?),
             "/api/v1/matching" => query.matching()?,
+            "/api/v1/blobs" => Self::Blobs(query.digest("after")?),
+            "/api/v1/blob" => {
+                let missing = || Refusal::bad("no blob is named: write ?digest=DIGEST".to_owned());
+                let digest = query.digest("digest")?.ok_or_else(missing)?;
+                Self::Blob { digest, from: query.number("from")?.unwrap_or(0) }
+            }
             _ => Self::Explain {
                 image: query.image()?,
                 client: query.client()?,
@@ -86,8 +113,17 @@ impl Kind {
             "/api/v1/rm" => Self::Remove,
             "/api/v1/gc" => Self::Collect,
             "/api/v1/verify" => Self::Verify,
+            "/api/v1/export" => Self::Export,
             _ => return None,
         })
+    }
+
+    /// How long the body of a request may be, in bytes: some thousand names for an export.
+    pub(super) const fn longest_body(self) -> usize {
+        match self {
+            Self::Export => EXPORT_MAX_BYTES,
+            _ => BODY_MAX_BYTES,
+        }
     }
 
     /// In a sentence.
@@ -99,6 +135,7 @@ impl Kind {
             Self::Remove => "a removal",
             Self::Collect => "a collection",
             Self::Verify => "a check",
+            Self::Export => "an export",
         }
     }
 }
@@ -123,6 +160,15 @@ impl Order {
                 let Nothing {} = parse(kind, or_nothing(body))?;
                 Self::Collect
             }
+            Kind::Export => {
+                let Export { images, platforms } = parse(kind, body)?;
+                if images.is_empty() {
+                    return Err(Refusal::bad("no image is named".to_owned()));
+                }
+                let images = images.iter().map(|image| image_name(image));
+                let images = images.collect::<Result<_, _>>()?;
+                Self::Export { images, platforms: several(&platforms)? }
+            }
             Kind::Verify => {
                 let Check { repair, rate } = parse(kind, or_nothing(body))?;
                 if rate == Some(0) {
@@ -141,6 +187,14 @@ impl Order {
 #[serde(deny_unknown_fields)]
 struct Pull {
     image: String,
+    #[serde(default)]
+    platforms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Export {
+    images: Vec<String>,
     #[serde(default)]
     platforms: Vec<String>,
 }
@@ -239,6 +293,20 @@ impl Query {
             Ok(ImagePattern::One(_)) => Err(wrong(&"one image, and no pattern of tags")),
             Err(error) => Err(wrong(&error)),
         }
+    }
+
+    fn digest(&mut self, key: &str) -> Result<Option<Digest>, Refusal> {
+        let parsed = |text: String| {
+            text.parse().map_err(|error| Refusal::bad(format!("{key} \"{text}\": {error}")))
+        };
+        self.take(key).map(parsed).transpose()
+    }
+
+    fn number(&mut self, key: &str) -> Result<Option<u64>, Refusal> {
+        let parsed = |text: String| {
+            text.parse().map_err(|_| Refusal::bad(format!("{key} \"{text}\": not a number")))
+        };
+        self.take(key).map(parsed).transpose()
     }
 
     fn client(&mut self) -> Result<Option<IpAddr>, Refusal> {

@@ -57,6 +57,13 @@ impl Refusal {
         Self { retry_after: Some(BUSY_RETRY), ..busy }
     }
 
+    /// So many exports run already.
+    pub(super) fn exports(most: usize) -> Self {
+        let sentence = format!("{most} exports are running already: ask again when one has ended");
+        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        Self { retry_after: Some(BUSY_RETRY), ..busy }
+    }
+
     /// A check of all blobs runs already.
     pub(super) fn checking() -> Self {
         let sentence = "all blobs are being checked already: ask again when that has ended";
@@ -109,6 +116,7 @@ impl From<Error> for Refusal {
             | Error::ManifestUnknown
             | Error::NameUnknown
             | Error::NotKept(_)
+            | Error::NotWhole(_)
             | Error::NoPlatform { .. }
             | Error::NoTag(..)
             | Error::Offline(_)

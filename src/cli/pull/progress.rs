@@ -9,23 +9,25 @@ use indicatif::{MultiProgress, ProgressBar};
 
 use crate::{
     admin::PullEvent,
-    cli::{bar::bar, say, say_json, words},
+    cli::{bar::bar, note, say, say_json, words},
     oci::Digest,
 };
 
 /// How the steps of pulls are shown. Results go to standard output, bars to standard error; why a pull failed is said
 /// by who asked for it.
-pub(super) enum Progress {
+pub(in crate::cli) enum Progress {
     /// Each step as a line of JSON.
     Json,
     /// The beginning and the end of each pull.
     Lines,
     /// The same, and how far each blob is in between.
     Bars(Bars),
+    /// What comes before a result: bars if there is a terminal for them, lines if they are wanted, all to standard error.
+    Aside { bars: Option<Bars>, lines: bool },
 }
 
 impl Progress {
-    pub(super) fn choose(json: bool) -> Self {
+    pub(in crate::cli) fn choose(json: bool) -> Self {
         if json {
             Self::Json
         } else if io::stderr().is_terminal() {
@@ -35,7 +37,13 @@ impl Progress {
         }
     }
 
-    pub(super) fn tell(&mut self, event: &PullEvent) {
+    /// For what is not the result; nothing but bars is shown if that is JSON.
+    pub(in crate::cli) fn on_stderr(json: bool) -> Self {
+        let bars = io::stderr().is_terminal().then(|| Bars::on(MultiProgress::new()));
+        Self::Aside { bars, lines: !json }
+    }
+
+    pub(in crate::cli) fn tell(&mut self, event: &PullEvent) {
         match self {
             Self::Json => say_json(event),
             Self::Lines => {
@@ -45,12 +53,24 @@ impl Progress {
                 bars.take(event);
                 line(event).inspect(|line| bars.shown.suspend(|| say(line)));
             }
+            Self::Aside { bars, lines } => {
+                let line = line(event).filter(|_| *lines);
+                match bars {
+                    Some(bars) => {
+                        bars.take(event);
+                        line.inspect(|line| bars.shown.suspend(|| note(line)));
+                    }
+                    None => {
+                        line.inspect(|line| note(line));
+                    }
+                }
+            }
         }
     }
 }
 
 /// The bars of one pull: one for each blob that is being fetched, and one for all blobs together.
-pub(super) struct Bars {
+pub(in crate::cli) struct Bars {
     shown: MultiProgress,
     all: ProgressBar,
     blobs: HashMap<Digest, Blob>,
@@ -63,7 +83,7 @@ struct Blob {
 }
 
 impl Bars {
-    pub(super) fn on(shown: MultiProgress) -> Self {
+    fn on(shown: MultiProgress) -> Self {
         Self { shown, all: ProgressBar::hidden(), blobs: HashMap::new() }
     }
 

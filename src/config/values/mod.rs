@@ -35,6 +35,7 @@ pub(super) use pace::{Every, Rate, Scrub, Window};
 pub(super) use patterns::{ImageGlob, NameGlob};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
+pub use size::parse_size;
 pub(super) use size::{MaxSize, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 

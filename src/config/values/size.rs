@@ -43,6 +43,15 @@ pub(super) fn read_bytes(text: &str) -> Option<u64> {
     Some(bytes)
 }
 
+/// Bytes, as the command line takes them: `4GiB`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let none = || format!("\"{text}\" is no size: write a number of bytes such as 4GiB or 700MB");
+    read_bytes(text).filter(|bytes| *bytes > 0).ok_or_else(none)
+}
+
 /// Such that it reads back as the same number.
 pub(super) fn show_bytes(bytes: u64) -> String {
     let whole = UNITS.iter().find(|(_, factor)| bytes > 0 && bytes % factor == 0);

@@ -18,6 +18,8 @@ PROGRAMS = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "mkfs.ext4": "e2fsprogs",
+    "minisign": "minisign",
+    "zstd": "zstd",
     "ip": "iproute2",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",

@@ -41,21 +41,21 @@ const PLATFORMS: [(&str, &str, Option<&str>); 4] = [
 ];
 
 /// Whether a daemon runs.
-const BOTH: [bool; 2] = [true, false];
+pub(crate) const BOTH: [bool; 2] = [true, false];
 
 /// A directory with a configuration and a cache.
-struct Site {
-    dir: Arc<TempDir>,
+pub(crate) struct Site {
+    pub(crate) dir: Arc<TempDir>,
     daemon: Option<Program>,
 }
 
 impl Site {
-    async fn start(hub: &FakeHub, daemon: bool) -> Self {
+    pub(crate) async fn start(hub: &FakeHub, daemon: bool) -> Self {
         Self::start_with(hub, daemon, "").await
     }
 
     /// With `more` at the end of the configuration.
-    async fn start_with(hub: &FakeHub, daemon: bool, more: &str) -> Self {
+    pub(crate) async fn start_with(hub: &FakeHub, daemon: bool, more: &str) -> Self {
         let mut site = Self { dir: Program::site(hub, more), daemon: None };
         if daemon {
             site.serve().await;
@@ -64,7 +64,7 @@ impl Site {
     }
 
     /// Starts the daemon, unless it runs.
-    async fn serve(&mut self) -> &Program {
+    pub(crate) async fn serve(&mut self) -> &Program {
         if self.daemon.is_none() {
             self.daemon = Some(Program::start_in(Arc::clone(&self.dir)).await);
         }
@@ -72,14 +72,14 @@ impl Site {
     }
 
     /// Ends the daemon and, if there was one, starts it again: what was only in memory is forgotten.
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.stop().await;
             self.serve().await;
         }
     }
 
-    fn begin(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
         self.begin_reading(arguments, "")
     }
 
@@ -90,25 +90,25 @@ impl Site {
         Running::begin(command.current_dir(self.dir.path()).env_clear(), input)
     }
 
-    async fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         self.begin(arguments).ended().await
     }
 
     /// What a command that must succeed writes to standard output.
-    async fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn ok(&self, arguments: &[&str]) -> String {
         let said = self.run(arguments).await;
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{arguments:?}: {said:?}");
         said.out
     }
 
     /// The same, read as JSON.
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let said = self.ok(&[arguments, &["--json"]].concat()).await;
         serde_json::from_str(&said).expect("one JSON value")
     }
 
     /// The steps of a pull that must succeed.
-    async fn pull(&self, arguments: &[&str]) -> Vec<Value> {
+    pub(crate) async fn pull(&self, arguments: &[&str]) -> Vec<Value> {
         let said = self.ok(&[&["pull", "--json"], arguments].concat()).await;
         said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
@@ -119,7 +119,7 @@ impl Site {
         [&[command, "--config", "config.toml", "--dir", "cache"], others].concat()
     }
 
-    fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.dir.path().join("cache")
     }
 
@@ -130,7 +130,7 @@ impl Site {
         fs::write(path, change(text)).expect("the directory can be written");
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.dir.path().join(name), text).expect("the directory can be written");
     }
 
@@ -163,7 +163,7 @@ impl Site {
         image.children.iter().filter(kept).map(|child| child.platform.clone()).collect()
     }
 
-    async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.end().await;
         }
@@ -171,7 +171,7 @@ impl Site {
 }
 
 /// A command that runs; killed when dropped.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     out: JoinHandle<String>,
     err: JoinHandle<String>,
@@ -179,10 +179,10 @@ struct Running {
 
 /// How a command ended.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Running {
@@ -198,11 +198,11 @@ impl Running {
         Self { child, out, err }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         send_signal(&self.child, name);
     }
 
-    async fn ended(mut self) -> Said {
+    pub(crate) async fn ended(mut self) -> Said {
         let ended = async {
             let out = (&mut self.out).await.expect("read");
             let err = (&mut self.err).await.expect("read");
@@ -233,7 +233,7 @@ fn read(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
 
 impl Said {
     /// It failed, and standard error is this one sentence and nothing else.
-    fn sentence(&self) -> &str {
+    pub(crate) fn sentence(&self) -> &str {
         assert_eq!(self.code, Some(1), "{self:?}");
         let said = self.err.strip_prefix("wharf: ").and_then(|said| said.strip_suffix('\n'));
         let said = said.unwrap_or_else(|| panic!("{self:?}"));

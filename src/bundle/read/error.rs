@@ -1,0 +1,191 @@
+//! Why an archive is refused: sentences.
+
+use std::{fmt::Write as _, io};
+
+use crate::{
+    bundle::{Base, ContentsError, SignatureError},
+    oci::{Digest, ManifestError},
+};
+
+/// Blobs that a sentence names of those that are missing.
+const TOLD_MAX: usize = 20;
+
+/// Why an archive is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It broke off, is damaged, or cannot be read.
+    #[error("the archive is cut off or damaged: {0}")]
+    Cut(#[source] io::Error),
+    /// Not a tar archive.
+    #[error("this is no tar archive, nor one that gzip or zstd packed")]
+    NoArchive,
+    /// One member is wrong.
+    #[error("{}: {why}", told(name))]
+    Member {
+        /// Its name, as it stands in the archive.
+        name: String,
+        /// What is wrong.
+        why: Box<Why>,
+    },
+    /// It is wrong as a whole.
+    #[error("the archive {0}")]
+    Whole(Box<Why>),
+}
+
+/// What is wrong with a member, behind its name and a colon.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// Not a file or directory.
+    #[error("it is a {0}, and files alone are taken")]
+    Kind(&'static str),
+    /// Leads out of the archive.
+    #[error("its path is absolute or leads upwards")]
+    Path,
+    /// Not text, or longer than any path of an image.
+    #[error("its path cannot be one of an image")]
+    Name,
+    /// A header of tar is damaged.
+    #[error("its header is damaged")]
+    Header,
+    /// A header of pax or GNU tar is longer than is read, or does not end.
+    #[error("its extended header is longer than is taken")]
+    Extended,
+    /// Comes twice.
+    #[error("it is in the archive twice")]
+    Again,
+    /// More members than any archive of images has.
+    #[error("it is one member too many: {0} are taken")]
+    Members(usize),
+    /// Longer than a document of its kind.
+    #[error("it is longer than {0} bytes")]
+    Long(usize),
+    /// More than there may be.
+    #[error("with it the archive holds more than the {0} bytes that there is room for")]
+    Bytes(u64),
+    /// It ends before its end.
+    #[error("the archive is cut off within it, or damaged: {0}")]
+    Cut(#[source] io::Error),
+    /// Not what it is called.
+    #[error("its digest is {0}, so it is not what it is called")]
+    Digest(Digest),
+    /// Below `blobs/`, and not a digest.
+    #[error("its path names no digest that can be verified")]
+    BlobName,
+    /// Of another length than is said elsewhere.
+    #[error("it has {size} bytes, where {listed} are said")]
+    Size {
+        /// What is said.
+        listed: u64,
+        /// What it has.
+        size: u64,
+    },
+    /// Not in the contents document.
+    #[error("the contents of the bundle do not list it")]
+    Unlisted,
+    /// Not a contents document.
+    #[error("{0}")]
+    Contents(#[source] ContentsError),
+    /// Stands where it means nothing.
+    #[error("it comes before what it signs")]
+    Misplaced,
+    /// Not text.
+    #[error("it is not text")]
+    Text,
+    /// Not by a trusted key.
+    #[error("{0}")]
+    Signature(#[source] SignatureError),
+    /// Without a signature, where one is demanded.
+    #[error("is not signed, or not before its first blob, and only signed bundles are taken here")]
+    Unsigned,
+    /// One medium of several.
+    #[error(
+        "this is volume {number} of {of}, which is not taken by itself: join the volumes first"
+    )]
+    Volume {
+        /// Which.
+        number: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// What a delta was made without is not here.
+    #[error("this bundle brings only what changed, and here is missing: {0}; nothing was taken")]
+    Base(String),
+    /// Not JSON of the form.
+    #[error("it is not of the form that it should have: {0}")]
+    Form(String),
+    /// A layout of a later form.
+    #[error("it says version {0}, and 1.0.0 is known")]
+    Version(String),
+    /// An image without a name.
+    #[error("the image {0} has no full name: say what it is called with --name")]
+    Nameless(String),
+    /// Not a name.
+    #[error("{0:?} is no name of an image")]
+    ImageName(String),
+    /// Two images of one name.
+    #[error("{0} is in it twice")]
+    Twice(String),
+    /// More than any archive has.
+    #[error("it lists more than {0}")]
+    Many(usize),
+    /// A document or blob that is named and not there.
+    #[error("{digest}, which {image} needs, is not in the archive")]
+    Lacking {
+        /// Which.
+        digest: Digest,
+        /// Whose.
+        image: String,
+    },
+    /// A member that is named and not there.
+    #[error("{0:?}, which it names, is not in the archive")]
+    Nowhere(String),
+    /// Not a manifest.
+    #[error("{digest}: {why}")]
+    Manifest {
+        /// Which.
+        digest: Digest,
+        /// What is wrong with it.
+        why: ManifestError,
+    },
+    /// Indexes within indexes.
+    #[error("{0} lists lists of lists: nobody could pull that")]
+    Nested(Digest),
+    /// A config that speaks of other layers.
+    #[error("the config {0} does not speak of the layers that are listed beside it")]
+    Layers(Digest),
+    /// No list of images.
+    #[error("holds neither index.json nor manifest.json, so there is no image in it")]
+    NoImages,
+    /// The sink's sentence.
+    #[error("{0}")]
+    Sink(String),
+}
+
+impl Why {
+    /// What a delta was made without, by image.
+    pub(super) fn base(missing: &[Base]) -> Self {
+        let mut text = String::new();
+        for (i, Base { digest, size, image }) in missing.iter().take(TOLD_MAX).enumerate() {
+            let comma = if i > 0 { ", " } else { "" };
+            let _ = write!(text, "{comma}{digest} ({size} bytes) of {image}");
+        }
+        if missing.len() > TOLD_MAX {
+            let _ = write!(text, ", and {} more", missing.len() - TOLD_MAX);
+        }
+        Self::Base(text)
+    }
+}
+
+/// The name of a member, fit for a line.
+fn told(name: &str) -> String {
+    const MOST: usize = 200;
+    let mut told: String = name.escape_debug().take(MOST).collect();
+    if name.chars().count() > MOST {
+        told.push('…');
+    }
+    told
+}
+
+pub(super) const fn cut(error: io::Error) -> ReadError {
+    ReadError::Cut(error)
+}
