@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::BytesMut;
 use http::{
     Response,
     header::{CONNECTION, DATE},
@@ -53,7 +54,7 @@ pub(super) async fn send(
 /// connection, and an answer on its way may be lost with it ([RFC 9112 §9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
 pub(super) async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     // Not in the future itself: every connection's would have room for it, and few ever come here.
-    let mut waste = vec![0; 4096];
+    let mut waste = BytesMut::zeroed(4096);
     let to_the_end = async {
         let mut taken = 0;
         while taken < LINGER_BYTES {
