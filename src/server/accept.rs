@@ -102,3 +102,35 @@ impl Server {
         let _ = timeout(self.config.header_timeout, told).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use hyper::body::Incoming;
+
+    use super::*;
+
+    const KIB: usize = 1024;
+
+    /// Bytes of the future of one connection.
+    fn connection<F: Future>(
+        _begin: impl Fn(Arc<Server>, TcpStream, Peer, Seat, CancellationToken) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// Bytes of the future that makes one answer.
+    fn answer<F: Future>(
+        _begin: impl Fn(Arc<Server>, Request<Incoming>, Peer, Arc<Seat>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// hyper keeps room for an answer in the making for as long as its connection is open, so both count for each client.
+    #[test]
+    fn a_connection_and_its_answer_take_less_than_8_kib() {
+        let (connection, answer) = (connection(Server::serve), answer(Server::answer));
+        assert!(connection <= 4 * KIB, "{connection} bytes of a connection");
+        assert!(answer <= 4 * KIB, "{answer} bytes of an answer in the making");
+    }
+}

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::BytesMut;
 use http::{
     Response,
     header::{CONNECTION, DATE},
@@ -52,7 +53,8 @@ pub(super) async fn send(
 /// Takes in what a refused client still sends, for a moment: a socket that is closed on unread bytes resets its
 /// connection, and an answer on its way may be lost with it ([RFC 9112 §9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
 pub(super) async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
-    let mut waste = [0; 4096];
+    // Not in the future itself: every connection's would have room for it, and few ever come here.
+    let mut waste = BytesMut::zeroed(4096);
     let to_the_end = async {
         let mut taken = 0;
         while taken < LINGER_BYTES {
