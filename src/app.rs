@@ -1,6 +1,7 @@
 //! Where the parts meet: a configuration becomes bound sockets, these run, and drain.
 
 mod commands;
+mod folder;
 
 use std::{
     convert::Infallible,
@@ -200,6 +201,9 @@ impl App {
         parts.spawn(upkeep(cache.clone(), shutdown.clone()));
         parts.spawn(attend(cache.pull.clone(), shutdown.clone()));
         parts.spawn(scrub(cache.pull.clone(), shutdown.clone()));
+        if let Some(folder) = cache.pull.drop_folder() {
+            parts.spawn(folder::watch(cache.pull.clone(), folder, shutdown.clone()));
+        }
         parts.spawn(watch_registries(cache.pull.clone(), shutdown.clone()));
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;

@@ -45,6 +45,7 @@ struct Inner {
     connections_refused: IntCounterVec,
     sign_ins: IntCounterVec,
     requests_delayed: IntCounter,
+    imports: IntCounterVec,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
     platform_resolutions: IntCounterVec,
@@ -247,6 +248,12 @@ impl Metrics {
                 "wharf_requests_delayed_total",
                 "Requests that waited because many of the same client were worked on.",
             ),
+            imports: counters(
+                &registry,
+                "wharf_imports_total",
+                "Archives that came by hand, by what came of it: taken, refused, failed (no room, or the disk).",
+                &["outcome"],
+            ),
             prefetch: counters(
                 &registry,
                 "wharf_prefetch_total",
@@ -416,6 +423,11 @@ impl Metrics {
     /// The cache directory did not take a write.
     pub fn store_failed(&self) {
         self.0.store_failures.inc();
+    }
+
+    /// An archive was to be taken in: `taken`, `refused` or `failed`.
+    pub fn imported(&self, outcome: &'static str) {
+        self.0.imports.with_label_values(&[outcome]).inc();
     }
 
     /// Something was fetched ahead, or could not be: `fetched`, `kept`, `skipped`, `retried`, `paused` or `failed`.

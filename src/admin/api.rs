@@ -1,6 +1,7 @@
 //! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, what is to be done.
 
 mod export;
+mod import;
 mod orders;
 mod question;
 mod refusal;
@@ -45,6 +46,9 @@ const PULLS: usize = 16;
 const EXPORTS: usize = 4;
 const READERS: usize = 8;
 
+/// Archives that are taken in at one time.
+const IMPORTS: usize = 2;
+
 /// Kept blobs that are told of at once.
 const BLOBS_PAGE: usize = 10_000;
 
@@ -66,6 +70,7 @@ pub(super) struct Api {
     pulls: Arc<Semaphore>,
     checks: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -91,6 +96,7 @@ impl Api {
             pulls: seats(PULLS),
             checks: seats(CHECKS),
             exports: seats(EXPORTS),
+            imports: seats(IMPORTS),
             readers: seats(READERS),
             tasks: TaskTracker::new(),
         }
@@ -101,6 +107,10 @@ impl Api {
         request: Request<Incoming>,
         caller: &Caller<'_>,
     ) -> Response<Body> {
+        if request.uri().path() == import::PATH {
+            let answered = self.import(request, caller).await;
+            return answered.unwrap_or_else(Refusal::into_response);
+        }
         let answered = match Kind::of(request.uri().path()) {
             Some(kind) => self.order(kind, request, caller).await,
             None => self.look(&request, caller).await,

@@ -9,10 +9,11 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request, StatusCode,
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::http1::{self, SendRequest},
     header::HOST,
 };
@@ -21,6 +22,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite, duplex},
+    sync::mpsc,
     task::JoinSet,
     time::timeout,
 };
@@ -30,8 +32,8 @@ use super::{Access, Admin, CONNECTION_BUFFER, Event, control};
 use crate::{
     oci::{Digest, ImageName, Platform, Repository, TagPattern},
     pull::{
-        Collected, Explanation, ExportEvent, Inspection, KeptImage, PinnedImage, PullEvent,
-        RemovedImage, Status, Verify, VerifyEvent,
+        Collected, Explanation, ExportEvent, ImportTerms, Imported, Inspection, KeptImage,
+        PinnedImage, PullEvent, RemovedImage, Status, Verify, VerifyEvent,
     },
 };
 
@@ -94,10 +96,13 @@ pub struct Events<E = PullEvent> {
 /// The bytes of a blob as they come.
 pub struct Pieces(Answer);
 
+/// What is sent.
+type Sending = UnsyncBoxBody<Bytes, io::Error>;
+
 /// An answer that is being read.
 struct Answer {
     body: Incoming,
-    _sender: SendRequest<Full<Bytes>>,
+    _sender: SendRequest<Sending>,
     /// Moves its bytes; ends with it.
     _connection: JoinSet<()>,
 }
@@ -250,6 +255,31 @@ impl Client {
         self.get("/api/v1/blobs", &query).await
     }
 
+    /// Sends an archive piece by piece until there are none, to be taken in.
+    ///
+    /// # Errors
+    /// When it is not taken in.
+    pub async fn import(
+        &self,
+        terms: &ImportTerms,
+        archive: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<Imported, CallError> {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(terms.name.iter().map(|name| ("name", name.to_string())));
+        query.extend_pairs(terms.unpinned.then_some(("unpinned", "")));
+        query.extend_pairs(terms.trusted.iter().map(|key| ("key", key.to_string())));
+        let request = Request::post(format!("/api/v1/import?{}", query.finish()));
+        let pieces = stream::unfold(archive, async |mut archive| {
+            let piece = archive.recv().await?;
+            Some((piece.map(Frame::data), archive))
+        });
+        let body = BodyExt::boxed_unsync(StreamBody::new(pieces));
+        let request = request.body(body).expect("a fixed path and an encoded query");
+        // It ends by itself: a daemon that reads nothing for two minutes gives up.
+        let answer = self.ask(request, None).await?;
+        Ok(serde_json::from_slice(&collect(answer.body, ANSWER_MAX_BYTES).await?)?)
+    }
+
     /// How this wharf is.
     ///
     /// # Errors
@@ -294,7 +324,16 @@ impl Client {
         Ok(serde_json::from_slice(&collect(answer.body, ANSWER_MAX_BYTES).await?)?)
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+        let request = request.map(|body| body.map_err(|never| match never {}).boxed_unsync());
+        self.ask(request, Some(Access::Change.patience() + GRACE)).await
+    }
+
+    async fn ask(
+        &self,
+        mut request: Request<Sending>,
+        patience: Option<Duration>,
+    ) -> Result<Answer, CallError> {
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("wharf"));
         let mut tasks = JoinSet::new();
         let stream = self.connect(&mut tasks).await?;
@@ -303,9 +342,13 @@ impl Client {
             // Its failure is seen by who reads the answer.
             let _ = connection.await;
         });
-        let patience = Access::Change.patience() + GRACE;
-        let answered = timeout(patience, sender.send_request(request)).await;
-        let response = answered.map_err(|_| CallError::Late(patience))??;
+        let answered = sender.send_request(request);
+        let response = match patience {
+            Some(patience) => {
+                timeout(patience, answered).await.map_err(|_| CallError::Late(patience))??
+            }
+            None => answered.await?,
+        };
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
             let said = collect(body, LINE_MAX_BYTES).await?;

@@ -1,13 +1,16 @@
 //! What the API asks of the pull-through: the seam at which tests put a script in its place.
 
+use std::io::Read;
+
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use crate::{
     oci::{Digest, ImageName, Platform, Reference, Repository, TagPattern},
     pull::{
-        Asker, Collected, Error, Explanation, ExportEvent, Inspection, KeptImage, KnownClient,
-        Mismatch, Pull, PullEvent, RemovedImage, Status, StoredBlob, Verify, VerifyEvent,
+        Asker, Collected, Error, Explanation, ExportEvent, ImportTerms, Imported, Inspection,
+        KeptImage, KnownClient, Mismatch, Pull, PullEvent, RemovedImage, Status, StoredBlob,
+        Verify, VerifyEvent,
     },
 };
 
@@ -81,6 +84,13 @@ pub trait Images: Send + Sync {
         last: Option<&'a Digest>,
         n: usize,
     ) -> BoxFuture<'a, Result<Vec<(Digest, u64)>, Error>>;
+
+    /// Takes in an archive, which is read on a thread that may block.
+    fn import(
+        &self,
+        archive: Box<dyn Read + Send>,
+        terms: ImportTerms,
+    ) -> BoxFuture<'_, Result<Imported, Error>>;
 
     /// How this wharf is.
     fn status(&self) -> BoxFuture<'_, Status>;
@@ -174,6 +184,14 @@ impl Images for Pull {
         n: usize,
     ) -> BoxFuture<'a, Result<Vec<(Digest, u64)>, Error>> {
         self.kept_blobs(last, n).boxed()
+    }
+
+    fn import(
+        &self,
+        archive: Box<dyn Read + Send>,
+        terms: ImportTerms,
+    ) -> BoxFuture<'_, Result<Imported, Error>> {
+        self.import(archive, terms).boxed()
     }
 
     fn status(&self) -> BoxFuture<'_, Status> {

@@ -37,6 +37,8 @@ POST, on the control socket alone, with what is meant as JSON:
 /api/v1/gc                           wharf gc
 /api/v1/export                       {\"images\": [NAME, ...], \"platforms\": [PLATFORM, ...]}: wharf export,
                                      which reads /api/v1/blob?digest=DIGEST&from=BYTE then
+/api/v1/import?name=NAME&unpinned&key=KEY
+                                     an archive as the body: wharf import
 /api/v1/verify                       {\"repair\": true, \"rate\": BYTES}: wharf verify
 ";
 

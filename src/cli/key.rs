@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{Failure, say, say_json};
-use crate::bundle::{KEY_MAX_BYTES, KeyError, SecretKey};
+use crate::bundle::{KEY_MAX_BYTES, KeyError, PublicKey, SecretKey};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -115,6 +115,15 @@ pub(super) fn secret(path: &Path, password_file: Option<&Path>) -> Result<Secret
         }
     };
     SecretKey::parse(&text, Some(&password)).map_err(wrong)
+}
+
+/// The public key that `text` is, or that the file of this name holds.
+pub(super) fn public(text: &str) -> Result<PublicKey, Failure> {
+    if let Ok(key) = text.parse() {
+        return Ok(key);
+    }
+    let wrong = |error: KeyError| Failure::Usage(format!("{text}: {error}"));
+    read(Path::new(text))?.parse().map_err(wrong)
 }
 
 fn new_password() -> Result<String, Failure> {

@@ -10,6 +10,7 @@ mod explain;
 mod export;
 mod gc;
 mod healthcheck;
+mod import;
 mod inspect;
 mod keep;
 mod key;
@@ -76,6 +77,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Explain(explain::Explain),
     Export(export::Export),
+    Import(import::Import),
     #[command(subcommand)]
     Key(key::KeyCommand),
     Pin(keep::Pin),
@@ -123,6 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(inspect) => inspect.run(),
         Command::Explain(explain) => explain.run(),
         Command::Export(export) => export.run(),
+        Command::Import(import) => import.run(),
         Command::Key(key) => key.run(),
         Command::Pin(pin) => pin.run(),
         Command::Unpin(unpin) => unpin.run(),

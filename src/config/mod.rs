@@ -240,6 +240,7 @@ impl Config {
             cache,
             platforms,
             prefetch,
+            airgap,
             log,
             listener,
             access,
@@ -279,6 +280,8 @@ impl Config {
         set(&mut ahead.rate, prefetch.rate.map(|rate| Some(rate.0)));
         set(&mut ahead.follow, prefetch.follow);
         set(&mut ahead.quota_floor, prefetch.quota_floor);
+        set(&mut self.pull.airgap.trusted, airgap.trusted_keys);
+        set(&mut self.pull.airgap.watch, airgap.watch.map(|path| Some(path.0)));
         set(&mut self.log.format, log.format);
         set(&mut self.log.level, log.level);
         Tables {
@@ -391,6 +394,7 @@ impl Default for Config {
                 platforms: pull::Platforms::default(),
                 prefetch: pull::Prefetch::default(),
                 compose: Vec::new(),
+                airgap: pull::Airgap::default(),
             },
             server: server::Config {
                 door: Door::default(),

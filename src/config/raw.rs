@@ -14,7 +14,7 @@ use super::{
         self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
         FilePath, Filter, HostName, Image, ImageGlob, Images, Listen, LogFormat, MaxSize, MinFree,
         ModeWord, NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm,
-        Scrub, SendBuffer, Subject, Wait, Window,
+        Scrub, SendBuffer, Subject, TrustedKey, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -33,6 +33,7 @@ pub(super) struct Raw {
     pub(super) cache: Cache,
     pub(super) platforms: Platforms,
     pub(super) prefetch: Prefetch,
+    pub(super) airgap: Airgap,
     pub(super) log: Log,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) listener: Vec<Spanned<Listener>>,
@@ -169,6 +170,13 @@ pub(super) struct WarmImage {
 pub(super) struct Log {
     pub(super) format: Option<LogFormat>,
     pub(super) level: Option<Filter>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [airgap]")]
+pub(super) struct Airgap {
+    pub(super) trusted_keys: Option<Distinct<TrustedKey>>,
+    pub(super) watch: Option<FilePath>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -312,6 +320,12 @@ impl From<&Config> for Raw {
             },
             platforms: platforms::shown(&pull.platforms),
             prefetch: prefetch::shown(&pull.prefetch, &store.pinned),
+            airgap: Airgap {
+                trusted_keys: Some(Distinct(
+                    pull.airgap.trusted.iter().cloned().map(TrustedKey).collect(),
+                )),
+                watch: pull.airgap.watch.clone().map(FilePath),
+            },
             log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
             listener: listeners.iter().map(listeners::shown).map(anywhere).collect(),
             access: server.access.rules().iter().map(access::shown).map(anywhere).collect(),

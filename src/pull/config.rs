@@ -1,10 +1,13 @@
 //! What the policy is told: how fresh is fresh, which platforms, and what is fetched before it is asked for.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::oci::{Platform, Repository, Tag, TagPattern};
+use crate::{
+    bundle::PublicKey,
+    oci::{Platform, Repository, Tag, TagPattern},
+};
 
 /// How fresh is fresh, how much at once, and for whom.
 #[derive(Clone, Debug)]
@@ -29,6 +32,17 @@ pub struct Config {
     pub prefetch: Prefetch,
     /// Indexes that wharf makes of images of one platform each.
     pub compose: Vec<Composed>,
+    /// What comes by hand.
+    pub airgap: Airgap,
+}
+
+/// `[airgap]`.
+#[derive(Clone, Debug, Default)]
+pub struct Airgap {
+    /// Keys of which one must have signed every archive that is taken in; empty: none need be signed.
+    pub trusted: Vec<PublicKey>,
+    /// Where archives that appear are taken in.
+    pub watch: Option<PathBuf>,
 }
 
 /// `[platforms]`.

@@ -12,6 +12,9 @@ use crate::{
 /// Why there is no answer. `server/respond.rs` alone turns this into a status and an OCI error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
+    /// An archive is not taken in.
+    #[error("{0}")]
+    Archive(String),
     /// The registry has no such blob in that repository.
     #[error("the registry has no such blob in this repository")]
     BlobUnknown,
@@ -159,7 +162,8 @@ impl Error {
             | Self::RateLimited { .. }
             | Self::Store(_)
             | Self::Unavailable(_) => true,
-            Self::BlobUnknown
+            Self::Archive(_)
+            | Self::BlobUnknown
             | Self::Denied
             | Self::ManifestUnknown
             | Self::NameUnknown

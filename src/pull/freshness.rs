@@ -122,6 +122,12 @@ impl Freshness {
         self.unknown.insert((repository.clone(), kind, name.clone()), value);
     }
 
+    /// It came by hand what a tag means: that nobody had it counts no more.
+    pub(super) fn known_again(&self, repository: &Repository, tag: &Tag) {
+        let name = Reference::Tag(tag.clone());
+        self.unknown.invalidate(&(repository.clone(), Kind::Manifest, name));
+    }
+
     /// A tag means a manifest that is not kept: once it is, the tag is to be written down with it.
     pub(super) fn wait_for(&self, repository: &Repository, manifest: &Digest, tag: &Tag) {
         let key = (repository.clone(), *manifest);

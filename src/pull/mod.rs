@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod export;
 mod freshness;
+mod import;
 mod in_flight;
 mod inventory;
 mod keeping;
@@ -56,12 +57,13 @@ pub use self::{
     blob::BlobAnswer,
     client::{Asker, Resolution, Signal},
     config::{
-        AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch, WarmImage,
-        WarmTags, Window,
+        Airgap, AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch,
+        WarmImage, WarmTags, Window,
     },
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
     export::{DockerImage, ExportEvent},
+    import::{ImportTerms, Imported, ImportedImage},
     listing::{ListedTags, Referrers},
     report::{
         CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,

@@ -393,6 +393,7 @@ pub(super) fn bad_address(bad: &RouteError) -> Answer {
 /// A pull that could not be answered.
 pub(super) fn failure(failed: &Error) -> Answer {
     let (status, code) = match failed {
+        Error::Archive(_) => (StatusCode::BAD_REQUEST, ErrorCode::Unsupported),
         Error::BlobUnknown => (StatusCode::NOT_FOUND, ErrorCode::BlobUnknown),
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests),
         Error::Denied | Error::NotServed(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),

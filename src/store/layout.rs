@@ -149,7 +149,7 @@ impl Layout {
     }
 
     /// A name that is alone in its directory, thanks to the lock; what an earlier process left was swept.
-    fn temporary(&self) -> PathBuf {
+    pub(super) fn temporary(&self) -> PathBuf {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.partials().join(format!("{TEMPORARY}{number}"))
     }

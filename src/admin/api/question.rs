@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{BODY_MAX_BYTES, refusal::Refusal};
 use crate::{
     oci::{Digest, ImageName, ImagePattern, Platform, Repository, TagPattern},
-    pull::Verify,
+    pull::{ImportTerms, Verify},
 };
 
 /// Most platforms of one pull: more than there are.
@@ -16,6 +16,9 @@ const PLATFORMS_MAX: usize = 64;
 /// Tags that a pattern stands for, where nothing is said, and at most.
 const NEWEST: usize = 10;
 const NEWEST_MAX: usize = 1000;
+/// Keys of which one must have signed an archive.
+const KEYS_MAX: usize = 64;
+
 /// Longest body that asks for an export.
 const EXPORT_MAX_BYTES: usize = 1024 * 1024;
 
@@ -101,6 +104,27 @@ impl Question {
             },
         })
     }
+}
+
+/// How an archive is to be taken in, by the query it is sent with: `name`, `unpinned`, and `key` as often as there are keys.
+pub(super) fn import_terms(query: Option<&str>) -> Result<ImportTerms, Refusal> {
+    let mut terms = ImportTerms::default();
+    for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*key {
+            "name" => terms.name = Some(image_name(&value)?),
+            "unpinned" => terms.unpinned = true,
+            "key" if terms.trusted.len() < KEYS_MAX => {
+                let key = value.parse().map_err(|error| Refusal::bad(format!("key: {error}")))?;
+                terms.trusted.push(key);
+            }
+            key => {
+                return Err(Refusal::bad(format!(
+                    "\"{key}\" in the query: write name, unpinned, or up to {KEYS_MAX} keys"
+                )));
+            }
+        }
+    }
+    Ok(terms)
 }
 
 impl Kind {

@@ -64,6 +64,13 @@ impl Refusal {
         Self { retry_after: Some(BUSY_RETRY), ..busy }
     }
 
+    /// As many archives are taken in as may be at one time.
+    pub(super) fn imports(most: usize) -> Self {
+        let sentence = format!("{most} archives are being taken in already: ask again when one is");
+        let busy = Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        Self { retry_after: Some(BUSY_RETRY), ..busy }
+    }
+
     /// A check of all blobs runs already.
     pub(super) fn checking() -> Self {
         let sentence = "all blobs are being checked already: ask again when that has ended";
@@ -112,6 +119,7 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = match &error {
+            Error::Archive(_) => StatusCode::BAD_REQUEST,
             Error::BlobUnknown
             | Error::ManifestUnknown
             | Error::NameUnknown

@@ -78,6 +78,13 @@ pub(super) struct Eviction {
     _watching: Watching,
 }
 
+impl Eviction {
+    /// Blobs to which nothing leads.
+    pub(super) fn unnamed(&self) -> &[Digest] {
+        &self.world.orphans
+    }
+}
+
 /// Why an image goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
@@ -264,7 +271,7 @@ impl Store {
     }
 
     /// Looks at everything; what was seen before is forgotten.
-    async fn survey(&self, seen: &mut Option<Eviction>) -> Result<Eviction, Error> {
+    pub(super) async fn survey(&self, seen: &mut Option<Eviction>) -> Result<Eviction, Error> {
         // First: when it goes, so does what was touched.
         *seen = None;
         let (at, pins) = (self.clock.now(), self.pins.load(Ordering::Relaxed));
@@ -426,7 +433,7 @@ impl Store {
 
     /// Deletes blobs that nobody wants: how many bytes, in how many blobs. One that cannot be deleted is left for the
     /// next time.
-    async fn unlink(&self, digests: Vec<Digest>) -> Result<(u64, u64), Error> {
+    pub(super) async fn unlink(&self, digests: Vec<Digest>) -> Result<(u64, u64), Error> {
         let (layout, ledger, holds) =
             (Arc::clone(&self.layout), Arc::clone(&self.ledger), self.holds.clone());
         let unlinking = spawn_blocking(move || {
