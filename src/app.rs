@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::commands::Commands;
+pub use self::{commands::Commands, folder::Folder};
 use crate::{
     admin::{Admin, Control, Readiness},
     clock::Clock,

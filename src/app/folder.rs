@@ -32,9 +32,9 @@ type Seen = (u64, Option<SystemTime>);
 
 /// Takes in what appears in `folder` until `shutdown`.
 pub(super) async fn watch(pull: Pull, folder: PathBuf, shutdown: CancellationToken) {
-    let mut files = HashMap::new();
+    let mut folder = Folder::at(folder);
     loop {
-        let next = look(&pull, &folder, &mut files);
+        let next = folder.look(&pull);
         if shutdown.run_until_cancelled(next).await.is_none()
             || shutdown.run_until_cancelled(sleep(EVERY)).await.is_none()
         {
@@ -43,53 +43,66 @@ pub(super) async fn watch(pull: Pull, folder: PathBuf, shutdown: CancellationTok
     }
 }
 
+/// A folder in which archives appear.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    files: HashMap<PathBuf, Known>,
+}
+
 /// An archive in the folder, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+struct Known {
     seen: Seen,
     is_done: bool,
 }
 
-/// One look at the folder. A folder that is not there, such as that of a stick that is not in, is empty.
-pub(super) async fn look(pull: &Pull, folder: &Path, files: &mut HashMap<PathBuf, Known>) {
-    let of = folder.to_owned();
-    let found = spawn_blocking(move || found(&of)).await.unwrap_or_default();
-    files.retain(|path, _| found.iter().any(|(there, _)| there == path));
-    for (path, seen) in found {
-        let known = files.insert(path.clone(), Known { seen, is_done: false });
-        match known {
-            // It may still be growing.
-            None => continue,
-            Some(known) if known.seen != seen => continue,
-            Some(Known { is_done: false, .. }) => {}
-            Some(known) => {
-                files.insert(path, known);
-                continue;
-            }
-        }
-        let told = path.clone();
-        if !spawn_blocking(move || is_told(&told, seen)).await.unwrap_or_default() {
-            let opened = {
-                let path = path.clone();
-                spawn_blocking(move || File::open(path)).await
-            };
-            let imported = match opened {
-                Ok(Ok(file)) => pull.import(file, ImportTerms::default()).await,
-                Ok(Err(error)) => Err(Error::Archive(error.to_string())),
-                Err(_) => return,
-            };
-            if let Err(Error::NotTaken(_) | Error::Store(_) | Error::Busy) = &imported {
-                // Not the archive's fault: it is tried again.
-                continue;
-            }
-            let beside = path.clone();
-            let telling = spawn_blocking(move || tell(&beside, seen, &imported));
-            if let Ok(Err(error)) = telling.await {
-                tracing::debug!(archive = ?path, %error, "what came of it cannot be written beside it");
-            }
-        }
-        files.insert(path, Known { seen, is_done: true });
+impl Folder {
+    /// The folder of that name. One that is not there, such as that of a stick that is not in, is empty.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, files: HashMap::new() }
     }
+
+    /// Takes in what has not changed since the last look, and was not told of already.
+    pub async fn look(&mut self, pull: &Pull) {
+        let of = self.path.clone();
+        let found = spawn_blocking(move || found(&of)).await.unwrap_or_default();
+        self.files.retain(|path, _| found.iter().any(|(there, _)| there == path));
+        for (path, seen) in found {
+            let is_ready = match self.files.get(&path) {
+                Some(known) if known.seen == seen && known.is_done => continue,
+                // One that came just now, or was written to since, may still be growing.
+                known => known.is_some_and(|known| known.seen == seen),
+            };
+            let is_done = is_ready && take(pull, &path, seen).await;
+            self.files.insert(path, Known { seen, is_done });
+        }
+    }
+}
+
+/// Takes in one archive, unless that was done: whether it is done now.
+async fn take(pull: &Pull, path: &Path, seen: Seen) -> bool {
+    let archive = path.to_owned();
+    let opening = spawn_blocking(move || match is_told(&archive, seen) {
+        true => Ok(None),
+        false => File::open(&archive).map(Some),
+    });
+    let imported = match opening.await {
+        Ok(Ok(None)) => return true,
+        Ok(Ok(Some(file))) => pull.import(file, ImportTerms::default()).await,
+        Ok(Err(error)) => Err(Error::Archive(error.to_string())),
+        Err(_) => return false,
+    };
+    if let Err(Error::NotTaken(_) | Error::Store(_) | Error::Busy) = &imported {
+        // Not the archive's fault: it is tried again.
+        return false;
+    }
+    let archive = path.to_owned();
+    let telling = spawn_blocking(move || tell(&archive, seen, &imported));
+    if let Ok(Err(error)) = telling.await {
+        tracing::debug!(archive = ?path, %error, "what came of it cannot be written beside it");
+    }
+    true
 }
 
 /// The archives in a folder, in order.

@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 use self::taking::Taking;
 use super::{Error, Inner, Pull};
 use crate::{
-    bundle::{BroughtImage, Named, PublicKey, Terms, read},
+    bundle::{BroughtImage, Named, PublicKey, ReadError, Terms, Why, read},
     oci::{ImageName, Manifest, Reference},
 };
 
@@ -116,7 +116,14 @@ impl Inner {
                 if let Err(error) = self.store.drop_unnamed(&added).await {
                     tracing::warn!(%error, "what was read of a refused archive stays until the next sweep");
                 }
-                return Err(Error::Archive(error.to_string()));
+                return Err(match &error {
+                    ReadError::Member { why, .. } | ReadError::Whole(why)
+                        if matches!(**why, Why::Sink(_)) =>
+                    {
+                        Error::NotTaken(error.to_string())
+                    }
+                    _ => Error::Archive(error.to_string()),
+                });
             }
         };
         let mut imported = taking.told();

@@ -2,6 +2,7 @@
 //! that says it is whole and is not; the list's digest lost; another platform's bytes on the stick; a delta without its
 //! base; two bundles of the same images that differ).
 
+mod arrival;
 mod interrupted;
 mod site;
 mod split;

@@ -1,0 +1,264 @@
+//! What came by hand counts when all of it is here and right, and is then served with no registry at all.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use wharf::{bundle::PublicKey, oci::Digest};
+
+use super::{KIB, Pushed, digest};
+use crate::{
+    commands::{BOTH, Site},
+    support::{FakeHub, client, deadline, names},
+};
+
+const EXPORT: [&str; 5] = ["--platform", "linux/arm64", "-o", "b.tar", "app:1"];
+
+/// A bundle of an image with layers of these seeds and lengths, and the image.
+async fn bundle(
+    hub: &FakeHub,
+    tag: &str,
+    layers: &[(&str, usize)],
+    more: &[&str],
+) -> (Pushed, Vec<u8>) {
+    let image = Pushed::to(hub, tag, layers);
+    let home = Site::start(hub, false).await;
+    let name = format!("app:{tag}");
+    home.export(&[&EXPORT[..4], &[&*name], more].concat()).await;
+    let bytes = home.bytes("b.tar");
+    home.end().await;
+    (image, bytes)
+}
+
+fn put(site: &Site, name: &str, bytes: &[u8]) {
+    fs::write(site.at(name), bytes).expect("written");
+}
+
+/// The names of the kept blobs, sorted.
+fn blobs(site: &Site) -> Vec<String> {
+    names(&site.cache().join("blobs/sha256"))
+}
+
+/// Nothing of an import that did not come to its end lies about.
+fn assert_tidy(site: &Site) {
+    assert_eq!(names(&site.cache().join("wharf/partial")), [""; 0]);
+}
+
+async fn assert_served(site: &mut Site, image: &Pushed, tag: &str) {
+    let addr = site.serve().await.addr;
+    let path = |kind: &str, digest: &Digest| format!("/v2/library/app/{kind}/{digest}");
+    for by in [tag.to_owned(), digest(&image.index).to_string()] {
+        let answer = client::get(addr, &format!("/v2/library/app/manifests/{by}"), &[]).await;
+        assert_eq!(answer.bytes(), &image.index, "{by}");
+    }
+    for document in [&image.manifest, &image.attestation] {
+        let answer = client::get(addr, &path("manifests", &digest(document)), &[]).await;
+        assert_eq!(answer.bytes(), document);
+    }
+    for blob in image.layers.iter().chain([&image.config, &image.statement]) {
+        let answer = client::get(addr, &path("blobs", &digest(blob)), &[]).await;
+        assert_eq!(answer.bytes(), blob);
+        // Bytes are shared, permission is not.
+        let elsewhere = format!("/v2/library/other/blobs/{}", digest(blob));
+        assert_ne!(client::get(addr, &elsewhere, &[]).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_was_imported_is_served_with_no_registry_at_all() {
+    for daemon in BOTH {
+        let mut hub = FakeHub::start().await;
+        let (image, bytes) = bundle(&hub, "1", &[("a", 300 * KIB), ("b", 3000)], &[]).await;
+        hub.stop().await;
+        let mut site = Site::start(&hub, daemon).await;
+        put(&site, "b.tar", &bytes);
+        let said = site.json(&["import", "b.tar"]).await;
+        assert_eq!(said["images"][0]["name"], "docker.io/library/app:1");
+        assert_eq!(said["images"][0]["digest"], digest(&image.index).to_string());
+        assert_eq!((&said["blobs"], &said["known"]), (&json!(image.all().len()), &json!(0)));
+        assert_served(&mut site, &image, "1").await;
+        let kept = site.json(&["ls"]).await;
+        assert_eq!(kept[0]["pinned"], json!(true), "{kept}");
+        // Once more: nothing is written, and nothing is lost.
+        let again = site.json(&["import", "b.tar"]).await;
+        assert_eq!((&again["blobs"], &again["bytes"]), (&json!(0), &json!(0)));
+        site.restart().await;
+        assert_served(&mut site, &image, "1").await;
+        assert_tidy(&site);
+        site.end().await;
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_is_refused_leaves_nothing() {
+    for daemon in BOTH {
+        let hub = FakeHub::start().await;
+        let (_, bytes) = bundle(&hub, "1", &[("a", 300 * KIB), ("b", 3000)], &[]).await;
+        let site = Site::start(&hub, daemon).await;
+        let mut wrong = bytes.clone();
+        let at = bytes.len() - 100 * KIB;
+        wrong[at] ^= 1;
+        for (archive, why) in [
+            (&bytes[..bytes.len() - 200 * KIB], "cut off"),
+            (&wrong[..], "digest"),
+            (&b"not a tar archive"[..], "tar"),
+            (&[][..], "tar"),
+        ] {
+            put(&site, "b.tar", archive);
+            let said = site.run(&["import", "b.tar"]).await;
+            assert_eq!(said.code, Some(1), "{said:?}");
+            assert!(said.err.contains(why), "{why}: {said:?}");
+            assert_eq!(blobs(&site), [""; 0], "{why}");
+            assert_tidy(&site);
+        }
+        assert_eq!(site.json(&["ls"]).await, json!([]));
+        site.end().await;
+    }
+}
+
+#[tokio::test]
+async fn kill_minus_nine_loses_nothing_and_what_was_verified_is_not_written_again() {
+    let hub = FakeHub::start().await;
+    let seeds: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+    let layers: Vec<(&str, usize)> = seeds.iter().map(|seed| (&**seed, 200 * KIB)).collect();
+    let (image, bytes) = bundle(&hub, "1", &layers, &[]).await;
+    let all = image.all().len();
+    for point in 0..25 {
+        let mut site = Site::start(&hub, false).await;
+        put(&site, "b.tar", &bytes);
+        let running = site.begin(&["import", "b.tar"]);
+        let until = all * point / 25;
+        let far = async {
+            let dir = site.cache().join("blobs/sha256");
+            while fs::read_dir(&dir).map_or(0, Iterator::count) < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        deadline("the import to be so far", far).await;
+        running.signal("KILL");
+        running.ended().await;
+        let before = fs::read_dir(site.cache().join("blobs/sha256")).map_or(0, Iterator::count);
+        let said = site.json(&["import", "b.tar"]).await;
+        assert_eq!(said["known"].as_u64(), Some(before as u64), "{point}: {said}");
+        assert_served(&mut site, &image, "1").await;
+        let checked = site.run(&["verify"]).await;
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        site.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_delta_needs_its_base_and_says_what_of_it_is_missing() {
+    let hub = FakeHub::start().await;
+    let seeds = ["0", "1", "2", "3"];
+    let mut layers = seeds.map(|seed| (seed, 3000));
+    let first = Pushed::to(&hub, "1", &layers);
+    layers[2].0 = "new";
+    let second = Pushed::to(&hub, "2", &layers);
+    let home = Site::start(&hub, false).await;
+    home.export(&EXPORT).await;
+    let delta = ["--platform", "linux/arm64", "--since", "b.tar", "-o", "d.tar", "app:2"];
+    home.export(&delta).await;
+    let (whole, delta) = (home.bytes("b.tar"), home.bytes("d.tar"));
+    home.end().await;
+    for daemon in BOTH {
+        let mut site = Site::start(&hub, daemon).await;
+        put(&site, "b.tar", &whole);
+        put(&site, "d.tar", &delta);
+        let said = site.run(&["import", "d.tar"]).await;
+        assert_eq!(said.code, Some(1));
+        for layer in first.layers.iter().filter(|layer| second.layers.contains(layer)) {
+            assert!(said.err.contains(&digest(layer).to_string()), "{said:?}");
+        }
+        assert!(said.err.contains("docker.io/library/app:2"), "{said:?}");
+        assert_eq!(blobs(&site), [""; 0]);
+        site.json(&["import", "b.tar"]).await;
+        site.json(&["import", "d.tar"]).await;
+        assert_served(&mut site, &second, "2").await;
+        assert_served(&mut site, &first, "1").await;
+        site.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_site_takes_what_its_own_people_signed_and_nothing_else() {
+    let hub = FakeHub::start().await;
+    let home = Site::start(&hub, false).await;
+    Pushed::to(&hub, "1", &[("a", 3000)]);
+    for name in ["site.key", "other.key"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wharf"));
+        let made =
+            command.args(["key", "new", name]).current_dir(home.dir.path()).env_clear().output();
+        assert!(made.expect("runs").status.success());
+    }
+    home.export(&EXPORT).await;
+    let unsigned = home.bytes("b.tar");
+    home.export(&[&["--sign", "site.key", "--force"], &EXPORT[..]].concat()).await;
+    let signed = home.bytes("b.tar");
+    let text = |name: &str| String::from_utf8(home.bytes(name)).expect("text");
+    let [ours, theirs] = ["site.key.pub", "other.key.pub"].map(text);
+    let key: PublicKey = ours.parse().expect("a key");
+    let configured = format!("\n[airgap]\ntrusted_keys = [\"{key}\"]\n");
+    for daemon in BOTH {
+        let site = Site::start(&hub, daemon).await;
+        let strict = Site::start_with(&hub, daemon, &configured).await;
+        for (site, is_strict) in [(&site, false), (&strict, true)] {
+            site.write("ours.pub", &ours);
+            site.write("theirs.pub", &theirs);
+            put(site, "u.tar", &unsigned);
+            put(site, "s.tar", &signed);
+            for (arguments, takes) in [
+                (&["import", "u.tar"][..], !is_strict),
+                (&["import", "--require-signature", "ours.pub", "u.tar"], false),
+                (&["import", "--require-signature", "theirs.pub", "s.tar"], false),
+                (&["import", "--require-signature", "ours.pub", "s.tar"], true),
+                (&["import", "s.tar"], true),
+            ] {
+                let said = site.run(arguments).await;
+                assert_eq!(
+                    said.code == Some(0),
+                    takes,
+                    "{arguments:?}, strict: {is_strict}: {said:?}"
+                );
+            }
+        }
+        site.end().await;
+        strict.end().await;
+    }
+    home.end().await;
+}
+
+#[tokio::test]
+async fn what_appears_in_the_folder_is_taken_in_once_and_told_beside_it() {
+    let hub = FakeHub::start().await;
+    let (image, bytes) = bundle(&hub, "1", &[("a", 30 * KIB)], &[]).await;
+    let wharf = crate::support::Wharf::start(&hub).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut drops = wharf::app::Folder::at(folder.path().to_owned());
+    drops.look(&wharf.pull).await;
+    let path = folder.path().join("site.tar");
+    fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
+    fs::write(folder.path().join("notes.txt"), "nothing").expect("written");
+    fs::write(folder.path().join("broken.tar"), "no archive").expect("written");
+    // It grows.
+    drops.look(&wharf.pull).await;
+    fs::write(&path, &bytes).expect("written");
+    drops.look(&wharf.pull).await;
+    assert!(!folder.path().join("site.tar.imported").exists());
+    drops.look(&wharf.pull).await;
+    let told = fs::read_to_string(folder.path().join("site.tar.imported")).expect("told");
+    assert!(told.contains(&digest(&image.index).to_string()), "{told}");
+    let refused = fs::read_to_string(folder.path().join("broken.tar.refused")).expect("told");
+    assert!(refused.starts_with("refused: "), "{refused}");
+    assert_eq!(wharf.metric("wharf_imports_total{outcome=\"taken\"}"), 1.0);
+    // Not again: neither by this wharf nor by the next.
+    drops.look(&wharf.pull).await;
+    let mut next = wharf::app::Folder::at(folder.path().to_owned());
+    next.look(&wharf.pull).await;
+    next.look(&wharf.pull).await;
+    assert_eq!(wharf.metric("wharf_imports_total{outcome=\"taken\"}"), 1.0);
+    assert_eq!(wharf.metric("wharf_imports_total{outcome=\"refused\"}"), 1.0);
+    let kept: Vec<Value> =
+        wharf.pull.images().await.expect("known").iter().map(|image| json!(image)).collect();
+    assert_eq!(kept.len(), 1);
+    wharf.end().await;
+}
