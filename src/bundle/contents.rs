@@ -498,7 +498,7 @@ mod tests {
             let wrong = Volume { number, of, ..volume.clone() };
             assert_eq!(wrong.to_bytes(), Err(ContentsError::Number { number, of }));
         }
-        let twice = Volume { segments: vec![part, part], ..volume.clone() };
+        let twice = Volume { segments: vec![part, part], ..volume };
         assert!(matches!(twice.to_bytes(), Err(ContentsError::Twice(_))));
         let beyond = Segment { offset: u64::MAX, ..part };
         let beyond = Volume { segments: vec![beyond], ..volume };
