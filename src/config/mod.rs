@@ -231,9 +231,7 @@ impl Config {
 
     /// An address at which anybody who reaches it is served.
     fn open_to_all(&self) -> Option<SocketAddr> {
-        let needs_certificate = self.tls_files.as_ref().is_some_and(|files| {
-            files.client_ca.as_ref().is_some_and(|(_, auth)| *auth == server::ClientAuth::Required)
-        });
+        let needs_certificate = self.tls_files.as_ref().is_some_and(TlsFiles::need_certificates);
         if needs_certificate || !self.server.allow_clients.is_empty() {
             return None;
         }
