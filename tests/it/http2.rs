@@ -8,16 +8,22 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
-use wharf::{config::Config, pull::ClientRule, server::ClientAuth};
+use wharf::{
+    config::Config,
+    pull::ClientRule,
+    server::{Access, AccessRule, ClientAuth, Users},
+    upstream::{self, Terms},
+};
 
 use crate::{
     support::{
-        FakeHub, Fault, Identity, On, Program, TestCa, TlsClient, Wharf, blob_path, deadline,
+        Challenge, FakeHub, Fault, Host, Identity, On, Program, PushedManifest, TestCa, TlsClient,
+        Wharf, blob_path, deadline,
         http2::{
             CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, Http2,
             PING, RST_STREAM, SETTINGS, WINDOW_UPDATE,
         },
-        noise,
+        noise, upstream,
     },
     tls::start_with,
 };
@@ -141,6 +147,81 @@ async fn who_a_device_is_and_what_it_calls_wharf_counts_over_http2() {
         device.ask("GET", "/v2/library/busybox/manifests/1", &[]).await;
         assert!(resolved(platform), "{platform}");
     }
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn who_may_pull_what_counts_over_http2() {
+    // "U*U", of the test vectors of crypt_blowfish.
+    const ALICE: &str = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+    const RIGHT: [(&str, &str); 1] = [("authorization", "Basic YWxpY2U6VSpV")];
+    const WRONG: [(&str, &str); 1] = [("authorization", "Basic YWxpY2U6VSpW")];
+    let (client, hub, wharf) = start(|config| {
+        config.server.door.users = Some(Users::parse(ALICE).expect("good lines"));
+        config.server.door.sign_in = true;
+        config.server.access = Access::new(vec![AccessRule {
+            subject: None,
+            user: Some("alice".parse().expect("a pattern")),
+            clients: Vec::new(),
+            listener: None,
+            allow: vec!["docker.io/library/*".parse().expect("a pattern")],
+        }]);
+    })
+    .await;
+    let platform = ("linux", "arm64", None);
+    let image = hub.push_single("library/app", "1", platform, &[1000]);
+    let secret = hub.push_single("secret/app", "1", platform, &[2000]);
+    let device = Http2::connect(&client, wharf.addr, WINDOW).await;
+    let blob = |name: &str, image: &PushedManifest| blob_path(name, &image.layers[0].digest);
+    let (served, refused) = (blob("library/app", &image), blob("secret/app", &secret));
+
+    for path in ["/v2/", "/v2/library/app/manifests/1", &served] {
+        for (headers, said) in [(&[][..], "sign in"), (&WRONG, "wrong")] {
+            let answer = device.ask("GET", path, headers).await;
+            let challenge = answer.header("www-authenticate").expect("a challenge");
+            assert!(challenge.starts_with("Basic realm=\"wharf\""), "{challenge}");
+            let body = String::from_utf8_lossy(answer.bytes()).into_owned();
+            assert!(body.contains(said), "{path}: {body}");
+            assert_eq!(answer.refusal(), (401, "UNAUTHORIZED".to_owned()), "{path}");
+        }
+    }
+    for path in ["/v2/secret/app/manifests/1", &refused] {
+        let answer = device.ask("GET", path, &RIGHT).await;
+        assert_eq!(answer.refusal(), (403, "DENIED".to_owned()), "{path}");
+    }
+    assert_eq!(hub.log().len(), 0, "nobody was to be asked for that");
+    assert_eq!(device.ask("GET", &served, &RIGHT).await.bytes(), &image.layers[0].bytes);
+    // Who was let in once on a connection has to say so again.
+    assert_eq!(device.ask("GET", &served, &[]).await.status.as_u16(), 401);
+    drop(device);
+    end(wharf).await;
+}
+
+#[tokio::test]
+async fn what_a_registry_gives_to_one_account_is_not_anothers_over_http2() {
+    const ALICE: (&str, &str) = ("authorization", "Basic YWxpY2U6VSpV");
+    const MALLORY: (&str, &str) = ("authorization", "Basic bWFsbG9yeTpVKlU=");
+    let site = FakeHub::builder().challenge(Challenge::Bearer).without_redirect().start().await;
+    let image = site.push_single("team/app", "1", ("linux", "arm64", None), &[1000]);
+    site.allow("alice", "U*U", "team/app");
+    let (client, _hub, wharf) = start(|config| {
+        let registry = "registry.lan".parse().expect("a registry");
+        let hour = Duration::from_secs(3600);
+        let clients = Some(Terms { ttl: hour, offline_grace: hour });
+        let own = upstream(registry, &[&site.url(Host::Registry)]);
+        config.upstreams.push(upstream::Config { clients, ..own });
+    })
+    .await;
+    let device = Http2::connect(&client, wharf.addr, WINDOW).await;
+    let layer = &image.layers[0];
+    let path = blob_path("registry.lan/team/app", &layer.digest);
+    for _ in 0..2 {
+        assert_eq!(device.ask("GET", &path, &[]).await.status, 401);
+        assert_ne!(device.ask("GET", &path, &[MALLORY]).await.status, 200);
+        // Kept from here on; what one account was given on this connection is not the others'.
+        assert_eq!(device.ask("GET", &path, &[ALICE]).await.bytes(), &layer.bytes);
+    }
+    drop(device);
     end(wharf).await;
 }
 
