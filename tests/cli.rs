@@ -430,3 +430,31 @@ fn setup_prints_what_belongs_into_a_file_and_nothing_else() {
         assert!(why.contains(says), "{arguments:?}: {why}");
     }
 }
+
+#[test]
+fn setup_sends_a_client_to_the_address_that_serves_its_kind() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    // The password is "U*U", of the test vectors of crypt_blowfish.
+    let users = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+    fs::write(site.path().join("users"), users).expect("written");
+    let config = "[server]\nlisten = [\"10.0.0.2:5000\"]\n[[listener]]\naddress = \"10.0.0.2:5443\"\nusers = \"users\"\n\
+                  sign_in = true\nusers_without_tls = true\n";
+    fs::write(site.path().join("wharf.toml"), config).expect("written");
+    let setup =
+        |more: &[&str]| ended(&[&["setup", "--config", "wharf.toml"], more].concat(), site.path());
+    let (code, said, how) = setup(&["docker"]);
+    assert_eq!(code, Some(0), "{how}");
+    assert!(said.contains("http://10.0.0.2:5000") && !said.contains("5443"), "{said}");
+
+    let (code, said, how) = setup(&["podman", "--address", "wharf.lan:5443"]);
+    assert_eq!(code, Some(0), "{how}");
+    assert!(said.contains("wharf.lan:5443/docker.io"), "{said}");
+    assert!(how.contains("podman login wharf.lan:5443"), "{how}");
+    let (_, _, how) = setup(&["podman", "--address", "wharf.lan:5000"]);
+    assert!(!how.contains("podman login"), "{how}");
+
+    // Its engine would answer with another password.
+    let (code, said, why) = setup(&["docker", "--address", "wharf.lan:5443"]);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(why.contains("a [[listener]] without sign_in"), "{why}");
+}

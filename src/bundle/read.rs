@@ -335,7 +335,7 @@ impl<'t, S: Sink> Reading<'t, S> {
         let mut roots = Vec::new();
         for made in docker::images(list, &self.unnamed, &self.aliases, self.terms.name.as_ref())? {
             let config = self.sink.document(&made.config).map_err(Why::Sink)?;
-            let config = config.ok_or(Why::Lacking {
+            let config = config.ok_or_else(|| Why::Lacking {
                 digest: made.config,
                 image: made.names.first().map(ToString::to_string).unwrap_or_default(),
             })?;

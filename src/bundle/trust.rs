@@ -254,7 +254,7 @@ mod tests {
         let ((secret, public), (other, stranger)) = (pair(), pair());
         assert_eq!(secret.public(), Ok(public.clone()));
         let signature = secret.sign(b"contents").expect("signed");
-        let keys = [stranger.clone(), public.clone()];
+        let keys = [stranger, public.clone()];
         assert_eq!(verify(&keys, b"contents", &signature), Ok(&public));
         let wrong = Err(SignatureError::Wrong(public.id()));
         assert_eq!(verify(&keys, b"contentz", &signature), wrong);
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn what_the_minisign_program_signed_is_accepted() {
         let public: PublicKey = PUBLIC.parse().expect("a key");
-        assert_eq!(verify(&[public.clone()], b"hello\n", SIGNATURE), Ok(&public));
+        assert_eq!(verify(std::slice::from_ref(&public), b"hello\n", SIGNATURE), Ok(&public));
         assert!(verify(&[public], b"hello", SIGNATURE).is_err());
     }
 
@@ -285,7 +285,7 @@ mod tests {
         let secret = SecretKey::parse(UNPROTECTED, None).expect("a key");
         assert_eq!(secret.public(), Ok(public.clone()));
         let signature = secret.sign(b"contents").expect("signed");
-        assert_eq!(verify(&[public.clone()], b"contents", &signature), Ok(&public));
+        assert_eq!(verify(std::slice::from_ref(&public), b"contents", &signature), Ok(&public));
         // It has no checksum, but two halves.
         let damaged = UNPROTECTED.replace("RdPQAdE2", "RdPQAdE3");
         assert_ne!(damaged, UNPROTECTED);

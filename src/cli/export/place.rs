@@ -62,7 +62,7 @@ impl Place {
 
     /// The bundle's own name, `-` for standard output.
     pub(super) fn whole(&self) -> &Path {
-        self.path.as_deref().unwrap_or(Path::new("-"))
+        self.path.as_deref().unwrap_or_else(|| Path::new("-"))
     }
 
     pub(super) const fn is_stdout(&self) -> bool {

@@ -128,7 +128,7 @@ fn write(target: Target, mut orders: mpsc::Receiver<Order>) -> io::Result<u64> {
     if let Some(from) = rename_from {
         std::fs::rename(&from, &name)?;
         let dir = name.parent().filter(|dir| !dir.as_os_str().is_empty());
-        File::open(dir.unwrap_or(".".as_ref()))?.sync_all()?;
+        File::open(dir.unwrap_or_else(|| ".".as_ref()))?.sync_all()?;
     }
     Ok(kept)
 }

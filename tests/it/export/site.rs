@@ -139,7 +139,7 @@ async fn a_signed_bundle_is_known_by_its_key() {
     let bundle = Opened::file(&site.at("b.tar"));
     let signature = String::from_utf8(bundle.members[SIGNATURE].clone()).expect("text");
     let document = &bundle.members["wharf-bundle.json"];
-    assert_eq!(verify(&[public.clone()], document, &signature), Ok(&public));
+    assert_eq!(verify(std::slice::from_ref(&public), document, &signature), Ok(&public));
     assert_eq!(bundle.names[..3], ["oci-layout", "wharf-bundle.json", SIGNATURE]);
     // Said once more, it is the same, though a signature is another each time it is made.
     let before = site.bytes("b.tar");
