@@ -380,3 +380,81 @@ fn a_reader_that_is_gone_is_no_failure() {
     assert_eq!(ended.status.code(), Some(0));
     assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
+
+#[test]
+fn setup_prints_what_belongs_into_a_file_and_nothing_else() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    let config = "[server]\nlisten = [\"127.0.0.1:5000\", \"10.0.0.2:5443\"]\n[[upstream]]\nregistry = \"ghcr.io\"\n";
+    fs::write(site.path().join("wharf.toml"), config).expect("written");
+    let setup =
+        |more: &[&str]| ended(&[&["setup", "--config", "wharf.toml"], more].concat(), site.path());
+
+    let (code, said, how) = setup(&["docker"]);
+    assert_eq!(code, Some(0), "{how}");
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON and nothing else");
+    assert_eq!(said["registry-mirrors"], serde_json::json!(["http://10.0.0.2:5443"]));
+    assert!(how.starts_with("wharf: 1. Put this into /etc/docker/daemon.json.\n"), "{how}");
+
+    // A name without a port has the one that wharf listens on.
+    let (_, said, _) = setup(&["containerd", "--registry", "ghcr.io", "--address", "wharf.lan"]);
+    let file = "# /etc/containerd/certs.d/ghcr.io/hosts.toml\nserver = \"https://ghcr.io\"\n\n\
+                [host.\"http://wharf.lan:5443\"]\n  capabilities = [\"pull\", \"resolve\"]\n";
+    assert_eq!(said, file);
+
+    let write = ["docker", "--hosts", "--write-to", "card", "--address", "wharf.lan"];
+    let (code, said, _) = setup(&write);
+    let paths =
+        ["docker.io", "ghcr.io"].map(|name| format!("card/etc/docker/certs.d/{name}/hosts.toml"));
+    assert_eq!((code, said), (Some(0), paths.join("\n") + "\n"));
+    let written = fs::read_to_string(site.path().join(&paths[1])).expect("written");
+    assert_eq!(written, file.replace("/etc/containerd", "/etc/docker"));
+    fs::write(site.path().join(&paths[1]), "mine").expect("written");
+    let (code, said, why) = setup(&write);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(why.contains("hosts.toml is there already: run this without --write-to"), "{why}");
+    assert_eq!(fs::read_to_string(site.path().join(&paths[1])).expect("there"), "mine");
+
+    for (arguments, says) in [
+        (
+            &["docker", "--registry", "quay.io"][..],
+            "write an [[upstream]] with registry = \"quay.io\"",
+        ),
+        (&["k3s", "--hosts"], "--hosts is about docker"),
+        (&["lxc"], "[possible values: docker, containerd, k3s, podman, buildkit, crio]"),
+        (&["podman", "--address", "http://wharf"], "invalid value 'http://wharf'"),
+        (&["podman", "--platform", "arm"], "invalid value 'arm'"),
+        (&[], "<CLIENT>"),
+    ] {
+        let (code, said, why) = setup(arguments);
+        assert_eq!((code, said.as_str()), (Some(2), ""), "{arguments:?}: {why}");
+        assert!(why.contains(says), "{arguments:?}: {why}");
+    }
+}
+
+#[test]
+fn setup_sends_a_client_to_the_address_that_serves_its_kind() {
+    let site = tempfile::tempdir().expect("a temporary directory");
+    // The password is "U*U", of the test vectors of crypt_blowfish.
+    let users = "alice:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+    fs::write(site.path().join("users"), users).expect("written");
+    let config = "[server]\nlisten = [\"10.0.0.2:5000\"]\n[[listener]]\naddress = \"10.0.0.2:5443\"\nusers = \"users\"\n\
+                  sign_in = true\nusers_without_tls = true\n";
+    fs::write(site.path().join("wharf.toml"), config).expect("written");
+    let setup =
+        |more: &[&str]| ended(&[&["setup", "--config", "wharf.toml"], more].concat(), site.path());
+    let (code, said, how) = setup(&["docker"]);
+    assert_eq!(code, Some(0), "{how}");
+    assert!(said.contains("http://10.0.0.2:5000") && !said.contains("5443"), "{said}");
+
+    let (code, said, how) = setup(&["podman", "--address", "wharf.lan:5443"]);
+    assert_eq!(code, Some(0), "{how}");
+    assert!(said.contains("wharf.lan:5443/docker.io"), "{said}");
+    assert!(how.contains("podman login wharf.lan:5443"), "{how}");
+    let (_, _, how) = setup(&["podman", "--address", "wharf.lan:5000"]);
+    assert!(!how.contains("podman login"), "{how}");
+
+    // Its engine would answer with another password.
+    let (code, said, why) = setup(&["docker", "--address", "wharf.lan:5443"]);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(why.contains("a [[listener]] without sign_in"), "{why}");
+}

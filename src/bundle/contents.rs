@@ -501,7 +501,7 @@ mod tests {
         let twice = Volume { segments: vec![part, part], ..volume };
         assert!(matches!(twice.to_bytes(), Err(ContentsError::Twice(_))));
         let beyond = Segment { offset: u64::MAX, ..part };
-        let beyond = Volume { segments: vec![beyond], ..volume };
+        let beyond = Volume { segments: vec![beyond], ..twice };
         assert_eq!(beyond.to_bytes(), Err(ContentsError::Sizes));
     }
 

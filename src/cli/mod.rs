@@ -20,6 +20,7 @@ mod ls;
 mod pull;
 mod renewal;
 mod serve;
+mod setup;
 mod status;
 mod verify;
 mod words;
@@ -48,6 +49,7 @@ Examples:
   wharf serve --listen 10.0.0.2:5000 --dir /srv/wharf
   wharf serve --config /etc/wharf/config.toml
   wharf config check --config config.toml     say what is wrong with a file before it is used
+  wharf setup containerd                      the files that point a client here
   wharf healthcheck                           exit 0 when a running wharf is ready
   wharf pull --platform linux/arm64 alpine    fetch before a device asks
   wharf ls                                    what is kept
@@ -88,6 +90,7 @@ enum Command {
     Status(status::Status),
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    Setup(setup::Setup),
     Healthcheck(healthcheck::Healthcheck),
 }
 
@@ -134,6 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(verify) => verify.run(),
         Command::Status(status) => status.run(),
         Command::Config(config) => config.run(),
+        Command::Setup(setup) => setup.run(),
         Command::Healthcheck(healthcheck) => healthcheck.run(),
     };
     let (code, sentence) = match outcome {

@@ -294,7 +294,7 @@ impl Told {
 /// The address under which the local network most likely sees this machine: the one that the default
 /// route would send from. Connecting a UDP socket looks the route up and sends nothing; 192.0.2.1 is
 /// nobody's (RFC 5737).
-fn lan_address() -> IpAddr {
+pub(super) fn lan_address() -> IpAddr {
     let looked_up = || -> io::Result<IpAddr> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;

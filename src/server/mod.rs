@@ -1,4 +1,4 @@
-//! The registry address: HTTP/1.1 in, the distribution specification's read endpoints out. No policy lives here.
+//! The registry address: HTTP/1.1 in, over TLS HTTP/2 as well, the distribution specification's read endpoints out. No policy lives here.
 
 mod accept;
 mod access;
@@ -9,6 +9,7 @@ mod door;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod http2;
 mod muted;
 mod parts;
 mod peer;
@@ -19,6 +20,7 @@ mod respond;
 mod route;
 mod seats;
 mod sign_in;
+mod streams;
 mod tls;
 mod users;
 
@@ -225,7 +227,12 @@ impl Server {
                 tracing::debug!(
                     %client, listener = %peer.listener, subjects = ?peer.subjects, "speaks TLS"
                 );
-                Arc::clone(self).converse(stream, None, peer, seat, stop).await;
+                let (_, session) = stream.get_ref();
+                if session.alpn_protocol() == Some(http2::ALPN) {
+                    Box::pin(Arc::clone(self).converse_http2(stream, peer, seat, stop)).await;
+                } else {
+                    Arc::clone(self).converse(stream, None, peer, seat, stop).await;
+                }
             }
             Ok(Err((None, mut stream))) => {
                 self.refuse(&mut stream, respond::needs_https(), client).await;

@@ -290,10 +290,10 @@ pub(super) fn method_not_allowed() -> Answer {
 /// connections that just broke off.
 pub(super) fn unreadable(failed: &hyper::Error) -> Option<Answer> {
     let (status, message) = if failed.is_parse_too_large() {
-        let message = "the request's address or headers are too many or too long";
-        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+        return Some(too_large());
     } else if failed.is_parse_version_h2() {
-        let message = "HTTP/2 is not spoken here: use HTTP/1.1";
+        let message =
+            "HTTP/2 is spoken here with those who agree on it in TLS (ALPN): use HTTP/1.1";
         (StatusCode::HTTP_VERSION_NOT_SUPPORTED, message)
     } else if failed.is_parse() {
         (StatusCode::BAD_REQUEST, "this is not an HTTP/1.1 request")
@@ -301,6 +301,13 @@ pub(super) fn unreadable(failed: &hyper::Error) -> Option<Answer> {
         return None;
     };
     Some(Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) })
+}
+
+/// 431, to a head that no client of registries sends.
+pub(super) fn too_large() -> Answer {
+    let message = "the request's address or headers are too many or too long";
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) }
 }
 
 /// Plain HTTP where TLS is spoken.
@@ -363,6 +370,14 @@ pub(super) fn too_busy_to_sign_in() -> Answer {
 pub(super) fn too_many_connections(client: IpAddr) -> Answer {
     too_many(&format!(
         "{client} has as many connections as one client may have ([server] max_connections_per_client)"
+    ))
+}
+
+/// To a client that has, or with all others has, as many answers open as there may be.
+pub(super) fn too_many_answers(client: IpAddr) -> Answer {
+    too_many(&format!(
+        "as many answers are open as {client}, or all clients, may have ([server] max_connections_per_client, \
+         max_connections)"
     ))
 }
 

@@ -2,6 +2,9 @@
 //!
 //! A connection is idle between its opening, or an answer's end, and the whole head of a request. When every place is taken,
 //! the one that has been idle for longest makes room.
+//!
+//! On an HTTP/2 connection several answers may be open at once, each of which holds as much as a connection of HTTP/1.1. So
+//! there are as many of them as there may be connections, of each client and of all.
 
 use std::{
     collections::HashMap,
@@ -14,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -34,6 +37,8 @@ pub(super) struct Seats {
     most_each: usize,
     turns_each: usize,
     begun: Instant,
+    /// One for each answer that may be open over HTTP/2.
+    answers: Arc<Semaphore>,
     taken: Mutex<Taken>,
     freed: Notify,
 }
@@ -52,12 +57,15 @@ struct Client {
     connections: usize,
     /// One for each request that is worked on.
     turns: Arc<Semaphore>,
+    /// One for each answer that is open over HTTP/2.
+    answers: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
     client: IpAddr,
     turns: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
     /// Milliseconds after `begun`, or [`BUSY`].
     idle_since: Arc<AtomicU64>,
     given_up: CancellationToken,
@@ -72,6 +80,13 @@ pub(super) struct Seat {
     seats: Arc<Seats>,
     number: u64,
     place: Place,
+}
+
+/// The place of one answer over HTTP/2, for as long as this is held.
+#[derive(Debug)]
+pub(super) struct OpenAnswer {
+    _of_client: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// Why there is no place.
@@ -101,6 +116,7 @@ impl Seats {
             most_each: config.max_connections_per_client,
             turns_each: config.max_requests_per_client,
             begun: Instant::now(),
+            answers: Arc::new(Semaphore::new(config.max_connections)),
             taken: Mutex::default(),
             freed: Notify::new(),
         })
@@ -133,12 +149,16 @@ impl Seats {
             return Ok(None);
         }
         let idle_since = Arc::new(AtomicU64::new(self.now()));
-        let unknown =
-            || Client { connections: 0, turns: Arc::new(Semaphore::new(self.turns_each)) };
+        let unknown = || Client {
+            connections: 0,
+            turns: Arc::new(Semaphore::new(self.turns_each)),
+            answers: Arc::new(Semaphore::new(self.most_each)),
+        };
         let known = taken.by_client.entry(client).or_insert_with(unknown);
         known.connections += 1;
-        let turns = Arc::clone(&known.turns);
-        let place = Place { client, turns, idle_since, given_up: CancellationToken::new() };
+        let (turns, answers) = (Arc::clone(&known.turns), Arc::clone(&known.answers));
+        let given_up = CancellationToken::new();
+        let place = Place { client, turns, answers, idle_since, given_up };
         let number = taken.next;
         taken.next += 1;
         taken.places.insert(number, place.clone());
@@ -188,6 +208,13 @@ impl Seat {
     /// The same, in the order in which this client's requests came; `None` when its others take too long.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.place.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// A place for an answer over HTTP/2, if its client, and all together, do not have too many of them already.
+    pub(super) fn try_open(&self) -> Option<OpenAnswer> {
+        let of_client = Arc::clone(&self.place.answers).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.seats.answers).try_acquire_owned().ok()?;
+        Some(OpenAnswer { _of_client: of_client, _of_all: of_all })
     }
 
     /// Waits until the place is wanted for another.
@@ -286,6 +313,21 @@ mod tests {
         assert_eq!(begun.elapsed(), TURN_DEADLINE);
         drop(first);
         assert!(taken[2].turn().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_answers_are_open_as_there_may_be_connections() {
+        let seats = seats(3, 2);
+        let taken =
+            [1, 1, 2].map(|last| seats.try_take(client(last)).expect("some").expect("free"));
+        let first = taken[0].try_open().expect("a place");
+        let _second = taken[1].try_open().expect("a place");
+        assert!(taken[0].try_open().is_none(), "a third of one client");
+        let _third = taken[2].try_open().expect("another client's");
+        assert!(taken[2].try_open().is_none(), "a fourth of all");
+        drop(first);
+        assert!(taken[2].try_open().is_some());
+        assert!(taken[1].try_open().is_some());
     }
 
     #[tokio::test(start_paused = true)]

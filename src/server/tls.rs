@@ -26,6 +26,8 @@ use x509_cert::{
     },
 };
 
+use super::http2;
+
 /// What the registry address needs to speak TLS, checked. Clones are the same one, and change together.
 #[derive(Clone)]
 pub struct Tls(Arc<RwLock<Current>>);
@@ -113,7 +115,8 @@ impl Tls {
         };
         let mut config =
             builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // In the order in which wharf likes them.
+        config.alpn_protocols = vec![http2::ALPN.to_vec(), b"http/1.1".to_vec()];
         // Old Docker Engines open a connection for each request. What is resumed is not verified again: a
         // client's certificate counts for up to twelve hours, the life of a ticket, beyond its end.
         if let Ok(ticketer) = ring::Ticketer::new() {

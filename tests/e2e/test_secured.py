@@ -2,6 +2,7 @@
 
 import base64
 import crypt
+import hashlib
 import shutil
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,7 @@ def pulls_and_renewals(site, wharf, authority, device):
     for identity in (None, stranger):
         expect(not is_served(wharf, authority, identity), f"served with {identity}")
     expect(is_served(wharf, authority, device), "a device is not served")
+    answers_over_http2(site, wharf, authority, device)
 
     # A new certificate, of another kind, in the middle of pulls: no pull fails, and connections that are opened later have it.
     before = serial(wharf)
@@ -80,6 +82,20 @@ def pulls_and_renewals(site, wharf, authority, device):
         pull()
     engine.stop()
     containerd.stop()
+
+
+def answers_over_http2(site, wharf, authority, device):
+    """To a client that asks for it; podman and Docker Engine here speak HTTP/1.1."""
+    demo = site.hub.images["library/demo", "latest"]
+    blobs = demo.below("linux/amd64") - {demo.digest, demo.platforms["linux/amd64"][0]}
+    for path, digest in (("manifests/latest", demo.digest), *((f"blobs/{digest}", digest) for digest in sorted(blobs))):
+        target = site.workspace.path("http2", "answer")
+        accept = ("--header", "Accept: application/vnd.docker.distribution.manifest.list.v2+json")
+        trust = ("--cacert", authority.cert, "--cert", device[0], "--key", device[1])
+        words = ("--silent", "--show-error", "--fail", "--http2", "--noproxy", "*", "--write-out", "%{http_version}")
+        url = f"{wharf.url}/v2/library/demo/{path}"
+        same(site.workspace.run("curl", *words, *trust, *accept, "--output", target, url).out, "2", "the version of HTTP")
+        same(f"sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}", digest, f"what came of {path}")
 
 
 def secured(site, authority):

@@ -18,6 +18,7 @@ mod fake_hub;
 mod fake_hub_faults;
 mod floods;
 mod freshness;
+mod http2;
 mod import;
 mod index_is_disposable;
 mod inventory;

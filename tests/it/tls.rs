@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const EACH_VERSION: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// A wharf that speaks TLS by certificates of `ca`, and believes `clients` about clients.
-async fn start_with(
+pub(crate) async fn start_with(
     ca: &TestCa,
     clients: Option<(&TestCa, ClientAuth)>,
     change: impl FnOnce(&mut Config),

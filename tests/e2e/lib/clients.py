@@ -5,6 +5,7 @@ import json
 from .procs import Failed, read
 
 PROGRAMS = {
+    "curl": "curl",
     "openssl": "openssl",
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -54,9 +55,11 @@ class Containerd:
     def ctr(self, *words, **more):
         return self.workspace.run("ctr", "--address", self.socket, *words, **more)
 
-    def pull(self, image, *flags):
+    def pull(self, image, *flags, hosts=None):
+        """`hosts`: a directory of hosts.toml files other than its own."""
         # The native snapshotter copies: no overlay mount that a failure could leave behind.
-        return self.ctr("images", "pull", "--hosts-dir", self.hosts, "--snapshotter", "native", *flags, image)
+        words = ("--hosts-dir", hosts or self.hosts, "--snapshotter", "native")
+        return self.ctr("images", "pull", *words, *flags, image)
 
     def image_digest(self, image):
         for line in self.ctr("images", "list").out.splitlines():
@@ -80,19 +83,22 @@ class Dockerd:
     driver copies instead of mounting. All its paths must be absolute: with a relative data root 20.10 spins for ever.
     """
 
-    def __init__(self, workspace, name, mirror):
+    def __init__(self, workspace, name, mirror, daemon_json=None):
+        """`daemon_json`: the text of a daemon.json that names the mirror, instead of a flag."""
         self.workspace = workspace
         self.name = name
         self.containerd = Containerd(workspace, f"{name}-c")
         self.socket = workspace.path(name, "d.sock")
         config = workspace.path(name, "daemon.json")
-        config.write_text(json.dumps({"deprecated-key-path": str(workspace.path(name, "key.json"))}))
+        keys = json.loads(daemon_json or "{}")
+        config.write_text(json.dumps(keys | {"deprecated-key-path": str(workspace.path(name, "key.json"))}))
+        mirrors = () if daemon_json else ("--registry-mirror", mirror)
         self.service = workspace.start(
             name,
             *("dockerd", "--debug", "--config-file", config, "--containerd", self.containerd.socket),
             *("--data-root", workspace.path(name, "data"), "--exec-root", workspace.path(name, "exec")),
             *("--pidfile", workspace.path(name, "pid"), "--host", f"unix://{self.socket}"),
-            *("--registry-mirror", mirror, "--iptables=false", "--ip6tables=false", "--bridge=none"),
+            *(*mirrors, "--iptables=false", "--ip6tables=false", "--bridge=none"),
             *("--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"),
             *("--cgroup-parent", workspace.dir.name),
         )
@@ -129,11 +135,12 @@ class Dockerd:
 class Libcontainers:
     """podman, skopeo and buildah: the same library, one store for the three."""
 
-    def __init__(self, workspace, mirrors, name="pod", insecure=True):
+    def __init__(self, workspace, mirrors, name="pod", insecure=True, text=""):
+        """`text`: more of the registries.conf."""
         self.workspace = workspace
         self.store = workspace.path(name, "store")
         config = workspace.path(name, "registries.conf")
-        text = 'unqualified-search-registries = []\nshort-name-mode = "disabled"\n'
+        text = f'unqualified-search-registries = []\nshort-name-mode = "disabled"\n{text}'
         for registry, location in mirrors.items():
             text += (
                 f'\n[[registry]]\nlocation = "{registry}"\n'

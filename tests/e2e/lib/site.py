@@ -87,10 +87,14 @@ class Site:
         self.wharfs.append(wharf)
         return wharf
 
-    def new_engine(self, wharf):
+    def new_engine(self, wharf, daemon_json=None):
         """A dockerd with an empty store."""
         self.engines += 1
-        return Dockerd(self.workspace, f"dockerd{self.engines}", wharf.url)
+        return Dockerd(self.workspace, f"dockerd{self.engines}", wharf.url, daemon_json)
+
+    def new_pod(self, name, registries_conf):
+        """podman and its kin with an empty store, and this text in their registries.conf."""
+        return Libcontainers(self.workspace, {}, name, text=registries_conf)
 
     def nobody_left(self):
         """No client tried to reach a registry other than through wharf."""

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -137,8 +137,7 @@ pub(crate) async fn over(
         let _ = driver.await;
     });
     let answer = sender.send_request(request).await.map_err(|_| NoAnswer::NoHead)?;
-    let (head, body) = answer.into_parts();
-    Ok(Stream { status: head.status, headers: head.headers, body, _connection: connection })
+    Ok(Stream::new(answer, connection))
 }
 
 /// Sends `bytes` as they are and returns all that comes back until the other side closes.
@@ -185,6 +184,12 @@ impl Answer {
 }
 
 impl Stream {
+    /// Over a connection that lives as long as the tasks in `connection`, or as whoever else holds it.
+    pub(super) fn new(answer: Response<Incoming>, connection: JoinSet<()>) -> Self {
+        let (head, body) = answer.into_parts();
+        Self { status: head.status, headers: head.headers, body, _connection: connection }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         text(&self.headers, name)
     }
@@ -224,7 +229,10 @@ impl Stream {
         while let Some(chunk) = self.chunk().await {
             match chunk {
                 Ok(data) => bytes.extend_from_slice(&data),
-                Err(_) => cut = true,
+                Err(_) => {
+                    cut = true;
+                    break;
+                }
             }
         }
         let bytes = bytes.freeze();

@@ -5,6 +5,7 @@ mod certs;
 pub(crate) mod client;
 mod fault;
 mod gate;
+pub(crate) mod http2;
 mod hub;
 mod images;
 mod log;

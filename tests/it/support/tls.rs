@@ -43,8 +43,14 @@ impl TlsClient {
                 builder.with_client_auth_cert(chain, key).expect("the key is the certificate's")
             }
         };
-        // As Go does, in which most clients are written.
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self(Arc::new(config))
+    }
+
+    /// The same, that would speak HTTP/2 as well: so does Go, in which most clients are written.
+    pub(crate) fn or_http2(self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols.insert(0, b"h2".to_vec());
         Self(Arc::new(config))
     }
 
