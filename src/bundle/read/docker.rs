@@ -76,11 +76,11 @@ pub(super) fn is_alias(path: &str, target: &str) -> bool {
 
 /// The digest that a path says of its file: `<hex>.json`, `<hex>.tar`, `<hex>.tar.gz` and `sha256:<hex>`.
 fn called(path: &str) -> Option<Digest> {
-    let hex = path.strip_prefix("sha256:").unwrap_or_else(|| {
+    let digits = path.strip_prefix("sha256:").unwrap_or_else(|| {
         let ends = [".json", ".tar", ".tar.gz"];
         ends.iter().find_map(|end| path.strip_suffix(end)).unwrap_or_default()
     });
-    is_hex(hex).then(|| format!("sha256:{hex}").parse().ok()).flatten()
+    is_hex(digits).then(|| format!("sha256:{digits}").parse().ok()).flatten()
 }
 
 fn is_hex(text: &str) -> bool {

@@ -114,10 +114,10 @@ pub enum Why {
     #[error("this bundle brings only what changed, and here is missing: {0}; nothing was taken")]
     Base(String),
     /// Not JSON of the form.
-    #[error("it is not of the form that it should have: {0}")]
+    #[error("it is not of the form that it should have: {}", line(.0))]
     Form(String),
     /// A layout of a later form.
-    #[error("it says version {0}, and 1.0.0 is known")]
+    #[error("it says version {}, and 1.0.0 is known", line(.0))]
     Version(String),
     /// An image without a name.
     #[error("the image {0} has no full name: say what it is called with --name")]
@@ -198,6 +198,11 @@ fn told(name: &str) -> String {
         told.push('…');
     }
     told
+}
+
+/// What an archive says, without what would end a line or steer a terminal.
+fn line(text: &str) -> String {
+    text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 pub(super) const fn cut(error: io::Error) -> ReadError {

@@ -309,6 +309,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "oci-layout: it says version 9",
         ),
         (
+            "a version that steers a terminal",
+            Tar::default().file("oci-layout", br#"{"imageLayoutVersion":"9\n\u001b[2J"}"#).end(),
+            "oci-layout: it says version 9\u{fffd}\u{fffd}[2J",
+        ),
+        (
             "an image of a type that nobody pulls",
             Tar::default()
                 .layout()
