@@ -19,9 +19,9 @@ use bytes::Bytes;
 pub use self::error::{ReadError, Why};
 use self::{
     docker::{Aliases, Unnamed},
-    error::cut,
+    error::{cut, unended},
     member::{Kind, Member, Members},
-    tree::Tree,
+    tree::{DOCUMENTS_MAX_BYTES, Tree},
 };
 use super::{
     CONTENTS, CONTENTS_MAX_BYTES, Contents, DOCKER, INDEX, KEY_MAX_BYTES, Named, OCI_LAYOUT,
@@ -37,6 +37,10 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// The window that a zstd archive may ask for, as a power of two: 128 MiB, what `zstd --ultra` needs at most.
 const WINDOW_LOG_MAX: u32 = 27;
+
+/// Bytes that an archive may have beside those of its members: headers, and what fills their last blocks. That of a packed
+/// one may be endless without a member in it.
+const EXTRA_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Where blobs go.
 ///
@@ -115,6 +119,7 @@ pub struct BroughtImage {
 /// # Errors
 /// In one sentence, with the name of the member that is wrong.
 pub fn read(archive: impl Read, terms: &Terms, sink: &mut impl Sink) -> Result<Brought, ReadError> {
+    let archive = archive.take(terms.bytes.saturating_add(EXTRA_BYTES));
     let mut archive = BufReader::with_capacity(PIECE_BYTES, archive);
     let begin = archive.fill_buf().map_err(cut)?;
     if begin.starts_with(&[0x1f, 0x8b]) {
@@ -136,6 +141,8 @@ struct Reading<'t, S> {
     /// What the contents say of blobs that have not come yet.
     awaited: HashMap<Digest, u64>,
     is_signed: bool,
+    /// Whether any blob came.
+    is_begun: bool,
     index: Option<Vec<u8>>,
     docker: Option<Vec<u8>>,
     unnamed: Unnamed,
@@ -150,6 +157,7 @@ impl<'t, S: Sink> Reading<'t, S> {
             contents: None,
             awaited: HashMap::new(),
             is_signed: false,
+            is_begun: false,
             index: None,
             docker: None,
             unnamed: Unnamed::default(),
@@ -160,12 +168,17 @@ impl<'t, S: Sink> Reading<'t, S> {
     fn run(mut self, archive: impl Read) -> Result<Brought, ReadError> {
         let mut members = Members::new(archive, self.terms.bytes);
         while let Some(member) = members.next()? {
-            self.take(&member, &mut members).map_err(|why| member.refused(why))?;
+            self.take(&member, &mut members).map_err(|why| match why {
+                Why::Unsigned => ReadError::Whole(Box::new(why)),
+                why => member.refused(why),
+            })?;
         }
         if !members.any() {
             return Err(ReadError::NoArchive);
         }
-        self.finish()
+        members.read_out()?;
+        let brought = self.finish();
+        if members.is_ended() { brought } else { brought.map_err(unended) }
     }
 
     fn take<R: Read>(&mut self, member: &Member, members: &mut Members<R>) -> Result<(), Why> {
@@ -214,6 +227,9 @@ impl<'t, S: Sink> Reading<'t, S> {
 
     /// Learns what is to come, before any of it does.
     fn begin_bundle(&mut self, bytes: Vec<u8>) -> Result<(), Why> {
+        if self.is_begun {
+            return Err(Why::Late);
+        }
         let contents = Contents::parse(&bytes).map_err(Why::Contents)?;
         let mut missing = Vec::new();
         for base in &contents.base {
@@ -252,6 +268,7 @@ impl<'t, S: Sink> Reading<'t, S> {
         size: u64,
         members: &mut Members<R>,
     ) -> Result<Digest, Why> {
+        self.is_begun = true;
         if self.contents.is_some() {
             let awaited = named.and_then(|digest| self.awaited.get(&digest));
             match awaited {
@@ -297,13 +314,14 @@ impl<'t, S: Sink> Reading<'t, S> {
     fn finish(mut self) -> Result<Brought, ReadError> {
         let all = |why| ReadError::Whole(Box::new(why));
         self.must_be_trusted().map_err(all)?;
-        if let Some((digest, _)) = self.awaited.iter().next() {
-            return Err(all(Why::Lacking { digest: *digest, image: CONTENTS.to_owned() }));
-        }
         let member = |name: &str| {
             let name = name.to_owned();
             move |why| ReadError::Member { name: name.clone(), why: Box::new(why) }
         };
+        if let Some(digest) = self.awaited.keys().min() {
+            let (digest, image) = (*digest, "the bundle".to_owned());
+            return Err(member(CONTENTS)(Why::Lacking { digest, image }));
+        }
         let roots = if let Some((contents, _)) = &self.contents {
             contents.images.iter().map(|image| (image.named.clone(), image.descriptor())).collect()
         } else if let Some(index) = &self.index {
@@ -320,11 +338,13 @@ impl<'t, S: Sink> Reading<'t, S> {
         };
         let mut names = HashSet::new();
         let mut images = Vec::with_capacity(roots.len());
+        let mut left = DOCUMENTS_MAX_BYTES;
         for (named, root) in roots {
             if !names.insert(named.to_string()) {
                 return Err(member(from)(Why::Twice(named.to_string())));
             }
-            let documents = Tree::new(self.sink, &named).walk(&root).map_err(member(from))?;
+            let tree = Tree::new(self.sink, &named, &mut left);
+            let documents = tree.walk(&root).map_err(member(from))?;
             images.push(BroughtImage { named, root, documents });
         }
         Ok(Brought { images, contents: self.contents.map(|(contents, _)| contents) })

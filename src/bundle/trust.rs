@@ -233,6 +233,8 @@ fn without_checksum(line: &str) -> Option<minisign::SecretKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     /// A key pair that nobody uses, and a signature of `hello\n`, as minisign 0.11 makes them.
@@ -275,7 +277,7 @@ mod tests {
     #[test]
     fn what_the_minisign_program_signed_is_accepted() {
         let public: PublicKey = PUBLIC.parse().expect("a key");
-        assert_eq!(verify(std::slice::from_ref(&public), b"hello\n", SIGNATURE), Ok(&public));
+        assert_eq!(verify(from_ref(&public), b"hello\n", SIGNATURE), Ok(&public));
         assert!(verify(&[public], b"hello", SIGNATURE).is_err());
     }
 
@@ -285,7 +287,7 @@ mod tests {
         let secret = SecretKey::parse(UNPROTECTED, None).expect("a key");
         assert_eq!(secret.public(), Ok(public.clone()));
         let signature = secret.sign(b"contents").expect("signed");
-        assert_eq!(verify(std::slice::from_ref(&public), b"contents", &signature), Ok(&public));
+        assert_eq!(verify(from_ref(&public), b"contents", &signature), Ok(&public));
         // It has no checksum, but two halves.
         let damaged = UNPROTECTED.replace("RdPQAdE2", "RdPQAdE3");
         assert_ne!(damaged, UNPROTECTED);

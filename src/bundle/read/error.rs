@@ -4,7 +4,7 @@ use std::{fmt::Write as _, io};
 
 use crate::{
     bundle::{Base, ContentsError, SignatureError},
-    oci::{Digest, ManifestError},
+    oci::{Digest, ManifestError, MediaType},
 };
 
 /// Blobs that a sentence names of those that are missing.
@@ -85,6 +85,9 @@ pub enum Why {
     /// Not a contents document.
     #[error("{0}")]
     Contents(#[source] ContentsError),
+    /// A contents document behind what it is to speak of.
+    #[error("it comes behind blobs, and must come before them, as `wharf export` writes it")]
+    Late,
     /// Stands where it means nothing.
     #[error("it comes before what it signs")]
     Misplaced,
@@ -147,6 +150,17 @@ pub enum Why {
         /// What is wrong with it.
         why: ManifestError,
     },
+    /// Of a type that nobody pulls under `manifests/`.
+    #[error("{digest} is of the type {media_type}, which is none of a manifest")]
+    Type {
+        /// Which.
+        digest: Digest,
+        /// What it is called.
+        media_type: MediaType,
+    },
+    /// More documents than are read, one that several images share counted for each.
+    #[error("its images have more than {0} bytes of manifests")]
+    Documents(usize),
     /// Indexes within indexes.
     #[error("{0} lists lists of lists: nobody could pull that")]
     Nested(Digest),
@@ -188,4 +202,16 @@ fn told(name: &str) -> String {
 
 pub(super) const fn cut(error: io::Error) -> ReadError {
     ReadError::Cut(error)
+}
+
+/// Of an archive that does not say where it ends: what is missing was cut off.
+pub(super) fn unended(error: ReadError) -> ReadError {
+    let (ReadError::Member { why, .. } | ReadError::Whole(why)) = &error else { return error };
+    let is_missing =
+        matches!(**why, Why::Lacking { .. } | Why::Nowhere(_) | Why::NoImages | Why::Unsigned);
+    if !is_missing {
+        return error;
+    }
+    let text = format!("it has no end; {error}");
+    cut(io::Error::new(io::ErrorKind::UnexpectedEof, text))
 }

@@ -11,12 +11,15 @@ use tar::{EntryType, Header};
 use super::{PIECE_BYTES, ReadError, Why, docker::is_alias, error::cut};
 use crate::{bundle::write::BLOCK, oci::Digest};
 
-/// Most members of an archive.
+/// Most members of an archive, directories and what is passed over among them.
 const MEMBERS_MAX: usize = 262_144;
 /// Longest extended header, in bytes.
 const EXTENDED_MAX_BYTES: u64 = 64 * 1024;
 /// Extended headers before one member: pax, GNU's name, GNU's link; and a global one.
 const EXTENDED_MAX: usize = 8;
+/// Bytes behind the end of an archive that are read, so that a packed one's own sum is verified: writers pad to 10 KiB, or to
+/// a tape's blocks. What is longer is what a device holds behind an archive, and nobody's.
+const TRAILING_MAX_BYTES: u64 = 1024 * 1024;
 /// Longest path: that of a segment of a sha512 has 170 bytes.
 const PATH_MAX_BYTES: usize = 512;
 
@@ -31,6 +34,10 @@ pub(super) struct Members<R> {
     padding: u64,
     /// Digests of paths, which are shorter.
     seen: HashSet<Digest>,
+    /// Members that came, of which a directory may come again.
+    came: usize,
+    /// Whether the zeros came that end an archive.
+    is_ended: bool,
     buffer: Vec<u8>,
 }
 
@@ -71,13 +78,27 @@ impl<R: Read> Members<R> {
             rest: 0,
             padding: 0,
             seen: HashSet::new(),
+            came: 0,
+            is_ended: false,
             buffer: vec![0; PIECE_BYTES],
         }
     }
 
     /// Whether there was any.
-    pub(super) fn any(&self) -> bool {
-        !self.seen.is_empty()
+    pub(super) const fn any(&self) -> bool {
+        self.came > 0
+    }
+
+    /// Whether the archive says that it ends where it did: some writers do not, and what was cut off between two members
+    /// does not either.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Reads what is behind the end, for the sums that a packed archive ends with.
+    pub(super) fn read_out(&mut self) -> Result<(), ReadError> {
+        let mut behind = (&mut self.archive).take(TRAILING_MAX_BYTES);
+        io::copy(&mut behind, &mut io::sink()).map(drop).map_err(cut)
     }
 
     /// The next member; `None` at the end of the archive. What was not read of the one before is passed over.
@@ -100,7 +121,7 @@ impl<R: Read> Members<R> {
             {
                 count += 1;
                 let name = String::from_utf8_lossy(&header.path_bytes()).into_owned();
-                let size = header.entry_size().map_err(|_| refused(&name, Why::Header))?;
+                let size = stated_size(&header).ok_or_else(|| refused(&name, Why::Header))?;
                 if count > EXTENDED_MAX || size > EXTENDED_MAX_BYTES {
                     return Err(refused(&name, Why::Extended));
                 }
@@ -147,13 +168,15 @@ impl<R: Read> Members<R> {
         while filled < block.len() {
             match self.archive.read(&mut block[filled..]) {
                 Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err(cut(ended())),
+                Ok(0) if self.any() => return Err(cut(ended())),
+                Ok(0) => return Err(ReadError::NoArchive),
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(cut(error)),
             }
         }
         if block.iter().all(|&byte| byte == 0) {
+            self.is_ended = true;
             return Ok(None);
         }
         let header = Header::from_byte_slice(&block).clone();
@@ -185,7 +208,7 @@ impl<R: Read> Members<R> {
         let path = clean(&raw).map_err(no)?;
         let size = match extended.size {
             Some(size) => size,
-            None => header.entry_size().map_err(|_| no(Why::Header))?,
+            None => stated_size(header).ok_or_else(|| no(Why::Header))?,
         };
         let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous => Kind::File,
@@ -218,7 +241,8 @@ impl<R: Read> Members<R> {
                 return Err(no(Why::Again));
             }
         }
-        if self.seen.len() > MEMBERS_MAX {
+        self.came += 1;
+        if self.came > MEMBERS_MAX {
             return Err(no(Why::Members(MEMBERS_MAX)));
         }
         self.count(size).map_err(no)?;
@@ -262,6 +286,16 @@ impl Extended {
             }
         }
         Ok(())
+    }
+}
+
+/// The size that a header says: in octal digits, or as GNU tar writes what these cannot say, in binary of twelve bytes. The
+/// `tar` crate takes the last eight of them whatever stands before, so that other readers would read another size.
+fn stated_size(header: &Header) -> Option<u64> {
+    match header.as_old().size {
+        [0x80, 0, 0, 0, low @ ..] => Some(u64::from_be_bytes(low)),
+        [first, ..] if first & 0x80 != 0 => None,
+        _ => header.entry_size().ok(),
     }
 }
 

@@ -10,22 +10,27 @@ use crate::{
 
 /// Indexes on the way to a manifest: an image's own, and one that it lists.
 const DEPTH_MAX: usize = 2;
+/// Bytes of all documents of an archive's images, one that several share counted for each: each is read for each.
+pub(super) const DOCUMENTS_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Documents of one image that are here.
 const DOCUMENTS_MAX: usize = 4096;
 
 pub(super) struct Tree<'s, S> {
     sink: &'s mut S,
     image: String,
+    /// What is left of [`DOCUMENTS_MAX_BYTES`].
+    left: &'s mut usize,
     seen: HashSet<Digest>,
     sizes: HashMap<Digest, u64>,
     documents: Vec<(Descriptor, Manifest)>,
 }
 
 impl<'s, S: Sink> Tree<'s, S> {
-    pub(super) fn new(sink: &'s mut S, named: &Named) -> Self {
+    pub(super) fn new(sink: &'s mut S, named: &Named, left: &'s mut usize) -> Self {
         Self {
             sink,
             image: named.to_string(),
+            left,
             seen: HashSet::new(),
             sizes: HashMap::new(),
             documents: Vec::new(),
@@ -47,9 +52,14 @@ impl<'s, S: Sink> Tree<'s, S> {
         if self.seen.len() > DOCUMENTS_MAX {
             return Err(Why::Many(DOCUMENTS_MAX));
         }
+        if !content.media_type.names_a_manifest() {
+            return Err(Why::Type { digest, media_type: content.media_type.clone() });
+        }
         let bytes = self.sink.document(&digest).map_err(Why::Sink)?;
         let bytes = bytes.ok_or_else(|| self.lacking(digest))?;
         same_size(content, bytes.len() as u64)?;
+        let left = self.left.checked_sub(bytes.len());
+        *self.left = left.ok_or(Why::Documents(DOCUMENTS_MAX_BYTES))?;
         let document = Manifest::parse(&content.media_type, &bytes)
             .map_err(|why| Why::Manifest { digest, why })?;
         match &document {
@@ -65,12 +75,18 @@ impl<'s, S: Sink> Tree<'s, S> {
                 let (mut here, mut first) = (false, None);
                 for entry in &index.entries {
                     let child = &entry.descriptor;
-                    if self.size(&child.digest)?.is_some() {
-                        self.document(child, depth + 1)?;
-                        here = true;
-                    } else {
-                        first.get_or_insert(child.digest);
+                    match self.size(&child.digest)? {
+                        Some(_) if child.media_type.names_a_manifest() => {
+                            self.document(child, depth + 1)?;
+                        }
+                        // An index may list anything, as a cache of builds lists layers.
+                        Some(size) => same_size(child, size)?,
+                        None => {
+                            first.get_or_insert(child.digest);
+                            continue;
+                        }
                     }
+                    here = true;
                 }
                 if let (false, Some(first)) = (here, first) {
                     return Err(self.lacking(first));

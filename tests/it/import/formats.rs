@@ -100,3 +100,39 @@ fn for_what_docker_saved_the_same_manifest_is_made_each_time() {
     assert_eq!(made["layers"][1]["digest"], json!(Digest::sha256(LAYERED)));
     assert_eq!(take(&archive, &terms()).0.expect("read"), brought);
 }
+
+#[test]
+fn an_archive_without_an_end_is_taken_if_its_images_are_whole() {
+    let mut tar = Tar::default();
+    for (path, bytes) in &layout("site/app:1") {
+        tar = tar.file(path, bytes);
+    }
+    let whole = tar.unended();
+    assert_eq!(take(&whole, &terms()).0.expect("read").images.len(), 1);
+    let mut padded = whole.clone();
+    padded.resize(whole.len() + 20 * 512, 0);
+    assert_eq!(take(&gzip(&padded), &terms()).0.expect("read").images.len(), 1);
+    let error = take(&whole[..whole.len() - 1024], &terms()).0.expect_err("cut").to_string();
+    assert!(error.starts_with("the archive is cut off or damaged: it has no end; "), "{error}");
+}
+
+#[test]
+fn beside_an_index_the_list_of_docker_says_nothing() {
+    let mut members = layout("site/app:1");
+    members.push(("manifest.json".to_owned(), b"{".to_vec()));
+    let (brought, _) = take(&written_by_tar(&members), &terms());
+    assert_eq!(brought.expect("read").images.len(), 1);
+}
+
+#[test]
+fn what_a_list_holds_beside_manifests_is_no_document() {
+    let document = manifest(CONFIG, LAYERED);
+    let list = json!({ "schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [descriptor(super::LAYER, LAYERED), descriptor(MANIFEST, &document)] });
+    let list = list.to_string().into_bytes();
+    let tar = Tar::default().layout().blob(&list).blob(&document).blob(CONFIG).blob(LAYERED);
+    let archive = tar.json("index.json", &index_of(INDEX, &list, "site/app:1")).end();
+    let brought = take(&archive, &terms()).0.expect("read");
+    let digests: Vec<_> = brought.images[0].documents.iter().map(|(d, _)| d.digest).collect();
+    assert_eq!(digests, [Digest::sha256(&document), Digest::sha256(&list)]);
+}

@@ -77,6 +77,11 @@ impl Tar {
         self.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
+    /// Without the zeros that end it.
+    pub(super) fn unended(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(super) fn end(mut self) -> Vec<u8> {
         self.0.extend_from_slice(&[0; 1024]);
         self.0
