@@ -233,7 +233,6 @@ fn without_checksum(line: &str) -> Option<minisign::SecretKey> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     /// A key pair that nobody uses, and a signature of `hello\n`, as minisign 0.11 makes them.

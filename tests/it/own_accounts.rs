@@ -220,6 +220,7 @@ async fn without_the_registry_a_yes_counts_for_the_time_of_grace() {
     }
     site.resume();
     wharf.clock.advance(Duration::from_secs(120));
+    wharf.until_up(LAN).await;
     assert_eq!(get(&wharf, &layer, Some(&alice)).await.status, 200);
     wharf.end().await;
 }
