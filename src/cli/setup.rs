@@ -19,7 +19,6 @@ use super::{ConfigFile, Failure, complain, healthcheck::reachable, load, say, se
 use crate::{
     config::{Config, DoorFiles, Overrides},
     oci::{Platform, RegistryName},
-    server::{ClientAuth, Door},
 };
 
 const EXAMPLES: &str = "\
@@ -163,31 +162,28 @@ impl Setup {
         }
         let is_wanted =
             |registry: &&RegistryName| self.registry.is_empty() || self.registry.contains(registry);
-        let (listens, door, files) = self.way_in(config)?;
+        let (listens, signs_in, files) = self.way_in(config)?;
         let tls = files.tls.as_ref().map(|files| match files.client_ca {
             None => Mutual::Never,
-            Some((_, ClientAuth::Required)) => Mutual::Always,
-            Some((_, ClientAuth::Optional)) => Mutual::Maybe,
+            Some(_) if files.need_certificates() => Mutual::Always,
+            Some(_) => Mutual::Maybe,
         });
         Ok(Target {
             address: self.address(listens),
             tls,
-            signs_in: door.sign_in,
+            signs_in,
             platform: self.platform.clone(),
             registries: served.into_iter().filter(is_wanted).cloned().collect(),
         })
     }
 
-    /// By which of wharf's addresses the client comes, and what is asked there: the one whose port was given, else one that
-    /// other machines reach, and that serves this kind of client.
-    fn way_in<'a>(
-        &self,
-        config: &'a Config,
-    ) -> Result<(SocketAddr, &'a Door, &'a DoorFiles), Failure> {
+    /// By which of wharf's addresses the client comes, whether it has to sign in there, and the files that say what is
+    /// asked: the one whose port was given, else one that other machines reach, and that serves this kind of client.
+    fn way_in<'a>(&self, config: &'a Config) -> Result<(SocketAddr, bool, &'a DoorFiles), Failure> {
         let port = self.address.as_ref().and_then(|given| port_of(given.as_str()));
         let ways = || {
             config.doors().flat_map(|(addresses, door, files)| {
-                addresses.iter().map(move |address| (*address, door, files))
+                addresses.iter().map(move |address| (*address, door.sign_in, files))
             })
         };
         // Another port is that of something in front of wharf.
@@ -195,12 +191,12 @@ impl Setup {
         let by_port: Vec<_> = by_port.collect();
         let ways = if by_port.is_empty() { ways().collect() } else { by_port };
         let is_mirror = self.client == Client::Docker;
-        let best = ways.into_iter().min_by_key(|(address, door, _)| {
-            (is_mirror && door.sign_in, address.ip().to_canonical().is_loopback())
+        let best = ways.into_iter().min_by_key(|(address, signs_in, _)| {
+            (is_mirror && *signs_in, address.ip().to_canonical().is_loopback())
         });
         // At least one, by the configuration's own promise.
-        let (address, door, files) = best.expect("an address to listen on");
-        if is_mirror && door.sign_in {
+        let (address, signs_in, files) = best.expect("an address to listen on");
+        if is_mirror && signs_in {
             return Err(Failure::Usage(format!(
                 "{address} asks clients to sign in (sign_in), and Docker Engine does not sign in to its mirrors, or sends them \
                  its password for Docker Hub: write a [[listener]] without sign_in into wharf's configuration, or name \
@@ -208,7 +204,7 @@ impl Setup {
                 self.address(address)
             )));
         }
-        Ok((address, door, files))
+        Ok((address, signs_in, files))
     }
 
     /// What the client calls wharf, which listens on `listens`.

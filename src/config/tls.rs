@@ -15,7 +15,7 @@ use super::{
     raw::{self, Document},
     values::FilePath,
 };
-use crate::server::{Tls, TlsError, Users};
+use crate::server::{ClientAuth, Tls, TlsError, Users};
 
 /// What `raw` says, its files read.
 pub(super) fn build(
@@ -64,6 +64,11 @@ pub(super) fn build(
 pub struct Stamps(Vec<Option<(u64, u64, SystemTime)>>);
 
 impl TlsFiles {
+    /// Whether clients are served only with a certificate.
+    pub fn need_certificates(&self) -> bool {
+        self.client_ca.as_ref().is_some_and(|(_, auth)| *auth == ClientAuth::Required)
+    }
+
     /// Reads the files again.
     ///
     /// # Errors
