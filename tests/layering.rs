@@ -35,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["server/users/"]),
     ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
-    ("base64", &["server/credentials.rs"]),
+    ("base64", &["server/credentials.rs", "upstream/credentials/docker_config.rs"]),
     ("bcrypt", &["server/users/"]),
     ("bytesize", &["config/"]),
     ("clap", &["cli/"]),
@@ -58,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
     ("ring", &["server/tls.rs", "server/users/"]),
-    ("rustix", &["store/", "cli/serve.rs"]),
+    ("rustix", &["store/", "cli/serve.rs", "upstream/credentials/helper.rs"]),
     ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
     ("saphyr_parser", &["cli/lists/yaml.rs"]),
     ("sd_notify", &["cli/serve.rs"]),
