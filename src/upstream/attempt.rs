@@ -176,8 +176,11 @@ impl Upstream {
         if let Some(left) = endpoint.cools(asker.who(), question.asked()) {
             return Err(Failure::unasked(Error::RateLimited { retry_after: Some(left) }));
         }
-        let claim = asker.claim().await.map_err(|problem| {
-            Failure::unasked(Error::unavailable(format!("no credentials: {problem}")))
+        // The log has the reason: it names files of this machine.
+        let claim = asker.claim().await.map_err(|_| {
+            Failure::unasked(Error::unavailable(
+                "the account's credentials are not to be had just now",
+            ))
         })?;
         let failure = match self.attempt_as(asker, &claim, question, name, endpoint, url).await {
             Ok(answer) => return Ok(answer),

@@ -254,6 +254,13 @@ impl Upstreams {
         self.by_name.get(registry)
     }
 
+    /// Has the sources of all accounts asked anew before they are used again.
+    pub fn reread_accounts(&self) {
+        for upstream in self.by_name.values() {
+            upstream.auth.accounts().reread();
+        }
+    }
+
     /// Where all documents have their room: those that come from registries, and those that are answered.
     pub fn documents(&self) -> &Documents {
         &self.documents
@@ -384,11 +391,6 @@ impl Upstream {
     /// The same of each account that is configured, in its order.
     pub fn accounts_left(&self) -> Vec<AccountLeft> {
         self.auth.accounts().each_left()
-    }
-
-    /// Has the sources of its accounts asked anew before they are used again.
-    pub fn reread_accounts(&self) {
-        self.auth.accounts().reread();
     }
 
     /// What the manifest is, without fetching it: free on Docker Hub, which counts `GET`s.
