@@ -72,7 +72,7 @@ impl Reading<'_> {
                                    docker_config, or credential_helper, or anonymous = true";
                     return Err(self.wrong(span, problem));
                 };
-                private = private.or(Some(first.clone()));
+                private = private.or_else(|| Some(first.clone()));
                 self.source(table, first, warnings)?
             };
             accounts.push(Account { name, source });

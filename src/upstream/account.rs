@@ -74,10 +74,17 @@ pub(super) struct Own {
 
 #[derive(Default)]
 struct Known {
-    /// The limit and the pulls left, as last told, and when.
-    told: Option<(Option<u64>, Option<u64>, Instant)>,
+    told: Option<Told>,
     /// Until when others go first.
     last_until: Option<Instant>,
+}
+
+/// What a registry said of an account's limit.
+#[derive(Clone, Copy)]
+struct Told {
+    limit: Option<u64>,
+    left: Option<u64>,
+    at: Instant,
 }
 
 /// Pulls that an account has left.
@@ -159,14 +166,14 @@ impl Accounts {
             // Each client has a limit of its own: the last that was told of is shown.
             return self.metrics.ratelimit(registry, limit, remaining);
         };
-        own.lock().told = Some((limit, remaining, own.clock.now()));
+        own.lock().told = Some(Told { limit, left: remaining, at: own.clock.now() });
         if own.place.is_some() {
             self.metrics.account_ratelimit(registry, &own.name, limit, remaining);
         }
-        let sum = |of: fn(&(Option<u64>, Option<u64>)) -> Option<u64>| {
+        let sum = |of: fn(&Told) -> Option<u64>| {
             self.all().filter_map(|own| of(&own.fresh()?)).reduce(u64::saturating_add)
         };
-        self.metrics.ratelimit(registry, sum(|(limit, _)| *limit), sum(|(_, left)| *left));
+        self.metrics.ratelimit(registry, sum(|told| told.limit), sum(|told| told.left));
     }
 
     /// Pulls left with all accounts together, as far as the registry said so lately.
@@ -260,13 +267,13 @@ impl Own {
         self.lock().last_until.is_some_and(|until| self.clock.now() < until)
     }
 
-    fn fresh(&self) -> Option<(Option<u64>, Option<u64>)> {
-        let (limit, left, at) = self.lock().told?;
-        (self.clock.now().duration_since(at) < LIMIT_BELIEVED).then_some((limit, left))
+    fn fresh(&self) -> Option<Told> {
+        let told = self.lock().told?;
+        (self.clock.now().duration_since(told.at) < LIMIT_BELIEVED).then_some(told)
     }
 
     fn left(&self) -> Option<u64> {
-        self.fresh()?.1
+        self.fresh()?.left
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

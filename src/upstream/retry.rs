@@ -41,7 +41,7 @@ impl Failure {
             Ordering::Equal if sooner(&other) < sooner(&self) => other,
             _ => self,
         };
-        let retry_after = told.retry_after.or(told.error.retry_after());
+        let retry_after = told.retry_after.or_else(|| told.error.retry_after());
         Self { is_asked, is_heard, retry_after, ..told }
     }
 

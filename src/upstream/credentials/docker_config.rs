@@ -123,7 +123,8 @@ fn find<'a, T>(map: &'a HashMap<String, T>, registry: &RegistryName) -> Option<&
 /// Whether `key` means all of `registry`.
 fn is_of(key: &str, registry: &RegistryName) -> bool {
     let bare = ["https://", "http://"].iter().find_map(|scheme| key.strip_prefix(scheme));
-    let (host, path) = bare.unwrap_or(key).split_once('/').unwrap_or((bare.unwrap_or(key), ""));
+    let bare = bare.unwrap_or(key);
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
     let whole = matches!(path.trim_end_matches('/'), "" | "v1" | "v2");
     let host = host.to_ascii_lowercase();
     let named = if registry.is_docker_hub() {

@@ -164,7 +164,9 @@ impl fmt::Display for HelperName {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use tokio::time::Instant;
 
     use super::*;
 
