@@ -249,6 +249,7 @@ impl Reload {
         self.store.set_limits(config.store.limits);
         self.pull.set_mode(config.mode);
         self.pull.set_scrub(config.pull.scrub);
+        self.pull.reread_accounts();
         self.limits_changed.notify_one();
     }
 }

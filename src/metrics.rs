@@ -29,6 +29,8 @@ struct Inner {
     mode: IntGaugeVec,
     ratelimit_limit: IntGaugeVec,
     ratelimit_remaining: IntGaugeVec,
+    account_limit: IntGaugeVec,
+    account_remaining: IntGaugeVec,
     cache_bytes: IntGauge,
     cache_limit_bytes: IntGauge,
     cache_reserved_bytes: IntGauge,
@@ -164,14 +166,26 @@ impl Metrics {
             ratelimit_limit: gauges(
                 &registry,
                 "wharf_upstream_ratelimit_limit",
-                "Pulls that the registry allows in its window, as it last said.",
+                "Pulls that the registry allows in its window with all accounts, as it last said.",
                 &["registry"],
             ),
             ratelimit_remaining: gauges(
                 &registry,
                 "wharf_upstream_ratelimit_remaining",
-                "Pulls left in the registry's window, as it last said.",
+                "Pulls left in the registry's window with all accounts, as it last said.",
                 &["registry"],
+            ),
+            account_limit: gauges(
+                &registry,
+                "wharf_upstream_account_ratelimit_limit",
+                "Pulls that the registry allows the account in its window, as it last said.",
+                &["registry", "account"],
+            ),
+            account_remaining: gauges(
+                &registry,
+                "wharf_upstream_account_ratelimit_remaining",
+                "Pulls left to the account in the registry's window, as the registry last said.",
+                &["registry", "account"],
             ),
             cache_bytes: gauge(
                 &registry,
@@ -376,6 +390,23 @@ impl Metrics {
         }
         if let Some(remaining) = remaining {
             self.0.ratelimit_remaining.with_label_values(&[registry]).set(clamped(remaining));
+        }
+    }
+
+    /// A registry told the pull limit of an account; `account` is a configured name.
+    pub fn account_ratelimit(
+        &self,
+        registry: &str,
+        account: &str,
+        limit: Option<u64>,
+        remaining: Option<u64>,
+    ) {
+        let labels = &[registry, account];
+        if let Some(limit) = limit {
+            self.0.account_limit.with_label_values(labels).set(clamped(limit));
+        }
+        if let Some(remaining) = remaining {
+            self.0.account_remaining.with_label_values(labels).set(clamped(remaining));
         }
     }
 

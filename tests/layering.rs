@@ -36,7 +36,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["server/users/"]),
     ("backon", &["upstream/retry.rs", "pull/download.rs", "pull/relay.rs"]),
-    ("base64", &["server/credentials.rs", "bundle/trust.rs"]),
+    (
+        "base64",
+        &["server/credentials.rs", "bundle/trust.rs", "upstream/credentials/docker_config.rs"],
+    ),
     ("bcrypt", &["server/users/"]),
     ("bytesize", &["config/"]),
     ("clap", &["cli/"]),
@@ -64,7 +67,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
     ("ring", &["server/tls.rs", "server/users/"]),
-    ("rustix", &["store/", "cli/serve.rs", "cli/export/place.rs"]),
+    (
+        "rustix",
+        &["store/", "cli/serve.rs", "cli/export/place.rs", "upstream/credentials/helper.rs"],
+    ),
     ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
     ("saphyr_parser", &["cli/lists/yaml.rs"]),
     ("sd_notify", &["cli/serve.rs"]),

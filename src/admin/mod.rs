@@ -50,9 +50,9 @@ pub use self::{
 use crate::metrics::Metrics;
 /// The rows of the API's answers.
 pub use crate::pull::{
-    CacheStatus, Collected, DockerImage, Explanation, ExportEvent, ImportTerms, Imported,
-    ImportedImage, InspectedManifest, Inspection, KeptImage, KeptPlatform, PinnedImage, PullEvent,
-    RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
+    AccountStatus, CacheStatus, Collected, DockerImage, Explanation, ExportEvent, ImportTerms,
+    Imported, ImportedImage, InspectedManifest, Inspection, KeptImage, KeptPlatform, PinnedImage,
+    PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
 };
 
 /// Connections served at one time; more wait in the socket's queue.

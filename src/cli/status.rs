@@ -142,7 +142,7 @@ fn under_way(downloads: u64, cache: &CacheStatus) -> String {
 
 /// The name in as many columns as the widest one takes.
 fn registry(upstream: &UpstreamStatus, is_offline: bool, widest: usize, now: u64) -> String {
-    let UpstreamStatus { registry, up, since, pulls_left } = upstream;
+    let UpstreamStatus { registry, up, since, pulls_left, accounts } = upstream;
     let since = since.map(|since| format!(" for {}", words::age(since, now))).unwrap_or_default();
     let answers = match up {
         _ if is_offline => "not asked".to_owned(),
@@ -151,7 +151,13 @@ fn registry(upstream: &UpstreamStatus, is_offline: bool, widest: usize, now: u64
         Some(false) => format!("down{since}"),
     };
     let left = pulls_left.map(|left| format!(", {} left", words::count(left, "pull")));
-    format!("{registry:widest$}  {answers}{}", left.unwrap_or_default())
+    let each: Vec<_> = accounts
+        .iter()
+        .filter(|_| accounts.len() > 1)
+        .filter_map(|account| Some(format!("{} {}", account.name, account.pulls_left?)))
+        .collect();
+    let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
+    format!("{registry:widest$}  {answers}{}{each}", left.unwrap_or_default())
 }
 
 /// At most 100, and only if it is all.
@@ -163,6 +169,7 @@ fn percent(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::AccountStatus;
 
     fn told() -> Told {
         let registry = |name: &str, up, since, pulls_left| UpstreamStatus {
@@ -170,6 +177,7 @@ mod tests {
             up,
             since,
             pulls_left,
+            accounts: Vec::new(),
         };
         let cache = CacheStatus {
             bytes: 5 << 30,
@@ -223,6 +231,16 @@ Registries:  docker.io  up for 3 days, 98 pulls left
              ghcr.io    down for 5 minutes
              quay.io    not asked yet"
         );
+    }
+
+    #[test]
+    fn each_of_several_accounts_is_told_of() {
+        let account = |name: &str, pulls_left| AccountStatus { name: name.into(), pulls_left };
+        let mut told = told();
+        told.status.upstreams[0].accounts = vec![account("first", Some(90))];
+        assert!(text(&told, 100 * 86_400).contains("98 pulls left\n"));
+        told.status.upstreams[0].accounts.extend([account("paid", None), account("last", Some(8))]);
+        assert!(text(&told, 100 * 86_400).contains("98 pulls left (first 90, last 8)\n"));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Config {
     /// next start itself.
     fn access_waits(&self, new: &Self) -> bool {
         let mut lent = self.upstreams.iter().filter(|upstream| {
-            upstream.credentials.is_some() && !upstream.public && upstream.rules.allow.is_empty()
+            upstream.has_account() && !upstream.public && upstream.rules.allow.is_empty()
         });
         lent.any(|upstream| self.open_to_all(&upstream.registry, &new.server.access).is_some())
     }

@@ -1,13 +1,15 @@
 //! `WHARF_<SECTION>__<KEY>`: the environment as a layer over the file.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
 use toml::{Table, Value};
 
 use super::{Config, ConfigError, NOWHERE, raw};
 
-/// The variables that wharf looks at.
-#[derive(Clone, Debug, Default)]
+/// The variables of a process.
+///
+/// No `Debug` shows their values: each may be a secret that `password_env` names.
+#[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
@@ -27,6 +29,22 @@ impl Environment {
     pub(super) fn state_directory(&self) -> Option<PathBuf> {
         let list = self.0.get("STATE_DIRECTORY")?;
         std::env::split_paths(list).next().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Where systemd put the secrets that the unit names.
+    pub(super) fn credentials_directory(&self) -> Option<PathBuf> {
+        self.0.get("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// The secret in the variable `name`; otherwise what is wrong with it, to be said after its name.
+    pub(super) fn secret(&self, name: &str) -> Result<String, &'static str> {
+        let text = self.0.get(name).ok_or("is not set: set that variable to the password")?;
+        let text = text.to_str().ok_or("is not UTF-8 text")?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err("is empty: set that variable to the password"),
+            text if text.contains(['\r', '\n']) => Err("holds more than one line"),
+            text => Ok(text.to_owned()),
+        }
     }
 
     /// One layer for each variable that sets a key.
@@ -80,8 +98,13 @@ impl Environment {
 
 impl FromIterator<(String, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, OsString)>>(variables: I) -> Self {
-        let ours = |name: &str| name.starts_with("WHARF_") || name == "STATE_DIRECTORY";
-        Self(variables.into_iter().filter(|(name, _)| ours(name)).collect())
+        Self(variables.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 

@@ -15,17 +15,9 @@ pub(super) const CONFIG_MAX_BYTES: u64 = 1024 * 1024;
 const PEM_MAX_BYTES: u64 = 1024 * 1024;
 /// Ten thousand users' lines.
 const USERS_MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Access tokens are a few kilobytes at most.
-const PASSWORD_MAX_BYTES: u64 = 64 * 1024;
 
 /// A few hundred processors' worth.
 const CPUINFO_MAX_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A password, and whether others on this machine can read it.
-pub(super) struct Password {
-    pub(super) text: String,
-    pub(super) world_readable: bool,
-}
 
 /// A file of certificates or keys, and whether others on this machine can read it.
 pub(super) struct Pem {
@@ -49,21 +41,6 @@ pub(super) fn host() -> Platform {
 pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, String> {
     let file = open(path)?;
     text_of(file, max_bytes)
-}
-
-/// The password in the file at `path`: its one line.
-pub(super) fn read_password(path: &Path) -> Result<Password, String> {
-    let file = open(path)?;
-    let world_readable = is_world_readable(&file)?;
-    let mut text = text_of(file, PASSWORD_MAX_BYTES)?;
-    text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    if text.is_empty() {
-        return Err("is empty: write the password or access token into it".to_owned());
-    }
-    if text.contains(['\r', '\n']) {
-        return Err("holds more than one line: write only the password into it".to_owned());
-    }
-    Ok(Password { text, world_readable })
 }
 
 /// The certificates in the file at `path`. Only their PEM frame is looked at here: what is inside is

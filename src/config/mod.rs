@@ -5,6 +5,7 @@
 //! message about a key stands in this folder; `config.toml` at the top of the source tree is its manual.
 
 mod access;
+mod accounts;
 mod changes;
 mod compose;
 mod env;
@@ -68,7 +69,7 @@ pub struct Config {
     pub server: server::Config,
     /// `[[upstream]]`: every registry served, Docker Hub always among them, no registry twice.
     pub upstreams: Vec<upstream::Config>,
-    /// Where the credentials and certificates in `upstreams` were read from.
+    /// Where the certificates in `upstreams` were read from.
     pub upstream_files: BTreeMap<RegistryName, UpstreamFiles>,
     /// `[log]`.
     pub log: LogConfig,
@@ -77,8 +78,6 @@ pub struct Config {
 /// The files that belong to one registry, by absolute path.
 #[derive(Clone, Debug, Default)]
 pub struct UpstreamFiles {
-    /// Holds the password and nothing else.
-    pub password: Option<PathBuf>,
     /// Holds PEM certificates to trust.
     pub ca: Option<PathBuf>,
 }
@@ -222,12 +221,12 @@ impl Config {
             let door = (&*config.listen, &config.server.door, &config.door_files);
             listeners::check_passwords(&file, users, door, &mut warnings)?;
         }
-        config.take_in(&file, tables, &mut warnings)?;
+        config.take_in(&file, &sources.environment, tables, &mut warnings)?;
         Ok(Loaded { config, warnings })
     }
 
     /// The effective configuration in the file's form, every key that has a value written out.
-    /// Passwords appear as the path of their file. Read again, it gives the same configuration.
+    /// Passwords appear as the path of their file or the name of their variable. Read again, it gives the same configuration.
     pub fn show(&self) -> String {
         toml::to_string(&raw::Raw::from(self)).expect("plain tables, keys and values")
     }
@@ -298,6 +297,7 @@ impl Config {
     fn take_in(
         &mut self,
         file: &raw::Document<'_>,
+        environment: &Environment,
         tables: Tables,
         warnings: &mut Vec<String>,
     ) -> Result<(), ConfigError> {
@@ -307,7 +307,8 @@ impl Config {
         self.check_admin()?;
         self.server.access = Access::new(access::build(file, &access, self)?);
         let open = |registry: &RegistryName| self.open_to_all(registry, &self.server.access);
-        (self.upstreams, self.upstream_files) = upstreams::build(file, upstreams, open, warnings)?;
+        (self.upstreams, self.upstream_files) =
+            upstreams::build(file, environment, upstreams, open, warnings)?;
         access::check_served(file, &access, &self.upstreams)?;
         self.pull.platforms.clients = platforms::build(file, clients, self)?;
         (self.pull.prefetch.images, self.store.pinned) =

@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::{
-    Config, ConfigError, access,
+    Config, ConfigError, access, accounts,
     compose::{self, Parts},
     listeners::{self, RawDoor},
     platforms, prefetch,
     values::{
-        self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, Distinct, Endpoint, Every,
-        FilePath, Filter, HostName, Image, ImageGlob, Images, Listen, LogFormat, MaxSize, MinFree,
-        ModeWord, NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm,
-        Scrub, SendBuffer, Subject, TrustedKey, Wait, Window,
+        self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, CredentialHelper,
+        Distinct, Endpoint, Every, FilePath, Filter, HostName, Image, ImageGlob, Images, Listen,
+        LogFormat, MaxSize, MinFree, ModeWord, NameGlob, Network, OthersWord, Pattern,
+        PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject, TrustedKey, Wait,
+        Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -189,6 +190,13 @@ pub(super) struct Upstream {
     pub(super) endpoints: Option<Spanned<Vec<Endpoint>>>,
     pub(super) username: Option<Spanned<String>>,
     pub(super) password_file: Option<Spanned<FilePath>>,
+    pub(super) password_env: Option<Spanned<String>>,
+    pub(super) docker_config: Option<Spanned<FilePath>>,
+    pub(super) credential_helper: Option<Spanned<CredentialHelper>>,
+    pub(super) helper_timeout: Option<Spanned<Wait>>,
+    pub(super) helper_env: Option<Spanned<Vec<String>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) account: Vec<Spanned<Account>>,
     pub(super) auth: Option<Spanned<AuthWord>>,
     pub(super) auth_ttl: Option<Spanned<Age>>,
     pub(super) offline_grace: Option<Spanned<Age>>,
@@ -200,6 +208,20 @@ pub(super) struct Upstream {
     pub(super) first_byte_timeout: Option<Wait>,
     pub(super) idle_timeout: Option<Wait>,
     pub(super) attempts: Option<Count<1, 20>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [[upstream.account]]")]
+pub(super) struct Account {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) anonymous: Option<bool>,
+    pub(super) username: Option<Spanned<String>>,
+    pub(super) password_file: Option<Spanned<FilePath>>,
+    pub(super) password_env: Option<Spanned<String>>,
+    pub(super) docker_config: Option<Spanned<FilePath>>,
+    pub(super) credential_helper: Option<Spanned<CredentialHelper>>,
+    pub(super) helper_timeout: Option<Spanned<Wait>>,
+    pub(super) helper_env: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -257,7 +279,7 @@ impl From<&Config> for Raw {
         };
         let upstream = upstreams.iter().map(|upstream| {
             let files = upstream_files.get(&upstream.registry).cloned().unwrap_or_default();
-            let credentials = upstream.credentials.as_ref();
+            let (alone, account) = accounts::shown(&upstream.accounts);
             anywhere(Upstream {
                 registry: Some(anywhere(upstream.registry.clone())),
                 allow: Some(globs(&upstream.rules.allow)),
@@ -266,8 +288,14 @@ impl From<&Config> for Raw {
                 endpoints: Some(anywhere(
                     upstream.endpoints.iter().cloned().map(Endpoint).collect(),
                 )),
-                username: credentials.map(|known| anywhere(known.username.clone())),
-                password_file: files.password.map(|path| anywhere(FilePath(path))),
+                username: alone.username,
+                password_file: alone.password_file,
+                password_env: alone.password_env,
+                docker_config: alone.docker_config,
+                credential_helper: alone.credential_helper,
+                helper_timeout: alone.helper_timeout,
+                helper_env: alone.helper_env,
+                account,
                 auth: Some(anywhere(match upstream.clients {
                     Some(_) => AuthWord::Client,
                     None => AuthWord::Wharf,

@@ -1,19 +1,19 @@
 //! `[[upstream]]`: from a registry's keys to a [`Config`] of the upstream layer, its files read.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 
 use toml::Spanned;
 use url::Url;
 
 use super::{
-    ConfigError, UpstreamFiles, files,
+    ConfigError, Environment, UpstreamFiles, accounts, files,
     raw::{self, Document},
     set,
     values::{AuthWord, Distinct, Endpoint, FilePath, Image, Pattern, Realm},
 };
 use crate::{
     oci::{DOCKER_HUB, RegistryName},
-    upstream::{Config, Credentials, Host, Patience, RepositoryRules, Secret, Terms},
+    upstream::{Config, Host, Patience, RepositoryRules, Terms},
 };
 
 /// Where Docker Hub answers the registry protocol: not under the name that images carry.
@@ -25,6 +25,7 @@ type Built = (Vec<Config>, BTreeMap<RegistryName, UpstreamFiles>);
 /// pull what he likes of a registry, if there is such an address.
 pub(super) fn build(
     file: &Document<'_>,
+    environment: &Environment,
     raw: Vec<Spanned<raw::Upstream>>,
     open: impl Fn(&RegistryName) -> Option<SocketAddr>,
     warnings: &mut Vec<String>,
@@ -48,8 +49,9 @@ pub(super) fn build(
         check_clients(file, &raw)?;
         let named = raw.account_for.clone().unwrap_or_default();
         let files = files_of(file, &raw);
-        let credentials = credentials(file, &raw, warnings)?;
-        check_private(file, &raw, open(registry.get_ref()))?;
+        let reading = accounts::Reading { file, environment, registry: registry.get_ref() };
+        let (accounts, private) = reading.accounts(&raw, warnings)?;
+        check_private(file, &raw, private, open(registry.get_ref()))?;
         let ca_pem = match &raw.ca {
             Some(ca) => files::read_ca(&file.beside(ca.get_ref())).map_err(|problem| {
                 let problem = format!("{} {problem}", ca.get_ref());
@@ -57,10 +59,10 @@ pub(super) fn build(
             })?,
             None => Vec::new(),
         };
-        let config = Config { credentials, ca_pem, ..without_files(raw) };
+        let config = Config { accounts, ca_pem, ..without_files(raw) };
         check_account_for(file, &named, &config)?;
         warn_of_account(&config, warnings);
-        if files.password.is_some() || files.ca.is_some() {
+        if files.ca.is_some() {
             all_files.insert(config.registry.clone(), files);
         }
         configs.push(config);
@@ -153,7 +155,7 @@ pub(super) fn without_files(raw: raw::Upstream) -> Config {
         rules,
         public: raw.public.unwrap_or_default(),
         endpoints,
-        credentials: None,
+        accounts: Vec::new(),
         clients: clients.then_some(terms),
         account_for: account_for.map(Spanned::into_inner).map(Host::from).collect(),
         ca_pem: Vec::new(),
@@ -214,9 +216,10 @@ fn check_globs(
 fn check_private(
     file: &Document<'_>,
     raw: &raw::Upstream,
+    private: Option<Range<usize>>,
     open: Option<SocketAddr>,
 ) -> Result<(), ConfigError> {
-    let (Some(username), Some(open)) = (&raw.username, open) else { return Ok(()) };
+    let (Some(account), Some(open)) = (private, open) else { return Ok(()) };
     let allows_some = raw.allow.as_ref().is_some_and(|allow| !allow.get_ref().0.is_empty());
     if allows_some || raw.public == Some(true) {
         return Ok(());
@@ -226,16 +229,14 @@ fn check_private(
          are served, such as allow = [\"library/*\"], or restrict [server] allow_clients, or say in [[access]] who may \
          pull them, or write public = true if they may"
     );
-    Err(ConfigError::at(file, username.span(), problem))
+    Err(ConfigError::at(file, account, problem))
 }
 
 /// Refuses what makes no sense beside clients that bring their own accounts, or without them.
 fn check_clients(file: &Document<'_>, raw: &raw::Upstream) -> Result<(), ConfigError> {
     let (span, problem) = match &raw.auth {
         Some(auth) if *auth.get_ref() == AuthWord::Client => {
-            let password = raw.password_file.as_ref().map(Spanned::span);
-            let account = raw.username.as_ref().map(Spanned::span).or(password);
-            let Some(account) = account else { return Ok(()) };
+            let Some(account) = accounts::first(raw) else { return Ok(()) };
             let problem = "an account of wharf's own beside auth = \"client\": each client's own is asked for, \
                            leave one of them out";
             (account, problem)
@@ -252,41 +253,6 @@ fn check_clients(file: &Document<'_>, raw: &raw::Upstream) -> Result<(), ConfigE
         }
     };
     Err(ConfigError::at(file, span, problem.to_owned()))
-}
-
-fn credentials(
-    file: &Document<'_>,
-    raw: &raw::Upstream,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Credentials>, ConfigError> {
-    let (username, path) = match (&raw.username, &raw.password_file) {
-        (None, None) => return Ok(None),
-        (Some(username), Some(path)) => (username, path),
-        (Some(username), None) => {
-            let problem = "a username without a password: write password_file = \"…\" too";
-            return Err(ConfigError::at(file, username.span(), problem.to_owned()));
-        }
-        (None, Some(path)) => {
-            let problem = "a password without a user: write username = \"…\" too";
-            return Err(ConfigError::at(file, path.span(), problem.to_owned()));
-        }
-    };
-    // RFC 7617 §2: the first colon ends the user-id.
-    if username.get_ref().is_empty() || username.get_ref().contains([':', '\r', '\n']) {
-        let problem = "not a user name: write at least one character, and no colon";
-        return Err(ConfigError::at(file, username.span(), problem.to_owned()));
-    }
-    let password = files::read_password(&file.beside(path.get_ref())).map_err(|problem| {
-        ConfigError::at(file, path.span(), format!("{} {problem}", path.get_ref()))
-    })?;
-    if password.world_readable {
-        let path = path.get_ref();
-        warnings.push(format!("every user of this machine can read {path}: run chmod 600 {path}"));
-    }
-    Ok(Some(Credentials {
-        username: username.get_ref().clone(),
-        password: Secret::new(password.text),
-    }))
 }
 
 /// Refuses hosts that the account cannot be for, since they are not asked.
@@ -310,7 +276,7 @@ fn check_account_for(
 
 /// Warns where the account goes unprotected, and where it does not go although one might think so.
 fn warn_of_account(config: &Config, warnings: &mut Vec<String>) {
-    if config.credentials.is_none() {
+    if !config.has_account() {
         return;
     }
     let registry = &config.registry;
@@ -334,5 +300,5 @@ fn warn_of_account(config: &Config, warnings: &mut Vec<String>) {
 fn files_of(file: &Document<'_>, raw: &raw::Upstream) -> UpstreamFiles {
     let path =
         |path: &Option<Spanned<FilePath>>| path.as_ref().map(|path| file.beside(path.get_ref()));
-    UpstreamFiles { password: path(&raw.password_file), ca: path(&raw.ca) }
+    UpstreamFiles { ca: path(&raw.ca) }
 }

@@ -66,9 +66,9 @@ pub use self::{
     import::{ImportTerms, Imported, ImportedImage},
     listing::{ListedTags, Referrers},
     report::{
-        CacheStatus, Collected, Explanation, InspectedManifest, Inspection, KeptImage,
-        KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage, ScrubStatus,
-        Status, UpstreamStatus, VerifyEvent,
+        AccountStatus, CacheStatus, Collected, Explanation, InspectedManifest, Inspection,
+        KeptImage, KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage,
+        ScrubStatus, Status, UpstreamStatus, VerifyEvent,
     },
     verify::Verify,
 };
@@ -225,6 +225,11 @@ impl Pull {
     /// Has registries asked so from now on.
     pub fn set_mode(&self, mode: Mode) {
         self.0.upstreams.set_mode(mode);
+    }
+
+    /// Has files and helpers with the accounts of registries asked anew, before the accounts are used again.
+    pub fn reread_accounts(&self) {
+        self.0.upstreams.reread_accounts();
     }
 
     /// Looks for registries that say nothing, for as long as it is polled.

@@ -1,6 +1,7 @@
 //! What is known of the registries, without asking them.
 
-use super::{Inner, UpstreamStatus};
+use super::{AccountStatus, Inner, UpstreamStatus};
+use crate::upstream::AccountLeft;
 
 impl Inner {
     /// Every registry, by name.
@@ -9,7 +10,16 @@ impl Inner {
             let upstream = self.upstreams.select(registry)?;
             let (up, since) = upstream.seen().map_or((None, None), |(up, at)| (Some(up), Some(at)));
             let pulls_left = upstream.pulls_left();
-            Some(UpstreamStatus { registry: registry.to_string(), up, since, pulls_left })
+            let accounts = upstream.accounts_left().into_iter();
+            let accounts =
+                accounts.map(|AccountLeft { name, left }| AccountStatus { name, pulls_left: left });
+            Some(UpstreamStatus {
+                registry: registry.to_string(),
+                up,
+                since,
+                pulls_left,
+                accounts: accounts.collect(),
+            })
         };
         let mut all: Vec<_> = self.upstreams.registries().filter_map(status).collect();
         all.sort_by(|a, b| a.registry.cmp(&b.registry));

@@ -384,7 +384,19 @@ pub struct UpstreamStatus {
     /// Since when that holds, in seconds since 1970.
     #[serde(default)]
     pub since: Option<u64>,
-    /// Pulls left in its window, as it last said.
+    /// Pulls left in its window with all accounts together, as it last said.
+    pub pulls_left: Option<u64>,
+    /// wharf's own accounts there, in their order.
+    #[serde(default)]
+    pub accounts: Vec<AccountStatus>,
+}
+
+/// An account of wharf's own at a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountStatus {
+    /// What the configuration calls it.
+    pub name: String,
+    /// Pulls left to it, as the registry said within the last hour.
     pub pulls_left: Option<u64>,
 }
 

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{
     Claim, Error, Upstream, Urgency,
+    account::Asker,
     client::{Answer, Question},
     headers,
     health::Endpoint,
@@ -36,10 +37,10 @@ impl Upstream {
         read: impl Fn(Answer, &Arc<Endpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
-        let account = &self.auth.account(name).await;
+        let lent = &self.auth.lent(name).await;
         self.ask(urgency, |endpoint| async move {
             let answer =
-                self.attempt(question, name, account, endpoint, endpoint.url(path)).await?;
+                self.attempt(question, name, lent.as_ref(), endpoint, endpoint.url(path)).await?;
             Ok(read(answer, endpoint)?)
         })
         .await
@@ -58,7 +59,7 @@ impl Upstream {
         self.ask(urgency, |endpoint| async move {
             let mut url = endpoint.url(path);
             url.set_query(query);
-            self.attempt(question, name, account, endpoint, url).await?.body.discard().await;
+            self.attempt(question, name, Some(account), endpoint, url).await?.body.discard().await;
             Ok(())
         })
         .await
@@ -75,11 +76,11 @@ impl Upstream {
         read: impl Fn(Document) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
-        let account = &self.auth.account(name).await;
+        let lent = &self.auth.lent(name).await;
         self.ask(urgency, |endpoint| async move {
             let mut url = endpoint.url(path);
             url.set_query(query);
-            let answer = self.attempt(question, name, account, endpoint, url).await?;
+            let answer = self.attempt(question, name, lent.as_ref(), endpoint, url).await?;
             let bytes = answer.body.whole(MANIFEST_MAX_BYTES).await?;
             Ok(read(Document { headers: answer.headers, url: answer.url, bytes })?)
         })
@@ -130,19 +131,85 @@ impl Upstream {
         }
     }
 
-    /// One try at one endpoint. The answer is a success, and its body, if any, what was asked for.
+    /// One try at one endpoint: with the account that a client lent, or with wharf's own, one after the other until one
+    /// is neither refused nor limited. The answer is a success, and its body, if any, what was asked for.
     async fn attempt(
         &self,
         question: &Question,
         name: &RepositoryName,
-        account: &Claim,
+        lent: Option<&Claim>,
         endpoint: &Endpoint,
         url: Url,
     ) -> Result<Answer, Failure> {
-        if let Some(left) = endpoint.cools(question.asked()) {
-            let error = Error::RateLimited { retry_after: Some(left) };
-            return Err(Failure { error, retry_after: None, is_asked: false, is_heard: false });
+        let askers = self.auth.askers(endpoint, question.asked(), lent);
+        let mut failed: Option<Failure> = None;
+        for asker in &askers {
+            let failure = match self.attempt_by(asker, question, name, endpoint, &url).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let is_its_own = !failure.is_asked
+                || matches!(
+                    failure.error,
+                    Error::Unauthorized | Error::Denied | Error::RateLimited { .. }
+                );
+            failed = Some(match failed {
+                Some(before) if is_its_own => before.or(failure),
+                _ => failure,
+            });
+            if !is_its_own {
+                break;
+            }
         }
+        Err(failed.unwrap_or_else(|| Error::Unauthorized.into()))
+    }
+
+    /// The same with one account; with what its source has by now, if the registry does not take what it had.
+    async fn attempt_by(
+        &self,
+        asker: &Asker,
+        question: &Question,
+        name: &RepositoryName,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<Answer, Failure> {
+        if let Some(left) = endpoint.cools(asker.who(), question.asked()) {
+            return Err(Failure::unasked(Error::RateLimited { retry_after: Some(left) }));
+        }
+        // The log has the reason: it names files of this machine.
+        let claim = asker.claim().await.map_err(|_| {
+            Failure::unasked(Error::unavailable(
+                "the account's credentials are not to be had just now",
+            ))
+        })?;
+        let failure = match self.attempt_as(asker, &claim, question, name, endpoint, url).await {
+            Ok(answer) => return Ok(answer),
+            Err(failure) => failure,
+        };
+        match &failure.error {
+            Error::Unauthorized | Error::Denied => {
+                if let Some(claim) = asker.renewed(&claim).await {
+                    return self.attempt_as(asker, &claim, question, name, endpoint, url).await;
+                }
+                if failure.error == Error::Unauthorized {
+                    asker.is_last();
+                }
+            }
+            Error::RateLimited { retry_after: None } => asker.is_last(),
+            _ => {}
+        }
+        Err(failure)
+    }
+
+    async fn attempt_as(
+        &self,
+        asker: &Asker,
+        account: &Claim,
+        question: &Question,
+        name: &RepositoryName,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<Answer, Failure> {
         let mut proof = self.auth.known(&self.http, endpoint, name, account).await?;
         let mut refusals = 0;
         loop {
@@ -150,7 +217,7 @@ impl Upstream {
             let base = endpoint.base();
             let answer = self.http.follow(question, base, url.clone(), authorization).await?;
             if answer.status != StatusCode::UNAUTHORIZED || answer.is_foreign {
-                return self.checked(question, endpoint, answer).await;
+                return self.checked(asker, question, endpoint, answer).await;
             }
             answer.body.discard().await;
             refusals += u32::from(proof.is_some());
@@ -166,16 +233,21 @@ impl Upstream {
 
     async fn checked(
         &self,
+        asker: &Asker,
         question: &Question,
         endpoint: &Endpoint,
         answer: Answer,
     ) -> Result<Answer, Failure> {
+        if !answer.is_foreign {
+            let (limit, remaining) = headers::rate_limit(&answer.headers);
+            self.auth.accounts().told(asker, limit, remaining);
+        }
         if let Some(refusal) = self.http.refusal(&answer) {
             // What a host says to which a redirect led is not the registry's word.
             if let (Error::RateLimited { retry_after: Some(rest) }, false) =
                 (&refusal.error, answer.is_foreign)
             {
-                endpoint.cool_down(question.asked(), *rest);
+                endpoint.cool_down(asker.who(), question.asked(), *rest);
             }
             answer.body.discard().await;
             return Err(refusal);

@@ -9,16 +9,18 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Claim, Config, Credentials, Error,
+    Claim, Config, Error,
+    account::{Accounts, Asker},
     client::{Http, Question},
     headers,
-    health::Endpoint,
+    health::{Asked, Endpoint},
     kin::Kin,
     retry::Failure,
     token::{Grant, Service},
 };
 use crate::{
     clock::Clock,
+    metrics::Metrics,
     oci::{Digest, RegistryName, RepositoryName},
 };
 
@@ -37,8 +39,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(super) struct Auth {
     registry: RegistryName,
     kin: Kin,
-    /// wharf's own account, if it has one.
-    own: Claim,
+    /// wharf's own.
+    accounts: Accounts,
     /// Accounts of clients that the registry let in, each with the repository for which it may be used.
     lent: Cache<RepositoryName, Claim>,
     clock: Clock,
@@ -86,11 +88,11 @@ impl Proof {
 }
 
 impl Auth {
-    pub(super) fn new(config: &Config, clock: &Clock) -> Self {
+    pub(super) fn new(config: &Config, metrics: &Metrics, clock: &Clock) -> Self {
         Self {
             registry: config.registry.clone(),
             kin: Kin::of(config),
-            own: own(config.credentials.as_ref()),
+            accounts: Accounts::new(&config.registry, &config.accounts, clock, metrics),
             lent: Cache::builder()
                 .max_capacity(LENT)
                 .eviction_policy(EvictionPolicy::lru())
@@ -111,9 +113,31 @@ impl Auth {
         }
     }
 
-    /// The account with which whatever is asked of `name` is.
-    pub(super) async fn account(&self, name: &RepositoryName) -> Claim {
-        self.lent.get(name).await.unwrap_or_else(|| self.own.clone())
+    /// The account that a client lent for what is asked of `name`, if one did.
+    pub(super) async fn lent(&self, name: &RepositoryName) -> Option<Claim> {
+        self.lent.get(name).await
+    }
+
+    /// wharf's own accounts.
+    pub(super) const fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Who may ask `endpoint`, in that order; at least one. `lent`: a client's account, with which alone it is asked.
+    pub(super) fn askers(
+        &self,
+        endpoint: &Endpoint,
+        asked: Asked,
+        lent: Option<&Claim>,
+    ) -> Vec<Asker> {
+        match lent {
+            Some(claim) => vec![Asker::Client(claim.clone())],
+            None if self.kin.may_have_account(endpoint.base()) => {
+                self.accounts.in_turn(|who| endpoint.cools(who, asked).is_some())
+            }
+            // To ask with one account after the other would be the same question again and again.
+            None => vec![self.accounts.nobody()],
+        }
     }
 
     /// From now on, `name` is asked for with this account, which the registry let in.
@@ -185,6 +209,7 @@ impl Auth {
         headers: &HeaderMap,
         account: &Claim,
     ) -> Result<Challenge, Error> {
+        let is_known = !account.is_none() && self.kin.may_have_account(endpoint.base());
         let account = self.basic(endpoint, account);
         let mut basic = Err(Error::Unauthorized);
         for value in headers.get_all(WWW_AUTHENTICATE) {
@@ -192,7 +217,7 @@ impl Auth {
             for challenge in http_auth::parse_challenges(value).unwrap_or_default() {
                 if challenge.scheme.eq_ignore_ascii_case("bearer") {
                     let service = Service::named(&challenge, endpoint.base(), name, &self.kin)?;
-                    if account.is_some() && !service.with_account {
+                    if is_known && !service.with_account {
                         self.warn_of_stranger(&service);
                     }
                     return Ok(Challenge::Bearer(Arc::new(service)));
@@ -261,9 +286,18 @@ impl Auth {
     ) -> Result<Token, Failure> {
         let asked_at = self.clock.now();
         let authorization = account.basic().filter(|_| service.with_account);
+        let identity = account.identity().filter(|_| service.with_account);
         let question = Question::get("token", "application/json");
-        let (base, url) = (endpoint.base(), service.url());
-        let answer = http.exchange(&question, base, &url, authorization).await?;
+        let answer = match identity {
+            None => {
+                http.exchange(&question, endpoint.base(), &service.url(), authorization).await?
+            }
+            Some(identity) => {
+                let (url, form) = service.form(identity);
+                http.exchange_form(&question.posted(), endpoint.base(), &url, None, Some(form))
+                    .await?
+            }
+        };
         if let Some(refusal) = http.refusal(&answer) {
             answer.body.discard().await;
             return Err(match refusal.error {
@@ -305,11 +339,4 @@ impl Auth {
 fn key(account: &Claim, service: &Arc<Service>) -> TokenKey {
     let account = if service.with_account { account.id() } else { Claim::default().id() };
     (account, Arc::clone(service))
-}
-
-fn own(credentials: Option<&Credentials>) -> Claim {
-    credentials.map_or_else(Claim::default, |Credentials { username, password }| {
-        let header = http_auth::basic::encode_credentials(username, password.expose());
-        Claim::of(header.as_bytes())
-    })
 }

@@ -19,6 +19,8 @@ enum Shown {
     Basic(HeaderValue),
     /// A token that the registry's token service gave the client, likewise (RFC 6750).
     Bearer(HeaderValue),
+    /// What the token service gives tokens for, and no registry takes (RFC 6749 §6, a refresh token).
+    Identity(String),
 }
 
 /// On which terms clients bring their own accounts (`auth = "client"`).
@@ -60,12 +62,23 @@ impl Claim {
         })
     }
 
+    /// A user name and password; nothing where they cannot be sent.
+    pub(super) fn password(username: &str, password: &str) -> Self {
+        Self::of(http_auth::basic::encode_credentials(username, password).as_bytes())
+    }
+
+    /// An identity token; nothing where it is empty.
+    pub(super) fn with_identity(token: &str) -> Self {
+        Self((!token.is_empty()).then(|| Shown::Identity(token.to_owned())))
+    }
+
     /// Stands for the claim where it is to be known again. What it was cannot be told from it.
     pub fn id(&self) -> Digest {
-        Digest::sha256(match &self.0 {
-            None => b"",
-            Some(Shown::Basic(value) | Shown::Bearer(value)) => value.as_bytes(),
-        })
+        match &self.0 {
+            None => Digest::sha256(b""),
+            Some(Shown::Basic(value) | Shown::Bearer(value)) => Digest::sha256(value.as_bytes()),
+            Some(Shown::Identity(token)) => Digest::sha256(format!("Identity {token}").as_bytes()),
+        }
     }
 
     /// Whether nothing is claimed.
@@ -88,6 +101,14 @@ impl Claim {
             _ => None,
         }
     }
+
+    /// An identity token, for the token service.
+    pub(super) fn identity(&self) -> Option<&str> {
+        match &self.0 {
+            Some(Shown::Identity(token)) => Some(token),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Debug for Claim {
@@ -96,6 +117,7 @@ impl fmt::Debug for Claim {
             None => "nobody",
             Some(Shown::Basic(_)) => "Basic …",
             Some(Shown::Bearer(_)) => "Bearer …",
+            Some(Shown::Identity(_)) => "Identity …",
         })
     }
 }

@@ -1,18 +1,13 @@
 //! One registry's HTTP client: an exchange with its deadlines, and the redirects it leads through.
 
-use std::{
-    error::Error as _,
-    fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error as _, fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT},
 };
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper_util::{
     client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
@@ -43,8 +38,8 @@ const WHARF: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
 /// Talks HTTP to whatever one registry's endpoints lead to.
 pub(super) struct Http {
     /// For what may be inside; its connections are not those of `outside`.
-    anywhere: Client<Connector, Empty<Bytes>>,
-    outside: Client<Connector, Empty<Bytes>>,
+    anywhere: Client<Connector, Full<Bytes>>,
+    outside: Client<Connector, Full<Bytes>>,
     reach: Reach,
     first_byte: Duration,
     idle: Duration,
@@ -59,17 +54,12 @@ pub(super) struct Http {
 pub(super) struct Traffic {
     registry: RegistryName,
     metrics: Metrics,
-    /// Pulls that the registry last said are left, and when.
-    left: Arc<Mutex<Option<(u64, Instant)>>>,
 }
-
-/// How long what a registry said of its pull limit is believed: Docker Hub's window is six hours.
-const LIMIT_BELIEVED: Duration = Duration::from_secs(60 * 60);
 
 /// A request, apart from where it goes.
 #[derive(Clone, Debug)]
 pub(super) struct Question {
-    /// `GET` or `HEAD`.
+    /// `GET` or `HEAD`, and `POST` of a form.
     pub(super) method: Method,
     /// The kind of endpoint, for the metrics.
     pub(super) kind: &'static str,
@@ -119,21 +109,10 @@ impl Http {
             first_byte: config.patience.first_byte,
             idle: config.patience.idle,
             clock: clock.clone(),
-            traffic: Traffic {
-                registry: config.registry.clone(),
-                metrics: metrics.clone(),
-                left: Arc::default(),
-            },
+            traffic: Traffic { registry: config.registry.clone(), metrics: metrics.clone() },
             documents: documents.clone(),
             line: line.clone(),
         })
-    }
-
-    /// Pulls left at the registry, if it said so lately.
-    pub(super) fn pulls_left(&self) -> Option<u64> {
-        let left = *self.traffic.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let (left, at) = left?;
-        (self.clock.now().duration_since(at) < LIMIT_BELIEVED).then_some(left)
     }
 
     /// Asks `url` of `endpoint`, and wherever it redirects to. `authorization` goes to the scheme, host and port of `url`
@@ -176,13 +155,28 @@ impl Http {
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, Failure> {
+        self.exchange_form(question, endpoint, url, authorization, None).await
+    }
+
+    /// The same with a form (`application/x-www-form-urlencoded`), which may hold secrets.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    pub(super) async fn exchange_form(
+        &self,
+        question: &Question,
+        endpoint: &Url,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+        form: Option<String>,
+    ) -> Result<Answer, Failure> {
         tokio::select! {
             biased;
             () = self.line.offline() => {
                 let error = Error::Offline;
                 Err(Failure { error, retry_after: None, is_asked: false, is_heard: false })
             }
-            answer = self.exchanged(question, endpoint, url, authorization) => answer,
+            answer = self.exchanged(question, endpoint, url, authorization, form) => answer,
         }
     }
 
@@ -192,9 +186,10 @@ impl Http {
         endpoint: &Url,
         url: &Url,
         authorization: Option<&HeaderValue>,
+        form: Option<String>,
     ) -> Result<Answer, Failure> {
         let mut exchange = Exchange::begin(&self.traffic, question, url);
-        let mut request = request(question, url, authorization)?;
+        let mut request = request(question, url, authorization, form)?;
         let mut captured = capture_connection(&mut request);
         let client = match self.reach.bounds(endpoint, url) {
             Bounds::Anywhere => &self.anywhere,
@@ -223,12 +218,6 @@ impl Http {
         };
         let (head, incoming) = response.into_parts();
         exchange.answered(head.status);
-        let (limit, remaining) = headers::rate_limit(&head.headers);
-        if limit.is_some() || remaining.is_some() {
-            self.traffic.metrics.ratelimit(self.traffic.registry.as_str(), limit, remaining);
-            let left = remaining.map(|remaining| (remaining, self.clock.now()));
-            *self.traffic.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
-        }
         Ok(Answer {
             status: head.status,
             headers: head.headers,
@@ -270,6 +259,11 @@ impl Question {
     /// A `GET` of something that is not a blob.
     pub(super) fn get(kind: &'static str, accept: &'static str) -> Self {
         Self { method: Method::GET, kind, accept, from: 0, until: None }
+    }
+
+    /// The same, to be asked with a form.
+    pub(super) fn posted(self) -> Self {
+        Self { method: Method::POST, ..self }
     }
 
     /// What it counts as where a registry limits how much is asked.
@@ -349,10 +343,12 @@ fn request(
     question: &Question,
     url: &Url,
     authorization: Option<&HeaderValue>,
-) -> Result<Request<Empty<Bytes>>, Error> {
+    form: Option<String>,
+) -> Result<Request<Full<Bytes>>, Error> {
     let uri = Uri::try_from(url.as_str())
         .map_err(|_| Error::protocol(format!("no way to ask {}", host(url))))?;
-    let mut request = Request::new(Empty::new());
+    let has_form = form.is_some();
+    let mut request = Request::new(form.map(Full::from).unwrap_or_default());
     *request.method_mut() = question.method.clone();
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
@@ -363,6 +359,9 @@ fn request(
         let last = question.until.map(|until| (until - 1).to_string()).unwrap_or_default();
         let range = HeaderValue::try_from(format!("bytes={}-{last}", question.from));
         headers.insert(RANGE, range.expect("digits are a header value"));
+    }
+    if has_form {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     }
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization.clone());

@@ -21,7 +21,7 @@ pub fn challenge(header: &str) -> Vec<Url> {
         rules: RepositoryRules::default(),
         public: false,
         endpoints: vec![endpoint.clone()],
-        credentials: None,
+        accounts: Vec::new(),
         clients: None,
         account_for: Vec::new(),
         ca_pem: Vec::new(),

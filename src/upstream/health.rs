@@ -9,21 +9,23 @@ use std::{
 use tokio::time::Instant;
 use url::Url;
 
-use super::Error;
+use super::{Error, account::Who};
 use crate::clock::Clock;
 
 /// The first rest; each further failure in a row doubles it.
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(60);
+/// Accounts and kinds of one endpoint that are known to be limited: beyond these, whoever asks finds out each time.
+const COOL_DOWNS: usize = 1024;
 
 /// One base address of a registry.
 pub(super) struct Endpoint {
     base: Url,
     clock: Clock,
     health: Mutex<Health>,
-    /// Until when what is asked is refused: there are few kinds, and each has a limit of its own. Docker Hub counts `GET`s of
-    /// manifests, and neither `HEAD`s nor blobs.
-    cool_downs: Mutex<HashMap<Asked, Instant>>,
+    /// Until when what is asked is refused, by who asks: there are few kinds, and each has a limit of its own. Docker Hub
+    /// counts `GET`s of manifests, and neither `HEAD`s nor blobs. At most [`COOL_DOWNS`].
+    cool_downs: Mutex<HashMap<(Who, Asked), Instant>>,
 }
 
 /// What is asked: whether by `HEAD`, and the kind of endpoint.
@@ -89,17 +91,24 @@ impl Endpoint {
         self.health().seen
     }
 
-    /// Too much was asked of this kind: for so long, nothing more of it is.
-    pub(super) fn cool_down(&self, asked: Asked, for_so_long: Duration) {
-        let until = self.clock.now() + for_so_long;
-        self.cool_downs().insert(asked, until);
+    /// Too much of this kind was asked by `who`: for so long, nothing more of it is.
+    pub(super) fn cool_down(&self, who: Who, asked: Asked, for_so_long: Duration) {
+        let now = self.clock.now();
+        {
+            let mut cool_downs = self.cool_downs();
+            cool_downs.retain(|_, until| *until > now);
+            if cool_downs.len() < COOL_DOWNS {
+                cool_downs.insert((who, asked), now + for_so_long);
+            }
+        }
         let (by_head, kind) = asked;
         tracing::warn!(endpoint = %self.base, kind, by_head, ?for_so_long, "the endpoint's limit is reached");
     }
 
-    /// For how long nothing of this kind is to be asked.
-    pub(super) fn cools(&self, asked: Asked) -> Option<Duration> {
-        let left = self.cool_downs().get(&asked)?.saturating_duration_since(self.clock.now());
+    /// For how long nothing of this kind is to be asked by `who`.
+    pub(super) fn cools(&self, who: Who, asked: Asked) -> Option<Duration> {
+        let left =
+            self.cool_downs().get(&(who, asked))?.saturating_duration_since(self.clock.now());
         (!left.is_zero()).then_some(left)
     }
 
@@ -172,7 +181,7 @@ impl Endpoint {
         }
     }
 
-    fn cool_downs(&self) -> std::sync::MutexGuard<'_, HashMap<Asked, Instant>> {
+    fn cool_downs(&self) -> std::sync::MutexGuard<'_, HashMap<(Who, Asked), Instant>> {
         self.cool_downs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

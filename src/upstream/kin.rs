@@ -134,7 +134,7 @@ mod tests {
             rules: crate::upstream::RepositoryRules::default(),
             public: false,
             endpoints: endpoints.iter().map(|text| url(text)).collect(),
-            credentials: None,
+            accounts: Vec::new(),
             clients: None,
             account_for: Vec::new(),
             ca_pem: Vec::new(),

@@ -3,11 +3,13 @@
 //! Nothing above this layer sees HTTP: a question goes in with the specification's names, and a manifest,
 //! a blob's body or an [`Error`] that says whose fault it was comes out.
 
+mod account;
 mod attempt;
 mod auth;
 mod body;
 mod claim;
 mod client;
+mod credentials;
 mod dial;
 mod error;
 #[cfg(test)]
@@ -42,11 +44,13 @@ use crate::{
     metrics::Metrics,
     oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag},
 };
+pub use account::{Account, AccountLeft};
 use attempt::Document;
 use auth::Auth;
 pub use body::BlobBody;
 pub use claim::{Claim, Terms, Wanted};
 use client::{Answer, Http, Question};
+pub use credentials::{Helper, HelperName, Password, Source, read_password};
 pub use error::{ConfigError, Error};
 use headers::ContentRange;
 use health::Endpoint;
@@ -72,13 +76,14 @@ pub struct Config {
     pub registry: RegistryName,
     /// Which of its repositories are served.
     pub rules: RepositoryRules,
-    /// Whether whoever reaches wharf may pull what `credentials` can.
+    /// Whether whoever reaches wharf may pull what its accounts can.
     pub public: bool,
     /// Base addresses (`https://registry-1.docker.io`, with a path if it has one), tried in order; at least one.
     pub endpoints: Vec<Url>,
-    /// Sent to this registry's own endpoints and token service only, and to its only endpoint.
-    pub credentials: Option<Credentials>,
-    /// Where clients bring their own accounts: on which terms. There are no `credentials` then.
+    /// wharf's own, used in turn; none: it is asked without one. Shown to this registry's own endpoints and token service
+    /// only, and to its only endpoint.
+    pub accounts: Vec<Account>,
+    /// Where clients bring their own accounts: on which terms. There are no `accounts` then.
     pub clients: Option<Terms>,
     /// Hosts of other endpoints that may be sent the credentials and tokens that were given for them.
     pub account_for: Vec<Host>,
@@ -93,17 +98,8 @@ pub struct Config {
     pub patience: Patience,
 }
 
-/// A user name and password or access token.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The account.
-    pub username: String,
-    /// Its password or token.
-    pub password: Secret,
-}
-
 /// A text that no log, error or `Debug` prints.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 /// How long to wait for an upstream, and how often to ask again.
@@ -156,6 +152,13 @@ pub struct TagPage {
     pub tags: Vec<Tag>,
     /// The `last` and `n` of the page that follows, if one does.
     pub next: Option<(String, Option<u32>)>,
+}
+
+impl Config {
+    /// Whether there is an account that may do more than nobody's.
+    pub fn has_account(&self) -> bool {
+        self.accounts.iter().any(|account| !matches!(account.source, Source::Anonymous))
+    }
 }
 
 impl Secret {
@@ -251,6 +254,13 @@ impl Upstreams {
         self.by_name.get(registry)
     }
 
+    /// Has the sources of all accounts asked anew before they are used again.
+    pub fn reread_accounts(&self) {
+        for upstream in self.by_name.values() {
+            upstream.auth.accounts().reread();
+        }
+    }
+
     /// Where all documents have their room: those that come from registries, and those that are answered.
     pub fn documents(&self) -> &Documents {
         &self.documents
@@ -289,7 +299,7 @@ impl Upstream {
         let line = Line::new(&registry, clock, switch);
         let http = Http::new(&config, metrics, clock, documents, &line)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
-        let auth = Auth::new(&config, clock);
+        let auth = Auth::new(&config, metrics, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;
         let endpoint = |base| Arc::new(Endpoint::new(base, clock.clone()));
         Ok(Self {
@@ -375,7 +385,12 @@ impl Upstream {
 
     /// How many pulls the registry still allows this wharf, as it said within the last hour; `None` where it did not.
     pub fn pulls_left(&self) -> Option<u64> {
-        self.http.pulls_left()
+        self.auth.accounts().pulls_left()
+    }
+
+    /// The same of each account that is configured, in its order.
+    pub fn accounts_left(&self) -> Vec<AccountLeft> {
+        self.auth.accounts().each_left()
     }
 
     /// What the manifest is, without fetching it: free on Docker Hub, which counts `GET`s.

@@ -1,6 +1,6 @@
 //! How often to ask, and where: endpoints in turn, back-off between rounds, `Retry-After`.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{cmp::Ordering, future::Future, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout};
@@ -26,6 +26,25 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Nothing was asked.
+    pub(super) const fn unasked(error: Error) -> Self {
+        Self { error, retry_after: None, is_asked: false, is_heard: false }
+    }
+
+    /// What two accounts came to at one endpoint: what tells more, and what passes sooner.
+    pub(super) fn or(self, other: Self) -> Self {
+        let is_asked = self.is_asked || other.is_asked;
+        let is_heard = self.is_heard || other.is_heard;
+        let sooner = |failure: &Self| failure.error.retry_after().unwrap_or_default();
+        let told = match self.error.weight().cmp(&other.error.weight()) {
+            Ordering::Less => other,
+            Ordering::Equal if sooner(&other) < sooner(&self) => other,
+            _ => self,
+        };
+        let retry_after = told.retry_after.or_else(|| told.error.retry_after());
+        Self { is_asked, is_heard, retry_after, ..told }
+    }
+
     /// Nothing was said.
     pub(super) fn silence(error: Error) -> Self {
         Self { is_heard: false, ..error.into() }

@@ -87,14 +87,40 @@ impl Service {
         self.realm.as_str().len() + name + self.scope.len()
     }
 
-    /// Where to ask for the token.
-    pub(super) fn url(&self) -> Url {
+    /// Where to ask for the token with an identity token, and the form to send
+    /// ([distribution, "OAuth2 Token Authentication"](https://distribution.github.io/distribution/spec/auth/oauth/)).
+    pub(super) fn form(&self, identity: &str) -> (Url, String) {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token");
+        form.extend_pairs(self.name.iter().map(|name| ("service", name)));
+        form.append_pair("client_id", "wharf");
+        form.append_pair("scope", &self.scope);
+        form.append_pair("refresh_token", identity);
+        let mut url = self.bare();
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        (url, form.finish())
+    }
+
+    /// The realm with as much of its own query as it may have.
+    fn bare(&self) -> Url {
         let mut url = self.realm.clone();
         // Written anew, so that every server splits it where it was split here.
         let mut query = url.query_pairs_mut();
         query.clear();
-        let is_realms = |key: &str| !ASKS.iter().any(|ask| ask.eq_ignore_ascii_case(key));
-        query.extend_pairs(self.realm.query_pairs().filter(|(key, _)| is_realms(key)));
+        let asks = |key: &str| {
+            ASKS.iter().chain(&["refresh_token"]).any(|ask| ask.eq_ignore_ascii_case(key))
+        };
+        query.extend_pairs(self.realm.query_pairs().filter(|(key, _)| !asks(key)));
+        drop(query);
+        url
+    }
+
+    /// Where to ask for the token.
+    pub(super) fn url(&self) -> Url {
+        let mut url = self.bare();
+        let mut query = url.query_pairs_mut();
         query.extend_pairs(self.name.iter().map(|name| ("service", name)));
         query.append_pair("scope", &self.scope);
         drop(query);
@@ -161,7 +187,7 @@ mod tests {
             rules: crate::upstream::RepositoryRules::default(),
             public: false,
             endpoints: vec![url("https://r.example"), url("http://mirror.example")],
-            credentials: None,
+            accounts: Vec::new(),
             clients: None,
             account_for: Vec::new(),
             ca_pem: Vec::new(),

@@ -3,6 +3,7 @@
 //! Each module is a promise. None sleeps, none uses a fixed port, and what a test starts ends with it.
 
 mod access;
+mod accounts;
 mod bad_input;
 mod broken_uplink;
 mod budget;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use wharf::{
     oci::{Digest, RegistryName},
-    upstream::{Credentials, RepositoryRules, Secret},
+    upstream::{Account, RepositoryRules, Secret, Source},
 };
 
 use crate::support::{
@@ -20,8 +20,9 @@ fn lan(hub: &FakeHub) -> wharf::upstream::Config {
     upstream(LAN.parse().expect("a registry"), &[&hub.url(Host::Registry)])
 }
 
-fn account(username: &str, password: &str) -> Option<Credentials> {
-    Some(Credentials { username: username.to_owned(), password: Secret::new(password.to_owned()) })
+fn account(username: &str, password: &str) -> Vec<Account> {
+    let source = Source::password(username, Secret::new(password.to_owned()));
+    vec![Account { name: "account".to_owned(), source }]
 }
 
 fn basic(username: &str, password: &str) -> String {
@@ -44,9 +45,9 @@ async fn two() -> (FakeHub, FakeHub, Wharf) {
     let site = FakeHub::builder().challenge(Challenge::Basic).without_redirect().start().await;
     site.require_basic("bob", "of-the-site");
     let wharf = Wharf::start_with(&hub, |config| {
-        config.upstreams[0].credentials = account("alice", "of-the-hub");
-        let credentials = account("bob", "of-the-site");
-        config.upstreams.push(wharf::upstream::Config { credentials, ..lan(&site) });
+        config.upstreams[0].accounts = account("alice", "of-the-hub");
+        let accounts = account("bob", "of-the-site");
+        config.upstreams.push(wharf::upstream::Config { accounts, ..lan(&site) });
     })
     .await;
     (hub, site, wharf)
@@ -193,7 +194,7 @@ async fn an_account_that_is_refused_is_no_challenge_to_the_client() {
         hub.require_basic("alice", "right");
         let image = hub.push_image("library/app", "1", &[ARM64], &[10]);
         let wharf = Wharf::start_with(&hub, |config| {
-            config.upstreams[0].credentials = account("alice", "wrong");
+            config.upstreams[0].accounts = account("alice", "wrong");
         })
         .await;
         for path in [
@@ -285,7 +286,7 @@ async fn a_token_service_on_a_foreign_host_gets_no_password() {
     // The same registry under another name than the one that it gives its token service.
     let port = hub.addr(Host::Registry).port();
     let mut config = upstream(RegistryName::docker_hub(), &[&format!("http://localhost:{port}")]);
-    config.credentials = account("alice", "of-the-hub");
+    config.accounts = account("alice", "of-the-hub");
     let foreign = config.clone();
     let wharf = Wharf::start_with(&hub, |config| config.upstreams = vec![foreign]).await;
     let refused = wharf.get("/v2/library/app/manifests/1").await;

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::in_quotes;
+use crate::upstream::HelperName;
 
 /// `[[upstream]] auth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,25 @@ impl fmt::Display for AuthWord {
     }
 }
 
+/// `credential_helper`.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct CredentialHelper(pub(in crate::config) HelperName);
+
+impl FromStr for CredentialHelper {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|problem: &str| format!("\"{text}\" is {problem}"))
+    }
+}
+
+impl fmt::Display for CredentialHelper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 in_quotes! {
+    CredentialHelper: "a credential helper in quotes, such as \"ecr-login\"";
     AuthWord: "\"wharf\" or \"client\"";
 }

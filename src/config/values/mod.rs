@@ -24,7 +24,7 @@ use serde::{
 
 pub use address::parse_address;
 pub(super) use address::{AdminListen, Endpoint, Listen, Realm, first_repeated};
-pub(super) use auth::AuthWord;
+pub(super) use auth::{AuthWord, CredentialHelper};
 pub(super) use client::{HostName, Listener, Network, Subject};
 pub(super) use image::{Image, Images};
 pub(super) use key::TrustedKey;

@@ -192,7 +192,7 @@ async fn the_token_service_of_the_registry_sees_the_credentials_and_another_does
         ("http://localhost:PORT", vec!["localhost".parse().expect("a host")], Some(ACCOUNT)),
     ] {
         let (fake, _) = registry(realm, 1).await;
-        let bench = bench(Config { credentials: account(), realms, ..config(&[&fake]) });
+        let bench = bench(Config { accounts: account(), realms, ..config(&[&fake]) });
         bench.manifest(Urgency::Must).await.expect("the image");
         let token = fake.seen().into_iter().find(|seen| seen.target.starts_with("/token"));
         assert_eq!(token.expect("asked").authorization(), want, "{realm}");
@@ -223,7 +223,7 @@ async fn cve_2026_33540_a_mirror_gets_neither_the_password_nor_a_token_bought_wi
     let mirror_bearer = asking_for(r#"Bearer realm="http://HOST/token""#).await;
     let (own, _) = registry("http://HOST", 1).await;
     let bench =
-        bench(Config { credentials: account(), ..config(&[&mirror_basic, &mirror_bearer, &own]) });
+        bench(Config { accounts: account(), ..config(&[&mirror_basic, &mirror_bearer, &own]) });
     bench.manifest(Urgency::Must).await.expect("the image, without an account");
     assert_eq!(authorizations(&mirror_basic), [""; 0]);
     assert_eq!(authorizations(&mirror_bearer), ["Bearer anonymous"]);
@@ -246,7 +246,7 @@ async fn cve_2026_33540_a_token_bought_with_the_account_is_not_handed_to_a_mirro
     let (mirror, own) = (Fake::start(script.clone()).await, Fake::start(script).await);
     let at_own = own.url().trim_start_matches("http://").parse().expect("a host");
     let bench = bench(Config {
-        credentials: account(),
+        accounts: account(),
         account_for: vec![at_own],
         ..config(&[&mirror, &own])
     });
@@ -268,7 +268,7 @@ async fn a_mirror_that_the_operator_names_gets_the_account() {
     })
     .await;
     let other = Fake::start(|_| reply(404, &[], "")).await;
-    let config = Config { credentials: account(), ..config(&[&mirror, &other]) };
+    let config = Config { accounts: account(), ..config(&[&mirror, &other]) };
     let told = bench(config.clone()).manifest(Urgency::Must).await;
     assert_eq!(told, Err(Error::Unauthorized));
     let at_mirror = mirror.url().trim_start_matches("http://").parse().expect("a host");
@@ -282,7 +282,7 @@ async fn cve_2026_33540_a_challenge_does_not_choose_the_repository_or_the_action
         r#"Bearer realm="http://HOST/token?scope=repository:alice/secret:pull&x=1",service="s",scope="repository:alice/secret:pull,push repository:library/alpine:* registry:catalog:*""#,
     )
     .await;
-    let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+    let bench = bench(Config { accounts: account(), ..config(&[&fake]) });
     assert_eq!(bench.manifest(Urgency::Must).await, Err(Error::Unauthorized));
     let targets: Vec<_> = fake.seen().into_iter().map(|seen| seen.target).collect();
     let token = "/token?x=1&service=s&scope=repository%3Alibrary%2Falpine%3Apull";
@@ -299,7 +299,7 @@ async fn basic_is_sent_if_there_is_an_account() {
         _ => reply(401, &[("www-authenticate", r#"Basic realm="x""#)], ""),
     })
     .await;
-    let with_account = bench(Config { credentials: account(), ..config(&[&fake]) });
+    let with_account = bench(Config { accounts: account(), ..config(&[&fake]) });
     for requests in [2, 3] {
         with_account.manifest(Urgency::Must).await.expect("the image");
         assert_eq!(fake.count(""), requests);
@@ -312,7 +312,7 @@ async fn basic_is_sent_if_there_is_an_account() {
 #[tokio::test]
 async fn a_password_that_is_not_taken_is_tried_once() {
     let fake = Fake::start(|_| reply(401, &[("www-authenticate", r#"Basic realm="x""#)], "")).await;
-    let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+    let bench = bench(Config { accounts: account(), ..config(&[&fake]) });
     assert_eq!(bench.manifest(Urgency::Must).await, Err(Error::Unauthorized));
     assert_eq!(fake.count(""), 2);
 }
@@ -353,7 +353,7 @@ async fn a_redirect_takes_authorization_along_on_the_same_port_only() {
         _ => reply(307, &[("location", "/here")], "here"),
     })
     .await;
-    let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+    let bench = bench(Config { accounts: account(), ..config(&[&fake]) });
     let mut body = bench.upstream.blob(&name(), &blob(), 4).await.expect("the blob");
     assert_eq!(body.chunk().await.expect("bytes").expect("more"), "456789");
     let seen = cdn.seen();
@@ -386,7 +386,7 @@ async fn cve_2026_48978_authorization_stays_behind_when_scheme_host_or_port_chan
         reply(307, &[("location", &to)], "")
     };
     let fake = Fake::start_over(script, move |stream| tls::either(stream, acceptor.clone())).await;
-    let config = Config { credentials: account(), ca_pem, ..config(&[&fake]) };
+    let config = Config { accounts: account(), ca_pem, ..config(&[&fake]) };
     for change in ["scheme", "host", "port", "back"] {
         let bench = bench(config.clone());
         let reference = change.parse().expect("a tag");
@@ -409,7 +409,7 @@ async fn a_challenge_from_where_a_redirect_led_is_not_answered() {
                 .await;
         let to_cdn = cdn.url();
         let fake = Fake::start(move |_| reply(307, &[("location", &to_cdn)], "")).await;
-        let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+        let bench = bench(Config { accounts: account(), ..config(&[&fake]) });
         let answer = bench.upstream.blob_head(&name(), &blob()).await;
         assert!(is_unavailable(&answer), "{answer:?}");
         assert_eq!((fake.count(""), cdn.count("")), (1, 1));
@@ -462,7 +462,7 @@ async fn the_log_tells_where_a_request_went_and_no_secret() {
         }
     })
     .await;
-    let bench = bench(Config { credentials: account(), ..config(&[&fake]) });
+    let bench = bench(Config { accounts: account(), ..config(&[&fake]) });
     let told = bench.upstream.blob_head(&name(), &blob()).await.expect_err("the storage is ill");
 
     let log = String::from_utf8(std::mem::take(&mut *log.0.lock().expect("whole"))).expect("text");

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Config, Credentials, Error, Patience, Secret, Upstream, Upstreams, Urgency,
+    Account, Config, Error, Patience, Secret, Source, Upstream, Upstreams, Urgency,
     fake::{Fake, Reply, Seen, broken, reply, stalled},
 };
 use crate::{
@@ -38,7 +38,7 @@ fn config(endpoints: &[&Fake]) -> Config {
         rules: crate::upstream::RepositoryRules::default(),
         public: false,
         endpoints: endpoints.iter().map(|e| e.url().parse().expect("an address")).collect(),
-        credentials: None,
+        accounts: Vec::new(),
         clients: None,
         account_for: Vec::new(),
         ca_pem: Vec::new(),
@@ -48,8 +48,9 @@ fn config(endpoints: &[&Fake]) -> Config {
     }
 }
 
-fn account() -> Option<Credentials> {
-    Some(Credentials { username: "me".into(), password: Secret::new("s3cret".into()) })
+fn account() -> Vec<Account> {
+    let source = Source::password("me", Secret::new("s3cret".into()));
+    vec![Account { name: "mine".into(), source }]
 }
 
 /// What `account` is in a Basic `Authorization`.
@@ -129,7 +130,7 @@ fn says_whose_configuration_is_wrong() {
         rules: crate::upstream::RepositoryRules::default(),
         public: false,
         endpoints: endpoint.parse().into_iter().collect(),
-        credentials: None,
+        accounts: Vec::new(),
         clients: None,
         account_for: Vec::new(),
         ca_pem: ca_pem.to_vec(),

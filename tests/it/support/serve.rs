@@ -19,6 +19,7 @@ pub(super) struct Request {
     pub(super) path: String,
     pub(super) query: String,
     pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
 }
 
 impl Request {
@@ -67,7 +68,8 @@ pub(super) enum Target {
 
 impl Target {
     pub(super) fn of(request: &Request, shared: &Shared) -> Self {
-        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+        let is_form = request.method == "POST" && request.host == Host::Auth;
+        if !is_form && !matches!(request.method.as_str(), "GET" | "HEAD") {
             return Self::Refused(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
         }
         match request.host {
@@ -201,6 +203,24 @@ fn challenge(request: &Request, repo: Option<&str>, shared: &Shared) -> Reply {
 
 fn token(request: &Request, store: &mut Store) -> Reply {
     let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let asked = if request.method == "POST" { &*request.body } else { request.query.as_bytes() };
+    if let Some(identity) = &store.identity {
+        let field = |name: &str, value: &str| {
+            form_urlencoded::parse(&request.body).any(|(key, had)| key == name && had == value)
+        };
+        let is_form = request
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "application/x-www-form-urlencoded");
+        let wanted = [
+            ("grant_type", "refresh_token"),
+            ("service", "registry.docker.io"),
+            ("refresh_token", identity),
+        ];
+        if !is_form || sent.is_some() || !wanted.iter().all(|(name, value)| field(name, value)) {
+            return Reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED");
+        }
+    }
     if store.basic.is_some() && sent != store.basic.as_deref() {
         return Reply::json(
             StatusCode::UNAUTHORIZED,
@@ -213,7 +233,7 @@ fn token(request: &Request, store: &mut Store) -> Reply {
         actions.split(',').any(|action| action == "pull").then(|| repo.to_owned())
     };
     let mut repositories: Vec<String> =
-        form_urlencoded::parse(request.query.as_bytes()).filter_map(repository).collect();
+        form_urlencoded::parse(asked).filter_map(repository).collect();
     match store.rights_of(sent) {
         None => {}
         Some(Err(())) => return Reply::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
@@ -234,13 +254,26 @@ fn manifest(request: &Request, repo: &str, reference: &str, store: &mut Store) -
     else {
         return Reply::error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
     };
-    store.pulls += u64::from(!request.is_head());
-    let remaining = 100u64.saturating_sub(store.pulls);
+    let sent = request.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (limit, remaining) = match sent.and_then(|sent| store.limits.get_mut(sent)) {
+        Some((limit, pulls)) => {
+            if *pulls >= *limit && !request.is_head() {
+                return Reply::error(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS")
+                    .header(header::RETRY_AFTER, "3600");
+            }
+            *pulls += u64::from(!request.is_head());
+            (*limit, *limit - *pulls)
+        }
+        None => {
+            store.pulls += u64::from(!request.is_head());
+            (100, 100u64.saturating_sub(store.pulls))
+        }
+    };
     Reply::new(StatusCode::OK)
         .header(header::CONTENT_TYPE, &media_type)
         .header(CONTENT_DIGEST, &digest.to_string())
         .header(header::ETAG, &format!("\"{digest}\""))
-        .header(HeaderName::from_static("ratelimit-limit"), "100;w=21600")
+        .header(HeaderName::from_static("ratelimit-limit"), &format!("{limit};w=21600"))
         .header(HeaderName::from_static("ratelimit-remaining"), &format!("{remaining};w=21600"))
         .header(HeaderName::from_static("docker-ratelimit-source"), "127.0.0.1")
         .body(bytes)

@@ -21,6 +21,10 @@ pub(super) struct Store {
     signatures: HashMap<String, (String, Digest)>,
     /// How many secrets were ever made, so that none is made twice.
     made: u64,
+    /// The identity token for which alone tokens are given.
+    pub(super) identity: Option<String>,
+    /// Pulls that accounts may make, by their `Authorization`, and how many each made.
+    pub(super) limits: HashMap<String, (u64, u64)>,
     /// Manifest `GET`s answered, as Hub counts pulls.
     pub(super) pulls: u64,
 }
@@ -95,6 +99,18 @@ impl FakeHub {
     /// From now on tokens (and, with [`Challenge::Basic`](super::Challenge), answers) are for this account only.
     pub(crate) fn require_basic(&self, user: &str, password: &str) {
         self.store().basic = Some(http_auth::basic::encode_credentials(user, password));
+    }
+
+    /// From now on tokens are given for this identity token only (OAuth2, `grant_type=refresh_token`).
+    pub(crate) fn require_identity(&self, token: &str) {
+        self.store().identity = Some(token.to_owned());
+    }
+
+    /// From now on the account may make so many pulls more, and has a limit of its own (with
+    /// [`Challenge::Basic`](super::Challenge)).
+    pub(crate) fn limit(&self, user: &str, password: &str, pulls: u64) {
+        let account = http_auth::basic::encode_credentials(user, password);
+        self.store().limits.insert(account, (pulls, 0));
     }
 
     /// From now on repositories are shown to accounts that were allowed them, and to nobody else.

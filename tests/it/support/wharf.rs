@@ -56,7 +56,7 @@ pub(crate) fn upstream(registry: RegistryName, endpoints: &[&str]) -> upstream::
         rules: RepositoryRules::default(),
         public: false,
         endpoints: endpoints.iter().map(|url| url.parse().expect("an address")).collect(),
-        credentials: None,
+        accounts: Vec::new(),
         clients: None,
         account_for: Vec::new(),
         ca_pem: Vec::new(),

@@ -218,6 +218,12 @@ fn parse(host: Host, input: &[u8]) -> io::Result<Option<(Request, usize)>> {
         let value = HeaderValue::from_bytes(line.value).map_err(|_| invalid(()))?;
         headers.append(name, value);
     }
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let body: usize = declared.map_or(Ok(0), str::parse).map_err(|_| invalid(()))?;
+    if body > HEAD_MAX_BYTES {
+        return Err(invalid(()));
+    }
+    let Some(body) = input.get(length..length + body) else { return Ok(None) };
     let target = head.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let request = Request {
@@ -226,8 +232,9 @@ fn parse(host: Host, input: &[u8]) -> io::Result<Option<(Request, usize)>> {
         path: path.to_owned(),
         query: query.to_owned(),
         headers,
+        body: body.to_vec(),
     };
-    Ok(Some((request, length)))
+    Ok(Some((request, length + body.len())))
 }
 
 fn head(reply: &Reply) -> Vec<u8> {
