@@ -45,7 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("flate2", &["bundle/"]),
     ("glob", &["oci/name_glob.rs", "oci/tag_pattern.rs"]),
-    ("hex", &["oci/digest.rs", "bundle/read/docker.rs"]),
+    ("hex", &["oci/digest.rs"]),
     ("http", &["server/", "admin/", "upstream/"]),
     ("http_auth", &["upstream/"]),
     ("http_body", &["server/", "admin/", "upstream/"]),

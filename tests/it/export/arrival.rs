@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use wharf::{bundle::PublicKey, oci::Digest};
 
 use super::{KIB, Pushed, digest};
@@ -257,8 +257,6 @@ async fn what_appears_in_the_folder_is_taken_in_once_and_told_beside_it() {
     next.look(&wharf.pull).await;
     assert_eq!(wharf.metric("wharf_imports_total{outcome=\"taken\"}"), 1.0);
     assert_eq!(wharf.metric("wharf_imports_total{outcome=\"refused\"}"), 1.0);
-    let kept: Vec<Value> =
-        wharf.pull.images().await.expect("known").iter().map(|image| json!(image)).collect();
-    assert_eq!(kept.len(), 1);
+    assert_eq!(wharf.pull.images().await.expect("known").len(), 1);
     wharf.end().await;
 }
