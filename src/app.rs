@@ -23,7 +23,8 @@ use crate::{
     admin::{Admin, Control, Readiness},
     clock::Clock,
     config::Config,
-    metrics::Metrics,
+    documents::Documents,
+    metrics::{Limit, Metrics},
     pull::{self, Pull},
     server::Server,
     store::{self, Store},
@@ -139,7 +140,8 @@ impl App {
             None => None,
         };
         let socket = config.store.control_socket();
-        let cache = Cache::open(config.store, config.pull, config.upstreams).await?;
+        let room = config.document_room;
+        let cache = Cache::open(config.store, config.pull, config.upstreams, room).await?;
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
@@ -212,9 +214,13 @@ impl Cache {
         store: store::Config,
         pull: pull::Config,
         upstreams: Vec<upstream::Config>,
+        document_room: usize,
     ) -> Result<Self, StartError> {
         let (clock, metrics) = (Clock::system(), Metrics::new());
-        let upstreams = Upstreams::new(upstreams, &metrics, &clock)?;
+        let counted = metrics.clone();
+        let full = move || counted.limit_reached(Limit::DocumentRoom);
+        let documents = Documents::new(document_room, full);
+        let upstreams = Upstreams::new(upstreams, documents, &metrics, &clock)?;
         let store = {
             let clock = clock.clone();
             Arc::new(spawn_blocking(move || Store::open(&store, &clock)).await??)

@@ -26,7 +26,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["metrics", "oci", "pull"]),
     // Builds the configuration of every layer, and calls none.
     ("config", &["oci", "pull", "server", "store", "upstream"]),
-    ("app", &["admin", "clock", "config", "metrics", "pull", "server", "store", "upstream"]),
+    (
+        "app",
+        &[
+            "admin",
+            "clock",
+            "config",
+            "documents",
+            "metrics",
+            "pull",
+            "server",
+            "store",
+            "upstream",
+        ],
+    ),
     ("cli", &["admin", "app", "config", "oci"]),
     ("main", &["cli"]),
 ];

@@ -10,10 +10,10 @@ use super::{
     compose::{self, Parts},
     platforms, prefetch,
     values::{
-        AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, Endpoint, Every, FilePath,
-        Filter, HostName, Image, Listen, Listener, LogFormat, MaxSize, MinFree, Network,
-        OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject,
-        Wait, Window,
+        AdminListen, Age, AnswerWord, ClientAuth, Count, Distinct, DocumentRoom, Endpoint, Every,
+        FilePath, Filter, HeadBytes, HostName, Image, LeastRate, Listen, Listener, LogFormat,
+        MaxSize, Memory, MinFree, Network, OthersWord, Pattern, PlatformName, Preference, Rate,
+        Realm, Scrub, SendBuffer, Subject, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -28,6 +28,7 @@ pub(super) struct Document<'a> {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Raw {
     pub(super) server: Server,
+    pub(super) limits: Limits,
     pub(super) admin: Admin,
     pub(super) cache: Cache,
     pub(super) platforms: Platforms,
@@ -52,6 +53,21 @@ pub(super) struct Server {
     pub(super) drain: Option<Age>,
     pub(super) send_buffer: Option<SendBuffer>,
     pub(super) tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
+pub(super) struct Limits {
+    pub(super) headers: Option<Count<16, 1000>>,
+    pub(super) header_bytes: Option<HeadBytes>,
+    pub(super) list_entries: Option<Count<1, 10_000>>,
+    pub(super) unknown_names: Option<Count<1, 1_000_000>>,
+    pub(super) questions: Option<Count<1, 1_000_000>>,
+    pub(super) questions_per_registry: Option<Count<1, 4096>>,
+    pub(super) waiting_downloads: Option<Count<0, 1_000_000>>,
+    pub(super) waiting_readers: Option<Count<1, 1_000_000>>,
+    pub(super) document_room: Option<DocumentRoom>,
+    pub(super) document_room_per_client: Option<DocumentRoom>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -157,6 +173,7 @@ pub(super) struct Upstream {
     pub(super) connect_timeout: Option<Wait>,
     pub(super) first_byte_timeout: Option<Wait>,
     pub(super) idle_timeout: Option<Wait>,
+    pub(super) least_rate: Option<LeastRate>,
     pub(super) attempts: Option<Count<1, 20>>,
 }
 
@@ -192,6 +209,7 @@ impl From<&Config> for Raw {
     fn from(config: &Config) -> Self {
         let Config {
             listen,
+            document_room,
             tls_files,
             admin,
             store,
@@ -235,6 +253,7 @@ impl From<&Config> for Raw {
                 connect_timeout: Some(Wait(upstream.patience.connect)),
                 first_byte_timeout: Some(Wait(upstream.patience.first_byte)),
                 idle_timeout: Some(Wait(upstream.patience.idle)),
+                least_rate: Some(LeastRate(upstream.patience.least_rate)),
                 attempts: Some(Count(upstream.patience.attempts)),
             })
         });
@@ -252,6 +271,18 @@ impl From<&Config> for Raw {
                 drain: Some(Age(server.drain)),
                 send_buffer: Some(SendBuffer(server.send_buffer)),
                 tls,
+            },
+            limits: Limits {
+                headers: Some(Count::of(server.headers)),
+                header_bytes: Some(Memory(server.header_bytes)),
+                list_entries: Some(Count::of(pull.limits.list_entries)),
+                unknown_names: Some(Count::of(pull.limits.unknown_names)),
+                questions: Some(Count::of(pull.limits.questions)),
+                questions_per_registry: Some(Count::of(pull.limits.questions_per_registry)),
+                waiting_downloads: Some(Count::of(pull.limits.waiting_downloads)),
+                waiting_readers: Some(Count::of(pull.limits.waiting_readers)),
+                document_room: Some(Memory(*document_room)),
+                document_room_per_client: Some(Memory(server.document_room_per_client)),
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },
             cache: Cache {

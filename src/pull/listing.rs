@@ -6,12 +6,10 @@ use bytes::Bytes;
 
 use super::{Error, Inner, Outcome, Pull};
 use crate::{
+    metrics::Limit,
     oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type},
     upstream::Urgency,
 };
-
-/// Most names in one page of a list ([CVE-2023-2253](https://nvd.nist.gov/vuln/detail/CVE-2023-2253): `n` is the client's to choose).
-const PAGE_MAX: u32 = 1000;
 
 /// Where a page begins and how long it is.
 pub(super) type PageKey = (Repository, u32, Option<String>);
@@ -62,7 +60,8 @@ impl Pull {
     ) -> Result<ListedTags, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
-        let key = (repository.clone(), page_size(n), last.map(str::to_owned));
+        let n = pull.page_size(n);
+        let key = (repository.clone(), n, last.map(str::to_owned));
         let list = Arc::clone(pull).list_tags(key.clone());
         let (listed, _) = pull.tag_lists.get(key, &pull.tasks, list).await?;
         match listed {
@@ -70,7 +69,7 @@ impl Pull {
                 let kept = pull.store.tags(repository);
                 match kept.is_empty() {
                     true => Err(error),
-                    false => Ok(page(kept, n, last, Outcome::Stale)),
+                    false => Ok(page(kept, n as usize, last, Outcome::Stale)),
                 }
             }
             listed => listed,
@@ -116,7 +115,7 @@ impl Pull {
 
     /// Up to `n` repositories of which a tag is kept, in order, that come after `last`, and whether more do.
     pub fn catalog(&self, n: Option<u32>, last: Option<&str>) -> (Vec<Repository>, bool) {
-        let n = page_size(n) as usize;
+        let n = self.0.page_size(n) as usize;
         let (mut found, mut last) = (Vec::new(), last.map(str::to_owned));
         while found.len() <= n {
             let kept = self.0.store.repositories(last.as_deref(), n + 1);
@@ -131,6 +130,15 @@ impl Pull {
 }
 
 impl Inner {
+    /// How many names a page has of which a client wants `n`.
+    pub(super) fn page_size(&self, n: Option<u32>) -> u32 {
+        let most = self.config.limits.list_entries;
+        if n.is_some_and(|n| n > most) {
+            self.metrics.limit_reached(Limit::ListEntries);
+        }
+        n.unwrap_or(most).min(most)
+    }
+
     fn is_served(&self, repository: &Repository) -> bool {
         self.upstream(repository).is_ok() || self.is_composed(repository)
     }
@@ -184,21 +192,11 @@ impl Inner {
 }
 
 /// The page of `tags`, which are in order, that comes after `last`.
-pub(super) fn page(
-    tags: Vec<Tag>,
-    n: Option<u32>,
-    last: Option<&str>,
-    outcome: Outcome,
-) -> ListedTags {
-    let n = page_size(n) as usize;
+pub(super) fn page(tags: Vec<Tag>, n: usize, last: Option<&str>, outcome: Outcome) -> ListedTags {
     let mut tags: Vec<Tag> =
         tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last)).collect();
     let more = tags.len() > n;
     tags.truncate(n);
     let next = tags.last().filter(|_| more).map(ToString::to_string);
     ListedTags { tags, next, outcome }
-}
-
-fn page_size(n: Option<u32>) -> u32 {
-    n.unwrap_or(PAGE_MAX).min(PAGE_MAX)
 }

@@ -21,6 +21,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::Config;
+use crate::{
+    documents::Documents,
+    metrics::{Limit, Metrics},
+};
 
 /// Whose request may be just on its way is not the first to go.
 const IDLE_MIN: Duration = Duration::from_secs(1);
@@ -35,6 +39,8 @@ pub(super) struct Seats {
     most: usize,
     most_each: usize,
     turns_each: usize,
+    document_room_each: usize,
+    metrics: Metrics,
     begun: Instant,
     taken: Mutex<Taken>,
     freed: Notify,
@@ -54,12 +60,15 @@ struct Client {
     connections: usize,
     /// One for each request that is worked on.
     turns: Arc<Semaphore>,
+    /// Room for the documents that it has not taken yet.
+    documents: Documents,
 }
 
 #[derive(Clone, Debug)]
 struct Place {
     client: IpAddr,
     turns: Arc<Semaphore>,
+    documents: Documents,
     /// Milliseconds after `begun`, or [`BUSY`].
     idle_since: Arc<AtomicU64>,
     given_up: CancellationToken,
@@ -97,12 +106,14 @@ impl Refused {
 
 impl Seats {
     /// Places for the connections of those who may have any.
-    pub(super) fn new(config: &Config) -> Arc<Self> {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
             allowed: config.allow_clients.clone(),
             most: config.max_connections,
             most_each: config.max_connections_per_client,
             turns_each: config.max_requests_per_client,
+            document_room_each: config.document_room_per_client,
+            metrics: metrics.clone(),
             begun: Instant::now(),
             taken: Mutex::default(),
             freed: Notify::new(),
@@ -140,12 +151,20 @@ impl Seats {
             return Ok(None);
         }
         let idle_since = Arc::new(AtomicU64::new(self.now()));
-        let unknown =
-            || Client { connections: 0, turns: Arc::new(Semaphore::new(self.turns_each)) };
+        let unknown = || {
+            let metrics = self.metrics.clone();
+            let full = move || metrics.limit_reached(Limit::DocumentRoomPerClient);
+            Client {
+                connections: 0,
+                turns: Arc::new(Semaphore::new(self.turns_each)),
+                documents: Documents::new(self.document_room_each, full),
+            }
+        };
         let known = taken.by_client.entry(client).or_insert_with(unknown);
         known.connections += 1;
-        let turns = Arc::clone(&known.turns);
-        let place = Place { client, turns, idle_since, given_up: CancellationToken::new() };
+        let (turns, documents) = (Arc::clone(&known.turns), known.documents.clone());
+        let place =
+            Place { client, turns, documents, idle_since, given_up: CancellationToken::new() };
         let number = taken.next;
         taken.next += 1;
         taken.places.insert(number, place.clone());
@@ -195,6 +214,11 @@ impl Seat {
     /// The same, in the order in which this client's requests came; `None` when its others take too long.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.place.turns.acquire()).await.ok()?.ok()
+    }
+
+    /// Room for the documents that its client has not taken yet.
+    pub(super) fn documents(&self) -> &Documents {
+        &self.place.documents
     }
 
     /// Waits until the place is wanted for another.
@@ -249,7 +273,7 @@ mod tests {
     }
 
     fn seats(most: usize, most_each: usize) -> Arc<Seats> {
-        Seats::new(&config(&[], most, most_each))
+        Seats::new(&config(&[], most, most_each), &Metrics::new())
     }
 
     async fn is_given_up(seat: &Seat) -> bool {
@@ -282,7 +306,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_who_is_allowed_gets_a_place() {
-        let seats = Seats::new(&config(&["10.0.0.0/30", "2001:db8::/64"], 10, 10));
+        let seats = Seats::new(&config(&["10.0.0.0/30", "2001:db8::/64"], 10, 10), &Metrics::new());
         let take = async |text: &str| seats.take(text.parse().expect("an address")).await;
         for text in ["10.0.0.3", "::ffff:10.0.0.3", "2001:db8::7"] {
             take(text).await.expect(text);

@@ -13,7 +13,10 @@ use super::{
     health::Endpoint,
     retry::{self, Failure},
 };
-use crate::oci::{MANIFEST_MAX_BYTES, RepositoryName};
+use crate::{
+    metrics::Limit,
+    oci::{MANIFEST_MAX_BYTES, RepositoryName},
+};
 
 /// A small answer, read to its end.
 pub(super) struct Document {
@@ -56,7 +59,7 @@ impl Upstream {
             let mut url = endpoint.url(path);
             url.set_query(query);
             let answer = self.attempt(question, name, endpoint, url).await?;
-            let bytes = answer.body.whole(MANIFEST_MAX_BYTES).await?;
+            let bytes = answer.body.whole(MANIFEST_MAX_BYTES, Limit::ManifestBytes).await?;
             Ok(read(Document { headers: answer.headers, url: answer.url, bytes })?)
         })
         .await

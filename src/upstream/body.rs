@@ -1,13 +1,20 @@
 //! Bodies of answers, piece by piece and never waited for without end; [`BlobBody`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
+use tokio::time::Instant;
 
 use super::{Error, client::Traffic, health::Endpoint};
-use crate::documents::Documents;
+use crate::{documents::Documents, metrics::Limit};
 
 /// A body of an answer that nobody wants is read up to here, to keep the connection.
 const WORTH_DISCARDING: u64 = 64 * 1024;
@@ -17,26 +24,78 @@ const WORTH_WAITING: Duration = Duration::from_secs(1);
 pub(super) struct Body {
     incoming: Incoming,
     idle: Duration,
+    pace: Pace,
     traffic: Traffic,
     documents: Documents,
+}
+
+/// Over how much waiting a body's rate is looked at.
+const PACE_WINDOW: Duration = Duration::from_secs(60);
+
+/// The uplink, as far as it is known here: how many bodies are open that share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line(Arc<AtomicUsize>);
+
+/// How fast a body comes while it is waited for: who takes it at leisure, or pauses, is not held against the registry.
+#[derive(Debug)]
+pub(super) struct Pace {
+    least: Option<u64>,
+    line: Line,
+    waited: Duration,
+    bytes: u64,
+    is_too_slow: bool,
+}
+
+impl Pace {
+    /// Of a body that begins now, and is given up when it comes at less than `least` bytes per second.
+    pub(super) fn begin(least: Option<u64>, line: &Line) -> Self {
+        line.0.fetch_add(1, Ordering::Relaxed);
+        let line = line.clone();
+        Self { least, line, waited: Duration::ZERO, bytes: 0, is_too_slow: false }
+    }
+
+    /// So many bytes came after so long a wait.
+    fn came(&mut self, bytes: usize, waited: Duration) {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        self.waited += waited;
+        if self.waited < PACE_WINDOW {
+            return;
+        }
+        let sharers = self.line.0.load(Ordering::Relaxed).max(1) as u64;
+        let due = |least: u64| least.saturating_mul(self.waited.as_secs()) / sharers;
+        self.is_too_slow = self.least.is_some_and(|least| self.bytes < due(least));
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        self.line.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Body {
     pub(super) fn new(
         incoming: Incoming,
         idle: Duration,
+        pace: Pace,
         traffic: Traffic,
         documents: Documents,
     ) -> Self {
-        Self { incoming, idle, traffic, documents }
+        Self { incoming, idle, pace, traffic, documents }
     }
 
     /// The next bytes, or `None` after the last.
     ///
     /// # Errors
-    /// `Unavailable` when none came for too long, or the connection broke.
+    /// `Unavailable` when none came for too long, or fewer than is waited for, or the connection broke.
     async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
+            if self.pace.is_too_slow && !self.incoming.is_end_stream() {
+                self.traffic.limit_reached(Limit::LeastRate);
+                return Err(Error::unavailable("the body comes too slowly"));
+            }
+            let begun = Instant::now();
             let frame =
                 tokio::time::timeout(self.idle, self.incoming.frame()).await.map_err(|_| {
                     Error::unavailable(format!("no byte of the body for {:?}", self.idle))
@@ -47,6 +106,7 @@ impl Body {
             // Trailers say nothing of use.
             if let Ok(bytes) = frame.into_data() {
                 self.traffic.received(bytes.len() as u64);
+                self.pace.came(bytes.len(), begun.elapsed());
                 return Ok(Some(bytes));
             }
         }
@@ -55,9 +115,13 @@ impl Body {
     /// The whole body, of at most `limit` bytes, which keep their room among all documents.
     ///
     /// # Errors
-    /// `Protocol` when it is longer, `Busy` when there is no room for it; as [`Self::piece`].
-    pub(super) async fn whole(mut self, limit: usize) -> Result<Bytes, Error> {
-        let too_long = || Error::protocol(format!("a document of more than {limit} bytes"));
+    /// `Protocol` when it is longer, which counts as this limit, `Busy` when there is no room for it; as [`Self::piece`].
+    pub(super) async fn whole(mut self, limit: usize, of: Limit) -> Result<Bytes, Error> {
+        let traffic = self.traffic.clone();
+        let too_long = || {
+            traffic.limit_reached(of);
+            Error::protocol(format!("a document of more than {limit} bytes"))
+        };
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > limit {
             return Err(too_long());
@@ -84,12 +148,16 @@ impl Body {
     /// Reads the body to its end if that is cheaper than a new connection.
     pub(super) async fn discard(mut self) {
         if self.incoming.size_hint().lower() > WORTH_DISCARDING {
+            self.traffic.limit_reached(Limit::ErrorBody);
             return;
         }
+        let traffic = self.traffic.clone();
         let to_the_end = async {
             let mut left = WORTH_DISCARDING;
             while let Ok(Some(piece)) = self.piece().await {
-                let Some(rest) = left.checked_sub(piece.len() as u64) else { return };
+                let Some(rest) = left.checked_sub(piece.len() as u64) else {
+                    return traffic.limit_reached(Limit::ErrorBody);
+                };
                 left = rest;
             }
         };

@@ -13,6 +13,7 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, USER_AGENT},
 };
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
@@ -22,14 +23,19 @@ use url::Url;
 
 use super::{
     Config, Error,
-    body::Body,
+    body::{Body, Line, Pace},
     dial::{Bounds, Connector, LeadsInside, Reach},
     headers,
     health::Asked,
     retry::Failure,
     tls,
 };
-use crate::{clock::Clock, documents::Documents, metrics::Metrics, oci::RegistryName};
+use crate::{
+    clock::Clock,
+    documents::Documents,
+    metrics::{Limit, Metrics},
+    oci::RegistryName,
+};
 
 /// Hops of one request; browsers and Docker stop at about as many.
 const MAX_REDIRECTS: usize = 10;
@@ -50,6 +56,8 @@ pub(super) struct Http {
     clock: Clock,
     traffic: Traffic,
     documents: Documents,
+    least_rate: Option<u64>,
+    line: Line,
 }
 
 /// Counts what goes to and comes from one registry.
@@ -98,7 +106,7 @@ impl Http {
         config: &Config,
         metrics: &Metrics,
         clock: &Clock,
-        documents: &Documents,
+        (documents, line): (&Documents, &Line),
     ) -> Result<Self, String> {
         let trust = tls::trust(&config.ca_pem)?;
         let client = |bounds| {
@@ -122,6 +130,8 @@ impl Http {
                 left: Arc::default(),
             },
             documents: documents.clone(),
+            least_rate: config.patience.least_rate,
+            line: line.clone(),
         })
     }
 
@@ -209,10 +219,15 @@ impl Http {
         Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body: Body::new(incoming, self.idle, self.traffic.clone(), self.documents.clone()),
+            body: self.body(incoming),
             url: url.clone(),
             is_foreign: false,
         })
+    }
+
+    fn body(&self, incoming: Incoming) -> Body {
+        let pace = Pace::begin(self.least_rate, &self.line);
+        Body::new(incoming, self.idle, pace, self.traffic.clone(), self.documents.clone())
     }
 
     /// What an answer that is no success means; `None` for one that is.
@@ -237,6 +252,11 @@ impl Http {
 }
 
 impl Traffic {
+    /// A limit cut something that came.
+    pub(super) fn limit_reached(&self, limit: Limit) {
+        self.metrics.limit_reached(limit);
+    }
+
     /// Bytes of a body arrived.
     pub(super) fn received(&self, bytes: u64) {
         self.metrics.upstream_bytes(self.registry.as_str(), bytes);

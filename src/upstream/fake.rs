@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -134,6 +135,23 @@ pub(super) fn reply(
 pub(super) fn stalled(status: u16, headers: &[(&str, &str)], start: &'static str) -> Option<Reply> {
     let start = stream::iter([Ok(Frame::data(Bytes::from_static(start.as_bytes())))]);
     with_body(status, headers, BodyExt::boxed(StreamBody::new(start.chain(stream::pending()))))
+}
+
+/// An answer whose body is `body`, one byte every so often.
+pub(super) fn dripping(
+    status: u16,
+    headers: &[(&str, &str)],
+    body: Bytes,
+    every: Duration,
+) -> Option<Reply> {
+    let bytes = stream::iter(0..body.len()).then(move |at| {
+        let byte = body.slice(at..=at);
+        async move {
+            tokio::time::sleep(every).await;
+            Ok(Frame::data(byte))
+        }
+    });
+    with_body(status, headers, BodyExt::boxed(StreamBody::new(Box::pin(bytes))))
 }
 
 /// An answer whose body breaks off after `start`.

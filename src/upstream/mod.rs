@@ -42,6 +42,7 @@ use crate::{
 use attempt::Document;
 use auth::Auth;
 pub use body::BlobBody;
+use body::Line;
 use client::{Answer, Http, Question};
 pub use error::{ConfigError, Error};
 use headers::ContentRange;
@@ -107,6 +108,10 @@ pub struct Patience {
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// Bytes per second of a body, over a minute of waiting for it: one that comes slower is given up, and what is missing
+    /// asked for again. The bodies that are open at the same time share it, so that a thin line is not taken for a registry
+    /// that drips. `None`: none is given up.
+    pub least_rate: Option<u64>,
     /// Tries of one request at one endpoint, the first included; at least 1.
     pub attempts: u32,
 }
@@ -206,14 +211,15 @@ impl Upstreams {
     /// When a registry is there twice, has no endpoint to ask, or certificates that cannot be read.
     pub fn new(
         configs: Vec<Config>,
+        documents: Documents,
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
-        let documents = Documents::default();
+        let line = Line::default();
         let mut by_name = HashMap::with_capacity(configs.len());
         for config in configs {
             let registry = config.registry.clone();
-            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents)?);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, (&documents, &line))?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
@@ -242,7 +248,7 @@ impl Upstream {
         config: Config,
         metrics: &Metrics,
         clock: &Clock,
-        documents: &Documents,
+        shared: (&Documents, &Line),
     ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
         let usable = |url: &Url| {
@@ -255,7 +261,7 @@ impl Upstream {
                 .to_owned();
             return Err(ConfigError::Endpoint { registry, reason });
         }
-        let http = Http::new(&config, metrics, clock, documents)
+        let http = Http::new(&config, metrics, clock, shared)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;

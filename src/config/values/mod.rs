@@ -26,10 +26,10 @@ pub(super) use log::Filter;
 pub use log::LogFormat;
 pub(super) use number::{Age, Count, Wait};
 pub use pace::parse_rate;
-pub(super) use pace::{Every, Rate, Scrub, Window};
+pub(super) use pace::{Every, LeastRate, Rate, Scrub, Window};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
-pub(super) use size::{MaxSize, MinFree, SendBuffer};
+pub(super) use size::{DocumentRoom, HeadBytes, MaxSize, Memory, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.

@@ -115,3 +115,95 @@ async fn the_head_of_a_blob_tells_its_length() {
     let (_fake, bench) = blobs(|_| stalled(200, &[], "")).await;
     assert!(is_protocol(&bench.upstream.blob_head(&name(), &blob()).await));
 }
+
+/// A registry whose blob of 1000 bytes comes one byte every so often, with and without a range.
+async fn drips(every: Duration) -> Fake {
+    Fake::start(move |seen| {
+        let from = seen.header("range").and_then(|range| range.strip_prefix("bytes="));
+        let from: usize =
+            from.map_or(0, |from| from.trim_end_matches('-').parse().expect("an offset"));
+        let length = (1000 - from).to_string();
+        let range = format!("bytes {from}-999/1000");
+        let headers = [("content-length", length.as_str()), ("content-range", range.as_str())];
+        let (status, headers) = if from > 0 { (206, &headers[..]) } else { (200, &headers[..1]) };
+        dripping(status, headers, vec![b'x'; 1000 - from].into(), every)
+    })
+    .await
+}
+
+fn with_least_rate(endpoints: &[&Fake], least_rate: Option<u64>) -> Bench {
+    let patience = Patience { least_rate, ..config(&[]).patience };
+    bench(Config { patience, ..config(endpoints) })
+}
+
+const GIVEN_UP: &str = r#"wharf_limit_reached_total{limit="least_rate"}"#;
+
+/// Paused time: whenever nothing else is to be done, it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_drips_is_given_up_and_the_rest_comes_from_elsewhere() {
+    let first = drips(Duration::from_secs(2)).await;
+    let second = Fake::start(|_| {
+        let range = "bytes 30-999/1000";
+        reply(206, &[("content-range", range)], vec![b'y'; 970])
+    })
+    .await;
+    let bench = with_least_rate(&[&first, &second], Some(10));
+    let mut body = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
+    let begun = tokio::time::Instant::now();
+    let mut received = 0;
+    let error = loop {
+        match body.chunk().await {
+            Ok(Some(piece)) => received += piece.len(),
+            Ok(None) => panic!("the blob came whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_outage() && error.to_string().contains("too slowly"), "{error}");
+    assert_eq!(received, 30, "no byte is lost that came in its minute");
+    assert!((60..70).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(bench.metric(&format!("{GIVEN_UP} 1")));
+    let mut body = bench.upstream.blob(&name(), &blob(), 30).await.expect("the rest");
+    assert_eq!(rest(&mut body).await.map(|rest| rest.len()), Ok(970));
+    assert_eq!((first.count(""), second.count("")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thin_line_that_ten_downloads_share_is_not_taken_for_a_registry_that_drips() {
+    // Two bytes a second for each, and all ten together twenty, of which ten are enough.
+    let fake = drips(Duration::from_millis(500)).await;
+    let bench = with_least_rate(&[&fake], Some(10));
+    let mut bodies = Vec::new();
+    for _ in 0..10 {
+        bodies.push(bench.upstream.blob(&name(), &blob(), 0).await.expect("a head"));
+    }
+    for ended in futures_util::future::join_all(bodies.iter_mut().map(rest)).await {
+        assert_eq!(ended.map(|rest| rest.len()), Ok(1000));
+    }
+    assert!(bench.metric(&format!("{GIVEN_UP} 0")));
+    // Alone, it has the line for itself.
+    drop(bodies);
+    let mut alone = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
+    assert!(is_unavailable(&rest(&mut alone).await));
+    assert!(bench.metric(&format!("{GIVEN_UP} 1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_body_at_leisure_does_not_hold_that_against_the_registry() {
+    let fake = drips(Duration::from_millis(50)).await;
+    let bench = with_least_rate(&[&fake], Some(10));
+    let mut body = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
+    let mut received = 0;
+    while let Some(piece) = body.chunk().await.expect("it is not given up") {
+        received += piece.len();
+        tokio::time::sleep(MOMENT * 50).await;
+    }
+    assert_eq!(received, 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_least_rate_no_body_is_given_up() {
+    let fake = drips(Duration::from_secs(2)).await;
+    let bench = with_least_rate(&[&fake], None);
+    let mut body = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
+    assert_eq!(rest(&mut body).await.map(|rest| rest.len()), Ok(1000));
+}
