@@ -18,6 +18,7 @@ mod floods;
 mod freshness;
 mod index_is_disposable;
 mod inventory;
+mod limits;
 mod lists;
 mod memory;
 mod metrics;
