@@ -115,7 +115,14 @@ fn run(options: &Options) -> Result<()> {
             let idle = wharf.process.memory()?;
             let flooding = Flooding::begin(flood, wharf.addr, same)?;
             let begun = now();
-            let beside = series("beside")?;
+            let beside = match series("beside") {
+                Ok(beside) => beside,
+                // A client that has all its places is told so, whatever it wants them for.
+                Err(error) => {
+                    print(&format!("{flood}, same address: {same}: not pulled: {error}"));
+                    continue;
+                }
+            };
             let cpu = flooding.process().cpu()?.as_secs_f64() / begun.elapsed().as_secs_f64();
             drop(flooding);
             pause(Duration::from_secs(options.rest));
