@@ -166,19 +166,11 @@ impl Server {
             // What it costs if the system refuses is speed, and that alone.
             let _ = SockRef::from(&stream).set_send_buffer_size(bytes);
         }
-        // Who says nothing costs no more than a socket: what a conversation takes is some ten times as much.
-        let speaks = timeout(self.config.header_timeout, stream.readable());
-        match stop.run_until_cancelled(speaks).await {
-            Some(Ok(_)) => {}
-            Some(Err(_)) => return self.metrics.limit_reached(Limit::HeadTime),
-            None => return,
-        }
         match &self.config.tls {
             None => {
                 let parts = Parts::default();
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
-                let converse = Arc::clone(&self).converse(stream, Some(parts), peer, seat, stop);
-                Box::pin(converse).await;
+                Arc::clone(&self).converse(stream, Some(parts), peer, seat, stop).await;
             }
             Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await,
         }
