@@ -86,7 +86,14 @@ fn run(options: &Options) -> Result<()> {
     let (client, noise) = (Client::new()?, Noise::new(LAYER_BYTES)?);
     print(&format!(
         "{:<36}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-        "pulls beside", "median", "slowest", "÷ quiet", "÷ quiet", "peak MiB", "then MiB", "its CPU"
+        "pulls beside",
+        "median",
+        "slowest",
+        "÷ quiet",
+        "÷ quiet",
+        "peak MiB",
+        "then MiB",
+        "its CPU"
     ));
     for same in [false, true] {
         for flood in Flood::ALL {
@@ -119,7 +126,8 @@ fn run(options: &Options) -> Result<()> {
             let cpu = flooding.process().cpu()?.as_secs_f64() / begun.elapsed().as_secs_f64();
             drop(flooding);
             pause(Duration::from_secs(options.rest));
-            let name = format!("{flood}, {}", if same { "same address" } else { "other addresses" });
+            let name =
+                format!("{flood}, {}", if same { "same address" } else { "other addresses" });
             show(&name, &quiet, &beside, &wharf.process, cpu)?;
             print(&format!("{:<36}{:>70.0}", "  (resident before it)", mib(idle)));
         }
@@ -156,7 +164,8 @@ fn pull(
     let parts = [8192, LAYER_BYTES, LAYER_BYTES, LAYER_BYTES].map(|bytes| noise.blob(bytes));
     let parts = parts.into_iter().collect::<Result<Vec<Content>>>()?;
     let manifest = noise.manifest(&parts)?;
-    let (tag, by_digest) = (format!("/v2/bench/app/manifests/run-{number}"), manifest.manifest_path());
+    let (tag, by_digest) =
+        (format!("/v2/bench/app/manifests/run-{number}"), manifest.manifest_path());
     let paths: Vec<String> = parts.iter().map(Content::blob_path).collect();
     let mut offers = vec![(tag.clone(), manifest.clone()), (by_digest.clone(), manifest)];
     offers.extend(parts.into_iter().map(|part| (part.blob_path(), part)));
@@ -166,9 +175,8 @@ fn pull(
         let mut first = client.connect(addr).await?;
         first.head(&tag).await?;
         first.get(&by_digest).await?.whole()?;
-        let blobs = paths.iter().map(|path| async {
-            client.connect(addr).await?.get(path).await?.whole()
-        });
+        let blobs =
+            paths.iter().map(|path| async { client.connect(addr).await?.get(path).await?.whole() });
         try_join_all(blobs).await?;
         Ok(begun.elapsed().as_secs_f64() * 1e3)
     })

@@ -180,8 +180,9 @@ async fn a_thin_line_that_ten_downloads_share_is_not_taken_for_a_registry_that_d
         assert_eq!(ended.map(|rest| rest.len()), Ok(1000));
     }
     assert!(bench.metric(&format!("{GIVEN_UP} 0")));
-    // Alone, it has the line for itself.
-    drop(bodies);
+    // Of one that has the line for itself, the same is too little.
+    let fake = drips(Duration::from_millis(500)).await;
+    let bench = with_least_rate(&[&fake], Some(10));
     let mut alone = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
     let error = rest(&mut alone).await.expect_err("it drips").to_string();
     assert!(error.contains("too slowly"), "{error}");
