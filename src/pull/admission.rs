@@ -156,6 +156,10 @@ impl Inner {
         repository: &Repository,
         digest: &Digest,
     ) -> bool {
+        let name = Reference::Digest(*digest);
+        if self.freshness.unknown(repository, Kind::Blob, &name).is_some() {
+            return false;
+        }
         let asked = Pull(Arc::clone(self));
         let confirmed = Box::pin(asked.confirm_blob(repository, digest)).await;
         confirmed.inspect_err(|error| {

@@ -3,7 +3,15 @@
 
 mod taking;
 
-use std::{collections::BTreeSet, io::Read, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io::{self, Read},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, task::spawn_blocking};
@@ -103,6 +111,8 @@ impl Inner {
         let trusted = self.trusted(trusted)?;
         let reading = Terms { bytes: self.store.usage().limit, name, trusted };
         let mut taking = Taking::new(Arc::clone(self), Handle::current());
+        let given_up = GivenUp::default();
+        let archive = Watched { archive, is_given_up: Arc::clone(&given_up.0) };
         let read = spawn_blocking(move || {
             let brought = read(archive, &reading, &mut taking);
             taking.abandoned();
@@ -199,6 +209,30 @@ impl Inner {
             self.freshness.known_again(repository, tag);
         }
         Ok(())
+    }
+}
+
+/// Says when it is dropped that nobody waits for an archive any more: its thread ends at the next read.
+#[derive(Default)]
+struct GivenUp(Arc<AtomicBool>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Watched<R> {
+    archive: R,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_given_up.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        self.archive.read(buffer)
     }
 }
 

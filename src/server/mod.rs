@@ -325,8 +325,8 @@ impl Server {
             None => Claim::None,
         };
         // Where there are no users, what a client brings is for a registry to judge.
-        let brings_nothing = claim == Claim::None && !head.headers.contains_key(AUTHORIZATION);
-        if brings_nothing && peer.door.sign_in {
+        let brings_nothing = || claim == Claim::None && !head.headers.contains_key(AUTHORIZATION);
+        if peer.door.sign_in && brings_nothing() {
             return respond::sign_in("").into_response(record, None);
         }
         let serves = |registry: &_| self.pull.serves(registry);
@@ -352,10 +352,12 @@ impl Server {
             return respond::too_many_requests(peer.address.ip())
                 .into_response(record, route.as_ref().ok());
         }
-        if let Err(refused) = Box::pin(self.sign_in(claim, &mut peer)).await {
-            return refused.into_response(record, route.as_ref().ok());
+        if claim != Claim::None {
+            if let Err(refused) = Box::pin(self.sign_in(claim, &mut peer)).await {
+                return refused.into_response(record, route.as_ref().ok());
+            }
+            record.user.clone_from(&peer.user);
         }
-        record.user.clone_from(&peer.user);
         let route = match route {
             Ok(route) => route,
             Err(bad) => return respond::bad_address(&bad).into_response(record, None),
