@@ -53,13 +53,6 @@ impl Process {
         Ok(field(&fs::read_to_string(format!("/proc/{}/status", self.0))?, "VmRSS:")? * 1024)
     }
 
-    /// Whether it has ended; it is asked before it is waited for.
-    pub(crate) fn has_ended(self) -> Result<bool> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
-        let (_, fields) = text.rsplit_once(')').ok_or("a stat line has a name")?;
-        Ok(fields.trim_start().starts_with('Z'))
-    }
-
     /// CPU time of all its threads.
     pub(crate) fn cpu(self) -> Result<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.0))?;
