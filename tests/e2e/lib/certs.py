@@ -1,5 +1,9 @@
 """A site's own certificate authority, by OpenSSL."""
 
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
 from .procs import LAN_ADDRESS
 
 # Kinds of keys.
@@ -26,3 +30,19 @@ class Authority:
 
     def _new(self, name, key, *words):
         self.workspace.run("openssl", "req", *key, "-nodes", "-keyout", self.dir / f"{name}.key", *words)
+
+
+@contextmanager
+def docker_trusts(address, authority, device=None):
+    """Where Docker Engine looks for a registry's certificates, which no flag changes. `device`: what it is to show."""
+    directory = Path("/etc/docker/certs.d") / address
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True)
+    try:
+        for source, name in zip((authority.cert, *(device or ())), ("ca.crt", "client.cert", "client.key")):
+            shutil.copy(source, directory / name)
+        yield
+    finally:
+        shutil.rmtree(directory)
+        for path in made[1:]:
+            path.rmdir()
