@@ -230,14 +230,14 @@ fn verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let authorities = pem_certificates(&clients.authorities).map_err(TlsError::ClientCa)?;
-    let lists = clients.revoked.as_ref().map(|pem| {
-        revoked::lists(pem, &authorities, &provider, SystemTime::now()).map_err(TlsError::ClientCrl)
-    });
-    let lists = lists.transpose()?.unwrap_or_default();
     let mut roots = RootCertStore::empty();
-    for certificate in authorities {
-        roots.add(certificate).map_err(|_| TlsError::ClientCa(BAD_CERTIFICATE))?;
+    for certificate in &authorities {
+        roots.add(certificate.clone()).map_err(|_| TlsError::ClientCa(BAD_CERTIFICATE))?;
     }
+    let lists = match &clients.revoked {
+        Some(pem) => revoked::lists(pem, &authorities, &provider, SystemTime::now())?,
+        None => Vec::new(),
+    };
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match clients.auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
@@ -245,7 +245,7 @@ fn verifier(
     };
     // A list that runs out while wharf runs counts on: without an uplink there is no other, and what it names stays out.
     builder.with_crls(lists).build().map_err(|error| match error {
-        VerifierBuilderError::InvalidCrl(_) => TlsError::ClientCrl(revoked::unusable()),
+        VerifierBuilderError::InvalidCrl(_) => revoked::unusable(),
         _ => TlsError::ClientCa(NO_CERTIFICATE),
     })
 }

@@ -17,6 +17,8 @@ use x509_cert::{
     name::Name,
 };
 
+use super::{BAD_CERTIFICATE, TlsError};
+
 const NO_LIST: &str = "holds no PEM list of revoked certificates: write one that begins with \
                        -----BEGIN X509 CRL----- into it, such as openssl crl writes";
 const BAD_LIST: &str = "holds a list of revoked certificates that cannot be used: write it anew, as its \
@@ -25,10 +27,27 @@ const BAD_LIST: &str = "holds a list of revoked certificates that cannot be used
 /// The lists in `pem`: one that still counts of each of `authorities`, and no others.
 ///
 /// # Errors
-/// What is wrong, to be said after the file's name.
+/// What is wrong with which file.
 pub(super) fn lists(
     pem: &[u8],
     authorities: &[CertificateDer<'_>],
+    provider: &CryptoProvider,
+    now: SystemTime,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let authorities = authorities.iter().map(|one| Authority::read(one));
+    let authorities = authorities.collect::<Option<Vec<_>>>();
+    let authorities = authorities.ok_or(TlsError::ClientCa(BAD_CERTIFICATE))?;
+    checked(pem, &authorities, provider, now).map_err(TlsError::ClientCrl)
+}
+
+/// Says that rustls does not take what looked right.
+pub(super) fn unusable() -> TlsError {
+    TlsError::ClientCrl(BAD_LIST.to_owned())
+}
+
+fn checked(
+    pem: &[u8],
+    authorities: &[Authority],
     provider: &CryptoProvider,
     now: SystemTime,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
@@ -37,8 +56,6 @@ pub(super) fn lists(
     if lists.is_empty() {
         return Err(NO_LIST.to_owned());
     }
-    let authorities = authorities.iter().map(|one| Authority::read(one));
-    let authorities = authorities.collect::<Option<Vec<_>>>().ok_or(super::BAD_CERTIFICATE)?;
     let mut listed: Vec<Name> = Vec::new();
     for list in &lists {
         let list = List::read(list).ok_or(BAD_LIST)?;
@@ -76,11 +93,6 @@ pub(super) fn lists(
         ));
     }
     Ok(lists)
-}
-
-/// Says that rustls does not take what looked right.
-pub(super) fn unusable() -> String {
-    BAD_LIST.to_owned()
 }
 
 struct Authority {

@@ -108,7 +108,9 @@ async fn a_hangup_has_a_changed_account_taken_up_before_the_old_one_is_refused()
         format!("#!/bin/sh\necho '{{\"Username\":\"ann\",\"Secret\":\"{password}\"}}'\n")
     };
     let password = |password: &str| password.to_owned();
-    let kinds: [(&str, &dyn Fn(&str) -> String); 3] = [
+    // The lines of an account, and what stands in its file for a password.
+    type Kind<'a> = (&'a str, &'a dyn Fn(&str) -> String);
+    let kinds: [Kind<'_>; 3] = [
         ("username = \"ann\"\npassword_file = \"source\"\n", &password),
         ("docker_config = \"source\"\n", &docker),
         ("credential_helper = \"DIR/source\"\n", &helper),
