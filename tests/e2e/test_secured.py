@@ -4,6 +4,7 @@ import base64
 import crypt
 import hashlib
 import shutil
+import signal
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,6 +67,13 @@ def pulls_and_renewals(site, wharf, authority, device):
     for identity in (None, stranger):
         expect(not is_served(wharf, authority, identity), f"served with {identity}")
     expect(is_served(wharf, authority, device), "a device is not served")
+    # One that is stolen is turned away from when its authority says so.
+    stolen = authority.issue("stolen")
+    expect(is_served(wharf, authority, stolen), "a device is not served before it is stolen")
+    authority.list(stolen[0])
+    wharf.service.signal(signal.SIGHUP)
+    wait_until(lambda: not is_served(wharf, authority, stolen), "a stolen device is served")
+    expect(is_served(wharf, authority, device), "a device is not served because another was stolen")
     answers_over_http2(site, wharf, authority, device)
 
     # A new certificate, of another kind, in the middle of pulls: no pull fails, and connections that are opened later have it.
@@ -114,7 +122,7 @@ def secured(site, authority):
         upstream=f'username = "{USER}"\npassword_file = "password"\n',
         more=(
             '\n[server.tls]\ncert = "server.crt"\nkey = "server.key"\n'
-            f'client_ca = "{authority.cert}"\nclient_auth = "required"\n'
+            f'client_ca = "{authority.cert}"\nclient_crl = "{authority.list()}"\nclient_auth = "required"\n'
         ),
     )
 
