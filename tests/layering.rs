@@ -71,7 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "rustix",
         &["store/", "cli/serve.rs", "cli/export/place.rs", "upstream/credentials/helper.rs"],
     ),
-    ("rustls", &["upstream/tls.rs", "server/tls.rs"]),
+    ("rustls", &["upstream/tls.rs", "server/tls.rs", "server/tls/"]),
     ("saphyr_parser", &["cli/lists/yaml.rs"]),
     ("sd_notify", &["cli/serve.rs"]),
     ("semver", &["oci/tag_pattern.rs"]),
@@ -87,7 +87,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing_subscriber", &["cli/log.rs", "config/values/log.rs"]),
     ("url", &["upstream/", "server/", "admin/", "config/"]),
     ("webpki_roots", &["upstream/tls.rs"]),
-    ("x509_cert", &["server/tls.rs"]),
+    ("x509_cert", &["server/tls.rs", "server/tls/"]),
 ];
 
 #[test]

@@ -70,10 +70,16 @@ impl Renewal {
 mod tests {
     use std::fs;
 
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, CertifiedKey, Issuer, KeyIdMethod,
+        RevokedCertParams, date_time_ymd, generate_simple_self_signed,
+    };
 
     use super::*;
-    use crate::{config::Sources, server::Users};
+    use crate::{
+        config::Sources,
+        server::{ClientAuth, Clients, Tls, Users},
+    };
 
     #[tokio::test]
     async fn what_is_written_is_taken_up_when_it_fits() {
@@ -92,7 +98,7 @@ mod tests {
         let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
         let config = Config::load(&sources).expect("good").config;
         let of = |(cert, key): &(String, String)| {
-            crate::server::Tls::new(cert.as_bytes(), key.as_bytes(), None).expect("good")
+            Tls::new(cert.as_bytes(), key.as_bytes(), None).expect("good")
         };
         let mut renewal = Renewal::default();
         let tls = config.server.door.tls.as_ref().expect("it is there");
@@ -108,6 +114,66 @@ mod tests {
         fs::remove_file(dir.path().join("key.pem")).expect("it was there");
         renewal.look(&config).await;
         assert!(tls.is_as(&of(&second)), "what is gone changes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_revoked_certificates_is_taken_up_when_it_is_good() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let write =
+            |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("written");
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["wharf.lan".to_owned()]).expect("a certificate");
+        let issuer = CertificateParams::new(Vec::new()).expect("no names are good names");
+        let issuer = Issuer::new(issuer, &signing_key);
+        let list = |serial: &[u64], until| {
+            let revoked = |serial: &u64| RevokedCertParams {
+                serial_number: (*serial).into(),
+                revocation_time: date_time_ymd(2019, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(2019, 1, 1),
+                next_update: date_time_ymd(until, 1, 1),
+                crl_number: 1_u64.into(),
+                issuing_distribution_point: None,
+                revoked_certs: serial.iter().map(revoked).collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&issuer).expect("the key signs").pem().expect("it is written")
+        };
+        let tls = |list: &str| {
+            let clients = Clients {
+                authorities: cert.pem().into_bytes(),
+                revoked: Some(list.as_bytes().to_vec()),
+                auth: ClientAuth::Optional,
+            };
+            let key = signing_key.serialize_pem();
+            Tls::new(cert.pem().as_bytes(), key.as_bytes(), Some(clients)).expect("good")
+        };
+        write(
+            "wharf.toml",
+            "[server.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"cert.pem\"\nclient_crl = \"crl\"\n",
+        );
+        write("cert.pem", &cert.pem());
+        write("key.pem", &signing_key.serialize_pem());
+        let (first, second) = (list(&[1], 2090), list(&[1, 2], 2090));
+        write("crl", &first);
+        let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
+        let config = Config::load(&sources).expect("good").config;
+        let running = config.server.door.tls.as_ref().expect("it is there");
+        let mut renewal = Renewal::default();
+        renewal.look(&config).await;
+        assert!(running.is_as(&tls(&first)));
+        write("crl", &list(&[1, 2, 3], 2020));
+        renewal.look(&config).await;
+        assert!(running.is_as(&tls(&first)), "it has run out");
+        write("crl", &second);
+        renewal.look(&config).await;
+        assert!(running.is_as(&tls(&second)));
+        fs::remove_file(dir.path().join("crl")).expect("it was there");
+        renewal.look(&config).await;
+        assert!(running.is_as(&tls(&second)), "what is gone changes nothing");
     }
 
     #[tokio::test]

@@ -159,6 +159,7 @@ pub(super) fn shown_door(door: &Door, files: &DoorFiles) -> RawDoor {
             cert: Some(path(&files.cert)),
             key: Some(path(&files.key)),
             client_ca: files.client_ca.as_ref().map(|(ca, _)| path(ca)),
+            client_crl: files.client_crl.as_ref().map(path),
             client_auth: files.client_ca.as_ref().map(|(_, auth)| anywhere(ClientAuth(*auth))),
         })
     });

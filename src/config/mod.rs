@@ -120,6 +120,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Holds the PEM certificates of clients' authorities, and whether clients need one of theirs.
     pub client_ca: Option<(PathBuf, server::ClientAuth)>,
+    /// Holds PEM lists of the certificates that these have taken back.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// What is logged, and how.

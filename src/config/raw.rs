@@ -96,6 +96,7 @@ pub(super) struct Tls {
     pub(super) cert: Option<Spanned<FilePath>>,
     pub(super) key: Option<Spanned<FilePath>>,
     pub(super) client_ca: Option<Spanned<FilePath>>,
+    pub(super) client_crl: Option<Spanned<FilePath>>,
     pub(super) client_auth: Option<Spanned<ClientAuth>>,
 }
 

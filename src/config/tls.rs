@@ -15,7 +15,7 @@ use super::{
     raw::{self, Document},
     values::FilePath,
 };
-use crate::server::{ClientAuth, Tls, TlsError, Users};
+use crate::server::{ClientAuth, Clients, Tls, TlsError, Users};
 
 /// What `raw` says, its files read.
 pub(super) fn build(
@@ -24,7 +24,7 @@ pub(super) fn build(
     warnings: &mut Vec<String>,
 ) -> Result<(Tls, TlsFiles), ConfigError> {
     let span = raw.span();
-    let raw::Tls { cert, key, client_ca, client_auth } = raw.into_inner();
+    let raw::Tls { cert, key, client_ca, client_crl, client_auth } = raw.into_inner();
     let missing = |what: &str| ConfigError::at(file, span.clone(), what.to_owned());
     let Some(cert) = cert else {
         return Err(missing("TLS without a certificate: write cert = \"…\" too"));
@@ -34,16 +34,23 @@ pub(super) fn build(
         let problem = "nobody to believe about clients: write client_ca = \"…\" too";
         return Err(ConfigError::at(file, auth.span(), problem.to_owned()));
     }
+    if let (None, Some(crl)) = (&client_ca, &client_crl) {
+        let problem = "no authority whose list this could be: write client_ca = \"…\" too";
+        return Err(ConfigError::at(file, crl.span(), problem.to_owned()));
+    }
     let certificates = read(file, &cert)?;
     let secret = read(file, &key)?;
     let authorities = client_ca.as_ref().map(|path| read(file, path)).transpose()?;
+    let revoked = client_crl.as_ref().map(|path| read(file, path)).transpose()?;
+    let revoked = revoked.map(|pem| pem.bytes);
     let auth = client_auth.map(|auth| auth.get_ref().0).unwrap_or_default();
-    let clients = authorities.as_ref().map(|pem| (&*pem.bytes, auth));
+    let clients = authorities.map(|pem| Clients { authorities: pem.bytes, revoked, auth });
     let tls = Tls::new(&certificates.bytes, &secret.bytes, clients).map_err(|error| {
         let at = match error {
             TlsError::Certificate(_) => &cert,
             TlsError::Key(_) => &key,
             TlsError::ClientCa(_) => client_ca.as_ref().unwrap_or(&cert),
+            TlsError::ClientCrl(_) => client_crl.as_ref().unwrap_or(&cert),
         };
         about(file, at, &error.to_string())
     })?;
@@ -55,6 +62,7 @@ pub(super) fn build(
         cert: file.beside(cert.get_ref()),
         key: file.beside(key.get_ref()),
         client_ca: client_ca.map(|path| (file.beside(path.get_ref()), auth)),
+        client_crl: client_crl.map(|path| file.beside(path.get_ref())),
     };
     Ok((tls, files))
 }
@@ -78,10 +86,13 @@ impl TlsFiles {
             files::read_pem(path).map_err(|problem| format!("{} {problem}", path.display()))
         };
         let (certificates, secret) = (read(&self.cert)?, read(&self.key)?);
-        let authorities =
-            self.client_ca.as_ref().map(|(path, auth)| Ok::<_, String>((read(path)?, *auth)));
-        let authorities = authorities.transpose()?;
-        let clients = authorities.as_ref().map(|(pem, auth)| (&*pem.bytes, *auth));
+        let revoked = self.client_crl.as_ref().map(|path| read(path)).transpose()?;
+        let revoked = revoked.map(|pem| pem.bytes);
+        let clients = self.client_ca.as_ref().map(|(path, auth)| {
+            let authorities = read(path)?.bytes;
+            Ok::<_, String>(Clients { authorities, revoked, auth: *auth })
+        });
+        let clients = clients.transpose()?;
         Tls::new(&certificates.bytes, &secret.bytes, clients).map_err(|error| {
             let path = match error {
                 TlsError::Certificate(_) => &self.cert,
@@ -89,6 +100,7 @@ impl TlsFiles {
                 TlsError::ClientCa(_) => {
                     self.client_ca.as_ref().map_or(&self.cert, |(path, _)| path)
                 }
+                TlsError::ClientCrl(_) => self.client_crl.as_ref().unwrap_or(&self.cert),
             };
             format!("{} {error}", path.display())
         })
@@ -111,7 +123,7 @@ impl DoorFiles {
         };
         let tls = self.tls.iter().flat_map(|files| {
             let client_ca = files.client_ca.as_ref().map(|(path, _)| path);
-            [&files.cert, &files.key].into_iter().chain(client_ca)
+            [&files.cert, &files.key].into_iter().chain(client_ca).chain(&files.client_crl)
         });
         let users = self.users.as_ref().map(|users| &users.path);
         Stamps(tls.chain(users).map(stamp).collect())

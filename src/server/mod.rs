@@ -49,7 +49,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     access::{Access, AccessRule},
     door::Door,
-    tls::{ClientAuth, Tls, TlsError},
+    tls::{ClientAuth, Clients, Tls, TlsError},
     users::Users,
 };
 use self::{

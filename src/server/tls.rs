@@ -2,17 +2,20 @@
 //!
 //! Long by its tests.
 
+mod revoked;
+
 use std::{
     fmt, io,
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,8 +40,18 @@ pub struct Tls(Arc<RwLock<Current>>);
 struct Current {
     config: Arc<ServerConfig>,
     identity: Arc<CertifiedKey>,
-    /// PEM certificates of the authorities of clients.
-    clients: Option<(Vec<u8>, ClientAuth)>,
+    clients: Option<Clients>,
+}
+
+/// Which certificates of clients are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// PEM certificates of their authorities.
+    pub authorities: Vec<u8>,
+    /// PEM lists of what these have taken back, one of each.
+    pub revoked: Option<Vec<u8>>,
+    /// Whether one must be shown.
+    pub auth: ClientAuth,
 }
 
 /// Whether a client must show a certificate.
@@ -52,7 +65,7 @@ pub enum ClientAuth {
 }
 
 /// Why files do not make a [`Tls`]: which one, and how a sentence that begins with its name goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// The server's certificates.
     #[error("{0}")]
@@ -63,6 +76,9 @@ pub enum TlsError {
     /// The authorities of clients.
     #[error("{0}")]
     ClientCa(&'static str),
+    /// The lists of what these have taken back.
+    #[error("{0}")]
+    ClientCrl(String),
 }
 
 /// The first byte of a connection that begins with TLS: a handshake record
@@ -90,14 +106,14 @@ const OTHER_KEY: &str = "does not belong to the certificate: write the key that 
 
 impl Tls {
     /// Answers as the first of `certificates`, whose key is `key`; the others lead from it to an authority.
-    /// Clients may show certificates of the authorities in `clients`, or must.
+    /// Clients may show certificates that `clients` believes, or must.
     ///
     /// # Errors
     /// Which of the files is wrong, and what to write into it.
     pub fn new(
         certificates: &[u8],
         key: &[u8],
-        clients: Option<(&[u8], ClientAuth)>,
+        clients: Option<Clients>,
     ) -> Result<Self, TlsError> {
         // The provider is passed by hand: a process-wide one would be set behind the back of other edges.
         let provider = Arc::new(ring::default_provider());
@@ -106,12 +122,9 @@ impl Tls {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
-        let builder = match clients {
+        let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some((authorities, auth)) => {
-                let verifier = verifier(authorities, auth, provider).map_err(TlsError::ClientCa)?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
         };
         let mut config =
             builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
@@ -122,7 +135,6 @@ impl Tls {
         if let Ok(ticketer) = ring::Ticketer::new() {
             config.ticketer = ticketer;
         }
-        let clients = clients.map(|(authorities, auth)| (authorities.to_vec(), auth));
         let current = Current { config: Arc::new(config), identity, clients };
         Ok(Self(Arc::new(RwLock::new(current))))
     }
@@ -155,13 +167,14 @@ impl Tls {
 
     /// Whether a client that shows no certificate is turned away.
     pub fn wants_certificate(&self) -> bool {
-        self.current().clients.is_some_and(|(_, auth)| auth == ClientAuth::Required)
+        self.current().clients.is_some_and(|clients| clients.auth == ClientAuth::Required)
     }
 
-    /// Whether both answer with the same certificate.
+    /// Whether both answer with the same certificate, and believe the same clients.
     #[cfg(test)]
     pub(crate) fn is_as(&self, other: &Self) -> bool {
-        self.current().identity.cert == other.current().identity.cert
+        let (own, other) = (self.current(), other.current());
+        own.identity.cert == other.identity.cert && own.clients == other.clients
     }
 
     fn current(&self) -> Current {
@@ -213,20 +226,28 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn verifier(
-    authorities: &[u8],
-    auth: ClientAuth,
+    clients: &Clients,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, &'static str> {
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let authorities = pem_certificates(&clients.authorities).map_err(TlsError::ClientCa)?;
     let mut roots = RootCertStore::empty();
-    for certificate in pem_certificates(authorities)? {
-        roots.add(certificate).map_err(|_| BAD_CERTIFICATE)?;
+    for certificate in &authorities {
+        roots.add(certificate.clone()).map_err(|_| TlsError::ClientCa(BAD_CERTIFICATE))?;
     }
+    let lists = match &clients.revoked {
+        Some(pem) => revoked::lists(pem, &authorities, &provider, SystemTime::now())?,
+        None => Vec::new(),
+    };
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = match auth {
+    let builder = match clients.auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required => builder,
     };
-    builder.build().map_err(|_| NO_CERTIFICATE)
+    // A list that runs out while wharf runs counts on: without an uplink there is no other, and what it names stays out.
+    builder.with_crls(lists).build().map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(_) => revoked::unusable(),
+        _ => TlsError::ClientCa(NO_CERTIFICATE),
+    })
 }
 
 /// At least one.
@@ -387,8 +408,8 @@ mod tests {
         };
         let wharf = sign(vec!["wharf".to_owned()], &server).pem();
         let device = sign(vec!["device-1".to_owned()], &client).der().clone();
-        let clients = Some((ca.pem().into_bytes(), ClientAuth::Required));
-        let clients = clients.as_ref().map(|(ca, auth)| (&**ca, *auth));
+        let authorities = ca.pem().into_bytes();
+        let clients = Some(Clients { authorities, revoked: None, auth: ClientAuth::Required });
         let tls = Tls::new(wharf.as_bytes(), server.serialize_pem().as_bytes(), clients);
         let tls = tls.expect("good files");
         for version in [&TLS12, &TLS13] {

@@ -4,9 +4,9 @@ import base64
 import crypt
 
 from lib.checks import expect, same
-from lib.clients import Containerd
+from lib.clients import Containerd, Dockerd
 from lib.net import ask
-from lib.procs import read
+from lib.procs import free_port, read
 from lib.registry import Upstream
 
 DEMO = "docker.io/library/demo:latest"
@@ -15,9 +15,7 @@ USER, PASSWORD = "device-7", "planted-Secret-4e19"
 
 def test_a_client_pulls_with_its_own_account_and_nobody_without_one(site):
     workspace, demo = site.workspace, site.hub.images["library/demo", "latest"]
-    htpasswd = workspace.path("own-accounts", "htpasswd")
-    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
-    hub = Upstream(workspace, "own-accounts-hub", storage=site.hub.storage, htpasswd=htpasswd)
+    hub = closed_hub(site, "own-accounts")
     wharf = site.new_wharf("own-accounts", {"docker.io": [hub.url]}, upstream='auth = "client"\n')
     containerd = Containerd(workspace, "ctrd-own")
     # wharf alone: what it refuses is asked for nowhere else.
@@ -48,11 +46,68 @@ def test_a_client_pulls_with_its_own_account_and_nobody_without_one(site):
     same(pull("--user", f"{USER}:{PASSWORD}"), 0, "the pull without the registry")
     closed("without the registry")
 
+    no_secret(wharf)
+    containerd.stop()
+    wharf.stop()
+    site.nobody_left()
+
+
+def test_docker_signs_in_at_an_address_that_asks_and_the_registry_judges(site):
+    workspace, demo = site.workspace, site.hub.images["library/demo", "latest"]
+    hub = closed_hub(site, "signed-in")
+    asking = f"127.0.0.1:{free_port()}"
+    wharf = site.new_wharf(
+        "signed-in",
+        {"docker.io": [hub.url]},
+        # The registry is asked at each request: without it there is nothing but the time of grace.
+        upstream='auth = "client"\nauth_ttl = "0s"\noffline_grace = "1h"\n',
+        more=f'\n[[listener]]\naddress = "{asking}"\nsign_in = true\n',
+    )
+    engine = Dockerd(workspace, "dockerd-own", None, "{}")
+    name = f"{asking}/library/demo:latest"
+    accounts = {"owner": (USER, PASSWORD), "wrong": (USER, "wrong"), "stranger": ("stranger", PASSWORD)}
+    signed_in = {who: workspace.make_dir(f"docker-own-{who}") for who in (*accounts, "nobody")}
+    for who, (user, password) in accounts.items():
+        # wharf knows nobody here. What is signed in with is looked at when something is asked for.
+        engine.docker("--config", signed_in[who], "login", "-u", user, "-p", password, asking)
+
+    def pull(who):
+        """Whether it succeeds; the image does not stay."""
+        if engine.docker("--config", signed_in[who], "pull", name, check=False).code != 0:
+            return False
+        same(engine.inspect(name)["RepoDigests"], [f"{asking}/library/demo@{demo.digest}"], "demo's RepoDigests")
+        engine.docker("image", "rm", name)
+        return True
+
+    def only_the_owner(when):
+        for who in signed_in.keys() - {"owner"}:
+            expect(not pull(who), f"{when}: {who} pulled")
+
+    only_the_owner("cold")
+    expect(pull("owner"), "cold: the owner is refused")
+    only_the_owner("warm")
+    expect(pull("owner"), "warm: the owner is refused")
+    hub.stop()
+    expect(pull("owner"), "without the registry: the owner is refused")
+    only_the_owner("without the registry")
+    no_secret(wharf)
+    engine.stop()
+    wharf.stop()
+    site.nobody_left()
+
+
+def closed_hub(site, name):
+    """Docker Hub's images in a registry that shows them to one account."""
+    workspace = site.workspace
+    htpasswd = workspace.path(f"{name}-hub", "htpasswd")
+    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
+    return Upstream(workspace, f"{name}-hub", storage=site.hub.storage, htpasswd=htpasswd)
+
+
+def no_secret(wharf):
+    """Nothing that wharf says holds the password, in whatever form it is sent."""
     encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     said = [read(wharf.service.err), wharf.metrics(), ask(wharf.admin, "/api/v1/status").body.decode()]
     said += [ask(wharf.admin, f"/api/v1/{path}").body.decode() for path in ("images", "clients", "mismatches")]
     for text in said:
         expect(PASSWORD not in text and encoded not in text, "a password is told")
-    containerd.stop()
-    wharf.stop()
-    site.nobody_left()

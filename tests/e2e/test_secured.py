@@ -4,15 +4,14 @@ import base64
 import crypt
 import hashlib
 import shutil
+import signal
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
-from lib.certs import EC, RSA, Authority
+from lib.certs import EC, RSA, Authority, docker_trusts
 from lib.checks import expect, same
 from lib.clients import Containerd, Dockerd, Libcontainers
-from lib.net import ask
+from lib.net import ask, lan_address
 from lib.procs import LAN_ADDRESS, read, wait_until
 from lib.registry import Upstream
 
@@ -26,7 +25,7 @@ def test_devices_show_certificates_and_these_are_renewed(site):
     device = authority.issue("device-1")
     with lan_address(workspace):
         wharf = secured(site, authority)
-        with docker_trusts(wharf, authority, device):
+        with docker_trusts(wharf.address, authority, device):
             pulls_and_renewals(site, wharf, authority, device)
         no_secret(site, wharf)
         wharf.stop()
@@ -37,7 +36,7 @@ def pulls_and_renewals(site, wharf, authority, device):
     workspace, demo = site.workspace, site.hub.images["library/demo", "latest"]
     engine = Dockerd(workspace, "dockerd-tls", wharf.url)
     containerd = Containerd(
-        workspace, "ctrd-tls", mirrors={"docker.io": wharf.url}, tls=(authority.cert, *device)
+        workspace, "ctrd-tls", mirrors={"docker.io": wharf.url}, tls=(authority.cert, device)
     )
     pod = Libcontainers(workspace, {"docker.io": f"{wharf.address}/docker.io"}, name="pod-tls", insecure=False)
     cert_dir = workspace.make_dir("pod-certs")
@@ -68,6 +67,13 @@ def pulls_and_renewals(site, wharf, authority, device):
     for identity in (None, stranger):
         expect(not is_served(wharf, authority, identity), f"served with {identity}")
     expect(is_served(wharf, authority, device), "a device is not served")
+    # One that is stolen is turned away from when its authority says so.
+    stolen = authority.issue("stolen")
+    expect(is_served(wharf, authority, stolen), "a device is not served before it is stolen")
+    authority.list(stolen[0])
+    wharf.service.signal(signal.SIGHUP)
+    wait_until(lambda: not is_served(wharf, authority, stolen), "a stolen device is served")
+    expect(is_served(wharf, authority, device), "a device is not served because another was stolen")
     answers_over_http2(site, wharf, authority, device)
 
     # A new certificate, of another kind, in the middle of pulls: no pull fails, and connections that are opened later have it.
@@ -116,7 +122,7 @@ def secured(site, authority):
         upstream=f'username = "{USER}"\npassword_file = "password"\n',
         more=(
             '\n[server.tls]\ncert = "server.crt"\nkey = "server.key"\n'
-            f'client_ca = "{authority.cert}"\nclient_auth = "required"\n'
+            f'client_ca = "{authority.cert}"\nclient_crl = "{authority.list()}"\nclient_auth = "required"\n'
         ),
     )
 
@@ -150,32 +156,6 @@ def is_served(wharf, authority, identity):
         return ask(wharf.address, "/v2/", tls=context).status == 200
     except (OSError, EOFError):
         return False
-
-
-@contextmanager
-def lan_address(workspace):
-    """An address that is not one of 127.0.0.0/8, on the loopback interface all the same."""
-    workspace.run("ip", "address", "add", f"{LAN_ADDRESS}/32", "dev", "lo")
-    try:
-        yield
-    finally:
-        workspace.run("ip", "address", "del", f"{LAN_ADDRESS}/32", "dev", "lo")
-
-
-@contextmanager
-def docker_trusts(wharf, authority, device):
-    """Where Docker Engine looks for a registry's certificates, which no flag changes."""
-    directory = Path("/etc/docker/certs.d") / wharf.address
-    made = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True)
-    try:
-        for source, name in zip((authority.cert, *device), ("ca.crt", "client.cert", "client.key")):
-            shutil.copy(source, directory / name)
-        yield
-    finally:
-        shutil.rmtree(directory)
-        for path in made[1:]:
-            path.rmdir()
 
 
 def no_secret(site, wharf):

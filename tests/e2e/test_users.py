@@ -3,11 +3,13 @@
 import base64
 import crypt
 import json
+import shutil
 
+from lib.certs import Authority, docker_trusts
 from lib.checks import expect, same
 from lib.clients import Containerd, Dockerd, Libcontainers
-from lib.net import ask
-from lib.procs import free_port, read
+from lib.net import ask, lan_address
+from lib.procs import LAN_ADDRESS, free_port, read
 
 USER, PASSWORD = "alice", "planted-Secret-83f0"
 HUB_USER, HUB_PASSWORD = "hub-user", "planted-Secret-of-the-hub"
@@ -76,13 +78,75 @@ def test_who_signs_in_may_pull_more_and_mirrors_are_never_challenged(site):
     site.nobody_left()
 
 
+def test_passwords_cross_the_network_under_tls_of_the_sites_own_authority(site):
+    workspace, single = site.workspace, site.hub.images["library/single", "latest"]
+    authority = Authority(workspace, "users-ca")
+    cert, key = authority.issue("wharf")
+    at = f"{LAN_ADDRESS}:{free_port()}"
+    name = f"{at}/library/single:latest"
+    with lan_address(workspace), docker_trusts(at, authority):
+        wharf = site.new_wharf(
+            "wharf-users-tls",
+            {"docker.io": [site.new_hub("hub-users-tls").url]},
+            more=(
+                f'\n[[listener]]\naddress = "{at}"\nusers = "{htpasswd(workspace, "wharf-users-tls")}"\nsign_in = true\n'
+                f'tls = {{ cert = "{cert}", key = "{key}" }}\n'
+                f'\n[[access]]\nuser = "{USER}"\nallow = ["docker.io/library/*"]\n'
+            ),
+        )
+        for pull in (by_docker, by_podman, by_containerd):
+            refused, digest = pull(workspace, authority, at, name)
+            expect(refused, f"{pull.__name__}: pulled with a wrong password, or with none")
+            expect(digest in {single.digest, *single.below("linux/amd64")}, f"{pull.__name__}: got {digest}")
+        plain = ask(at, "/v2/", headers={"Authorization": basic()})
+        same(plain.status, 400, "the answer to a password over plain HTTP")
+        no_secret(site, wharf)
+        wharf.stop()
+    site.nobody_left()
+
+
+def by_docker(workspace, _authority, at, name):
+    engine = Dockerd(workspace, "dockerd-users-tls", None, "{}")
+    own = workspace.make_dir("docker-users-tls")
+    docker = ("--config", own)
+    refused = engine.docker(*docker, "login", "-u", USER, "-p", "wrong", at, check=False).code != 0
+    refused &= engine.docker(*docker, "pull", name, check=False).code != 0
+    engine.docker(*docker, "login", "-u", USER, "-p", PASSWORD, at)
+    engine.docker(*docker, "pull", name)
+    digests = engine.inspect(name)["RepoDigests"]
+    engine.stop()
+    return refused, digests[0].split("@")[1]
+
+
+def by_podman(workspace, authority, at, name):
+    pod = Libcontainers(workspace, {}, name="pod-users-tls", insecure=False)
+    certs = workspace.make_dir("pod-users-tls-certs")
+    shutil.copy(authority.cert, certs / "ca.crt")
+    words = ("--cert-dir", certs, "--authfile", workspace.path("pod-users-tls-auth", "auth.json"))
+    refused = pod.podman("login", *words, "-u", USER, "-p", "wrong", at, check=False).code != 0
+    refused &= pod.podman("pull", *words, name, check=False).code != 0
+    pod.podman("login", *words, "-u", USER, "-p", PASSWORD, at)
+    return refused, f'sha256:{pod.podman("pull", *words, name).out.strip()}'
+
+
+def by_containerd(workspace, authority, at, name):
+    containerd = Containerd(workspace, "ctrd-users-tls", mirrors={at: f"https://{at}"}, tls=(authority.cert, None))
+
+    def pull(*account):
+        words = ("--hosts-dir", containerd.hosts, "--snapshotter", "native", "--platform", "linux/amd64")
+        return containerd.ctr("images", "pull", *words, *account, name, check=False)
+
+    refused = all(pull(*account).code != 0 for account in ((), ("--user", f"{USER}:wrong")))
+    pulled = pull("--user", f"{USER}:{PASSWORD}")
+    same(pulled.code, 0, f"containerd's pull: {pulled}")
+    digest = containerd.image_digest(name)
+    containerd.stop()
+    return refused, digest
+
+
 def with_users(site, mirror, asking):
     """A wharf that knows one user at `mirror`, where it asks nobody, and at `asking`, where it asks everybody."""
-    workspace = site.workspace
-    salt = crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=2**10)
-    htpasswd = workspace.path("wharf-users", "htpasswd")
-    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, salt)}\n")
-    htpasswd.chmod(0o600)
+    htpasswd(site.workspace, "wharf-users")
     more = (
         f'\n[[listener]]\naddress = "{mirror}"\nusers = "htpasswd"\n'
         f'\n[[listener]]\naddress = "{asking}"\nusers = "htpasswd"\nsign_in = true\n'
@@ -90,6 +154,14 @@ def with_users(site, mirror, asking):
         f'\n[[access]]\nuser = "{USER}"\nallow = ["docker.io/library/*"]\n'
     )
     return site.new_wharf("wharf-users", {"docker.io": [site.new_hub("hub-users").url]}, more=more)
+
+
+def htpasswd(workspace, name):
+    """A file that knows the user."""
+    path = workspace.path(name, "htpasswd")
+    path.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=2**10))}\n")
+    path.chmod(0o600)
+    return path
 
 
 def basic():

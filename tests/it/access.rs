@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use wharf::{
     config::{Config, DoorFiles, Listener},
     pull::{Composed, Part},
-    server::{Access, AccessRule, ClientAuth, Door, Tls, Users},
+    server::{Access, AccessRule, ClientAuth, Clients, Door, Tls, Users},
 };
 
 use crate::support::{
@@ -52,7 +52,8 @@ fn users() -> Option<Users> {
 
 fn tls(ca: &TestCa, devices: &TestCa, auth: ClientAuth) -> Option<Tls> {
     let Identity { cert, key } = ca.server_identity();
-    let clients = Some((devices.pem().as_bytes(), auth));
+    let authorities = devices.pem().as_bytes().to_vec();
+    let clients = Some(Clients { authorities, revoked: None, auth });
     Some(Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files"))
 }
 

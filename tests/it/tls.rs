@@ -17,7 +17,7 @@ use tokio::{
 use wharf::{
     config::Config,
     pull::ClientRule,
-    server::{ClientAuth, Tls},
+    server::{ClientAuth, Clients, Tls},
 };
 
 use crate::support::{
@@ -39,7 +39,7 @@ pub(crate) async fn start_with(
 ) -> (FakeHub, Wharf) {
     let hub = FakeHub::start().await;
     let Identity { cert, key } = ca.server_identity();
-    let clients = clients.map(|(ca, auth)| (ca.pem().as_bytes(), auth));
+    let clients = clients.map(|(ca, auth)| believing(ca, None, auth));
     let tls = Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files");
     let wharf = Wharf::start_with(&hub, |config| {
         config.server.door.tls = Some(tls);
@@ -47,6 +47,12 @@ pub(crate) async fn start_with(
     });
     let wharf = wharf.await;
     (hub, wharf)
+}
+
+/// Believes the certificates of `ca`, without those that a list of its own has taken back.
+fn believing(ca: &TestCa, revoked: Option<String>, auth: ClientAuth) -> Clients {
+    let authorities = ca.pem().as_bytes().to_vec();
+    Clients { authorities, revoked: revoked.map(String::into_bytes), auth }
 }
 
 /// Waits until as many connections are open.
@@ -319,7 +325,7 @@ async fn certificates_are_renewed_and_no_connection_is_dropped() {
     let (old, new, devices) = (TestCa::new(), TestCa::new(), TestCa::new());
     let tls = |ca: &TestCa, clients: &TestCa| {
         let Identity { cert, key } = ca.server_identity();
-        let clients = Some((clients.pem().as_bytes(), ClientAuth::Optional));
+        let clients = Some(believing(clients, None, ClientAuth::Optional));
         Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files")
     };
     let running = tls(&old, &devices);
@@ -358,4 +364,64 @@ async fn certificates_are_renewed_and_no_connection_is_dropped() {
     let refused = device.send_raw(wharf.addr, PING.as_bytes()).await;
     refused.expect_err("its certificate is none of theirs");
     wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_taken_back_is_turned_away() {
+    let (ca, devices, others) =
+        (TestCa::new(), TestCa::named("devices"), TestCa::named("other devices"));
+    let (known, lost) = (devices.client_identity("known"), devices.client_identity("lost"));
+    let [other, other_lost] = ["known", "lost"].map(|name| others.client_identity(name));
+    for auth in [ClientAuth::Optional, ClientAuth::Required] {
+        let lists = devices.list(&[&lost], 2090) + &others.list(&[&other_lost], 2090);
+        let mut clients = believing(&devices, Some(lists), auth);
+        clients.authorities.extend_from_slice(others.pem().as_bytes());
+        let Identity { cert, key } = ca.server_identity();
+        let tls = Tls::new(cert.as_bytes(), key.as_bytes(), Some(clients)).expect("good files");
+        let (_hub, wharf) =
+            start_with(&ca, None, |config| config.server.door.tls = Some(tls)).await;
+        for version in EACH_VERSION {
+            let client = |identity: &Identity| TlsClient::speaking(&[version], &ca, Some(identity));
+            for identity in [&known, &other] {
+                is_let_in(&client(identity), &wharf).await;
+            }
+            for identity in [&lost, &other_lost] {
+                let refused = refusal(&client(identity), &wharf).await;
+                assert!(refused.ends_with("alert: CertificateRevoked"), "{version:?}: {refused}");
+            }
+        }
+        end(wharf).await;
+    }
+}
+
+/// Bug class: a session that was agreed on before opens the door to a device that was stolen since.
+#[tokio::test]
+async fn who_is_taken_back_while_wharf_runs_is_not_let_in_by_a_session() {
+    let (ca, devices) = (TestCa::new(), TestCa::named("devices"));
+    let (known, lost_one) = (devices.client_identity("known"), devices.client_identity("lost"));
+    let tls = |revoked: &[&Identity]| {
+        let Identity { cert, key } = ca.server_identity();
+        let list = Some(devices.list(revoked, 2090));
+        let clients = Some(believing(&devices, list, ClientAuth::Required));
+        Tls::new(cert.as_bytes(), key.as_bytes(), clients).expect("good files")
+    };
+    let running = tls(&[]);
+    let handle = running.clone();
+    let (_hub, wharf) =
+        start_with(&ca, None, |config| config.server.door.tls = Some(running)).await;
+    for version in EACH_VERSION {
+        handle.adopt(&tls(&[]));
+        let [known, lost] = [&known, &lost_one]
+            .map(|identity| TlsClient::speaking(&[version], &ca, Some(identity)));
+        for client in [&known, &lost] {
+            is_let_in(client, &wharf).await;
+            let resumed = client.connect(wharf.addr).await.expect("a session");
+            assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+        }
+        assert!(handle.adopt(&tls(&[&lost_one])), "another list");
+        let refused = refusal(&lost, &wharf).await;
+        assert!(refused.ends_with("alert: CertificateRevoked"), "{version:?}: {refused}");
+        is_let_in(&known, &wharf).await;
+    }
+    end(wharf).await;
 }

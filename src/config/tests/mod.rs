@@ -10,6 +10,11 @@ mod refusals;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
+use rcgen::{
+    CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, Issuer,
+    KeyIdMethod, KeyPair, date_time_ymd,
+};
+
 use super::*;
 use crate::store::{Limits, Share};
 
@@ -32,13 +37,28 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode set");
     }
 
-    /// `server.pem`, its `server.key`, and the key of another certificate in `other.key`.
+    /// `server.pem`, its `server.key`, and the key of another certificate in `other.key`; lists of revoked certificates: one
+    /// of the first in `good.crl`, and others that will not do.
     fn write_certificates(&self) {
         let made = || rcgen::generate_simple_self_signed(["wharf".to_owned()]).expect("one name");
         let (server, other) = (made(), made());
         self.write("server.pem", &server.cert.pem(), 0o644);
         self.write("server.key", &server.signing_key.serialize_pem(), 0o600);
         self.write("other.key", &other.signing_key.serialize_pem(), 0o600);
+        let (server, other) = (&server.signing_key, &other.signing_key);
+        let good = list("rcgen self signed cert", server, 2090);
+        self.write("good.crl", &good, 0o644);
+        self.write("over.crl", &list("rcgen self signed cert", server, 2020), 0o644);
+        self.write("forged.crl", &list("rcgen self signed cert", other, 2090), 0o644);
+        self.write("strange.crl", &list("others", other, 2090), 0o644);
+        self.write("twice.crl", &format!("{good}{good}"), 0o644);
+        let mut another = CertificateParams::new(Vec::new()).expect("no names are good names");
+        another.distinguished_name = DistinguishedName::new();
+        another.distinguished_name.push(DnType::CommonName, "another");
+        let another = another.self_signed(other).expect("the key signs").pem();
+        let both =
+            fs::read_to_string(self.0.path().join("server.pem")).expect("written") + &another;
+        self.write("two.pem", &both, 0o644);
     }
 
     fn sources(&self) -> Sources {
@@ -54,6 +74,23 @@ impl Site {
         let error = self.load().expect_err("refused").to_string();
         error.replace(&format!("{}/", self.0.path().display()), "")
     }
+}
+
+/// An empty list of revoked certificates, which counts until then.
+fn list(authority: &str, key: &KeyPair, until: i32) -> String {
+    let params = CertificateRevocationListParams {
+        this_update: date_time_ymd(2019, 1, 1),
+        next_update: date_time_ymd(until, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let mut issuer = CertificateParams::new(Vec::new()).expect("no names are good names");
+    issuer.distinguished_name = DistinguishedName::new();
+    issuer.distinguished_name.push(DnType::CommonName, authority);
+    let list = params.signed_by(&Issuer::new(issuer, key));
+    list.expect("the key signs").pem().expect("it is written")
 }
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -115,6 +152,7 @@ fn the_shipped_files_examples_are_good() {
                         | "cert"
                         | "key"
                         | "client_ca"
+                        | "client_crl"
                         | "client_auth"
                         | "tls"
                         | "users"
@@ -179,11 +217,11 @@ fn everything() -> Site {
         users = "htpasswd"
         sign_in = true
         users_without_tls = true
-        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_auth = "required" }
+        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_crl = "good.crl", client_auth = "required" }
         [[listener]]
         address = "0.0.0.0:5443"
         allow_clients = ["10.0.0.0/8"]
-        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem" }
+        tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_crl = "good.crl" }
         users = "htpasswd"
         sign_in = false
         users_without_tls = false

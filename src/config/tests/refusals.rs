@@ -10,6 +10,12 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
     let client_ca = |file: &str| {
         tls(&format!("cert = \"server.pem\", key = \"server.key\", client_ca = \"{file}\""))
     };
+    let client_crl = |file: &str| {
+        let files = "cert = \"server.pem\", key = \"server.key\", client_ca = \"server.pem\"";
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:5443\"\n\ntls = {{ {files}, client_crl = \"{file}\" }}"
+        )
+    };
     for (toml, refusal) in [
         (
             "tag_ttl = \"1m\"".to_owned(),
@@ -207,6 +213,44 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "wharf.toml:2: server.tls.client_ca: garbled.pem holds a certificate that cannot",
         ),
         (
+            tls("cert = \"server.pem\", key = \"server.key\", client_crl = \"good.crl\""),
+            "wharf.toml:2: server.tls.client_crl: no authority whose list this could be: write client_ca",
+        ),
+        (client_crl("missing"), "wharf.toml:4: listener.tls.client_crl: missing does not exist"),
+        (
+            client_crl("server.pem"),
+            "wharf.toml:4: listener.tls.client_crl: server.pem holds no PEM list of revoked certificates: write",
+        ),
+        (
+            client_crl("garbled.crl"),
+            "wharf.toml:4: listener.tls.client_crl: garbled.crl holds a list of revoked certificates that cannot",
+        ),
+        (
+            client_crl("over.crl"),
+            "wharf.toml:4: listener.tls.client_crl: over.crl holds a list of CN=rcgen self signed cert that ran out at \
+             2020-01-01T00:00:00Z: have that authority issue another",
+        ),
+        (
+            client_crl("forged.crl"),
+            "wharf.toml:4: listener.tls.client_crl: forged.crl holds a list that says it is of CN=rcgen self signed \
+             cert, and is not signed",
+        ),
+        (
+            client_crl("strange.crl"),
+            "wharf.toml:4: listener.tls.client_crl: strange.crl holds a list of CN=others, whose certificate is not in \
+             client_ca: leave that list out",
+        ),
+        (
+            client_crl("twice.crl"),
+            "wharf.toml:4: listener.tls.client_crl: twice.crl holds two lists of CN=rcgen self signed cert: leave only",
+        ),
+        (
+            tls(
+                "cert = \"server.pem\", key = \"server.key\", client_ca = \"two.pem\", client_crl = \"good.crl\"",
+            ),
+            "wharf.toml:2: server.tls.client_crl: good.crl holds no list of CN=another, which is in client_ca: nobody",
+        ),
+        (
             tls("cert = \"server.pem\", key = \"server.key\", client_auth = \"required\""),
             "wharf.toml:2: server.tls.client_auth: nobody to believe about clients: write client_ca",
         ),
@@ -399,6 +443,7 @@ pub(super) fn refuses(toml: &str, refusal: &str) {
     for (name, label, ends) in [
         ("garbled.pem", "CERTIFICATE", true),
         ("half.pem", "CERTIFICATE", false),
+        ("garbled.crl", "X509 CRL", true),
         ("garbled.key", "PRIVATE KEY", true),
         ("encrypted.key", "ENCRYPTED PRIVATE KEY", true),
     ] {

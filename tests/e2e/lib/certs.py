@@ -1,5 +1,9 @@
 """A site's own certificate authority, by OpenSSL."""
 
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
 from .procs import LAN_ADDRESS
 
 # Kinds of keys.
@@ -24,5 +28,38 @@ class Authority:
         self._new(name, key, "-x509", *signed_by, "-subj", f"/CN={name}", *names, "-out", cert)
         return cert, self.dir / f"{name}.key"
 
+    def list(self, *revoked):
+        """The path of its list of the certificates it has taken back, with these added."""
+        config, kept = self.dir / "ca.conf", self.dir / "index.txt"
+        if not config.exists():
+            kept.touch()
+            (self.dir / "number").write_text("01\n")
+            config.write_text(
+                "[ca]\ndefault_ca = site\n[site]\ndefault_md = sha256\ndefault_crl_days = 30\n"
+                f"database = {kept}\ncrlnumber = {self.dir / 'number'}\n"
+            )
+        words = ("openssl", "ca", "-config", config, "-cert", self.cert, "-keyfile", self.dir / "ca.key")
+        for cert in revoked:
+            self.workspace.run(*words, "-revoke", cert)
+        path = self.dir / "ca.crl"
+        self.workspace.run(*words, "-gencrl", "-out", path)
+        return path
+
     def _new(self, name, key, *words):
         self.workspace.run("openssl", "req", *key, "-nodes", "-keyout", self.dir / f"{name}.key", *words)
+
+
+@contextmanager
+def docker_trusts(address, authority, device=None):
+    """Where Docker Engine looks for a registry's certificates, which no flag changes. `device`: what it is to show."""
+    directory = Path("/etc/docker/certs.d") / address
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True)
+    try:
+        for source, name in zip((authority.cert, *(device or ())), ("ca.crt", "client.cert", "client.key")):
+            shutil.copy(source, directory / name)
+        yield
+    finally:
+        shutil.rmtree(directory)
+        for path in made[1:]:
+            path.rmdir()

@@ -31,11 +31,13 @@ class Containerd:
     """containerd without its CRI half, which wants a network of its own."""
 
     def __init__(self, workspace, name, mirrors=None, tls=None):
-        """`tls`: paths of the authority to trust, and of the certificate and key to show."""
+        """`tls`: the path of the authority to trust, and those of the certificate and key to show, if any."""
         self.workspace = workspace
         self.name = name
         self.socket = workspace.path(name, "c.sock")
-        secured = f'  ca = "{tls[0]}"\n  client = [["{tls[1]}", "{tls[2]}"]]\n' if tls else ""
+        ca, device = tls or (None, None)
+        secured = f'  ca = "{ca}"\n' if ca else ""
+        secured += f'  client = [["{device[0]}", "{device[1]}"]]\n' if device else ""
         self.hosts = workspace.make_dir(name, "hosts")
         for registry, url in (mirrors or {}).items():
             # The registry itself stays the last host in the list, as on a machine that can reach it.
@@ -84,7 +86,7 @@ class Dockerd:
     """
 
     def __init__(self, workspace, name, mirror, daemon_json=None):
-        """`daemon_json`: the text of a daemon.json that names the mirror, instead of a flag."""
+        """`daemon_json`: the text of a daemon.json, which names the mirror if there is one, instead of a flag."""
         self.workspace = workspace
         self.name = name
         self.containerd = Containerd(workspace, f"{name}-c")

@@ -3,7 +3,10 @@
 import http.client
 import socket
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from .procs import LAN_ADDRESS
 
 # Clients name what they can read; without the list types a registry may answer with a single platform's manifest.
 MANIFEST_TYPES = (
@@ -50,6 +53,16 @@ def answers(address, path, status=200):
         return ask(address, path, timeout=1).status == status
     except OSError:
         return False
+
+
+@contextmanager
+def lan_address(workspace):
+    """An address that is not one of 127.0.0.0/8, on the loopback interface all the same."""
+    workspace.run("ip", "address", "add", f"{LAN_ADDRESS}/32", "dev", "lo")
+    try:
+        yield
+    finally:
+        workspace.run("ip", "address", "del", f"{LAN_ADDRESS}/32", "dev", "lo")
 
 
 class Tripwire:

@@ -10,6 +10,7 @@ mod minding;
 mod mirror;
 mod pulling;
 mod reloading;
+mod secrets;
 mod stopping;
 
 use std::{
@@ -47,6 +48,8 @@ pub(crate) const BOTH: [bool; 2] = [true, false];
 pub(crate) struct Site {
     pub(crate) dir: Arc<TempDir>,
     daemon: Option<Program>,
+    /// What the daemon and the commands find in their environment; the commands, nothing else.
+    variables: Vec<(String, String)>,
 }
 
 impl Site {
@@ -56,7 +59,7 @@ impl Site {
 
     /// With `more` at the end of the configuration.
     pub(crate) async fn start_with(hub: &FakeHub, daemon: bool, more: &str) -> Self {
-        let mut site = Self { dir: Program::site(hub, more), daemon: None };
+        let mut site = Self { dir: Program::site(hub, more), daemon: None, variables: Vec::new() };
         if daemon {
             site.serve().await;
         }
@@ -66,7 +69,7 @@ impl Site {
     /// Starts the daemon, unless it runs.
     pub(crate) async fn serve(&mut self) -> &Program {
         if self.daemon.is_none() {
-            self.daemon = Some(Program::start_in(Arc::clone(&self.dir)).await);
+            self.daemon = Some(Program::start_with(Arc::clone(&self.dir), &self.variables).await);
         }
         self.daemon.as_ref().expect("just started")
     }
@@ -83,11 +86,22 @@ impl Site {
         self.begin_reading(arguments, "")
     }
 
+    /// Runs a command with these arguments and no others.
+    async fn run_as_written(&self, arguments: &[&str]) -> Said {
+        self.start_command(arguments, "").ended().await
+    }
+
     /// Begins a command with `input` to read.
     fn begin_reading(&self, arguments: &[&str], input: &str) -> Running {
+        self.start_command(&self.complete(arguments), input)
+    }
+
+    fn start_command(&self, arguments: &[&str], input: &str) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-        command.args(self.complete(arguments));
-        Running::begin(command.current_dir(self.dir.path()).env_clear(), input)
+        command.args(arguments);
+        command.current_dir(self.dir.path()).env_clear();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Running::begin(&mut command, input)
     }
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {

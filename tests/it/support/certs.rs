@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use x509_cert::{Certificate, der::Decode as _};
 
 /// A certificate authority that nothing trusts until told to.
 pub(crate) struct TestCa {
@@ -76,6 +80,31 @@ impl TestCa {
             params.distinguished_name.push(DnType::CommonName, name);
             params.not_after = date_time_ymd(2001, 1, 1);
         })
+    }
+
+    /// The PEM list of these of its certificates, which it has taken back. It counts until that year.
+    pub(crate) fn list(&self, revoked: &[&Identity], until: i32) -> String {
+        let taken_back = |identity: &&Identity| {
+            let (chain, _) = identity.der();
+            let certificate = Certificate::from_der(&chain[0]).expect("a certificate");
+            let serial = certificate.tbs_certificate().serial_number();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(serial.as_bytes()),
+                revocation_time: date_time_ymd(2019, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2019, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(taken_back).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).expect("the authority signs");
+        list.pem().expect("it is written")
     }
 
     fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {

@@ -51,11 +51,20 @@ impl Program {
 
     /// Starts it as the `config.toml` in `dir` says, with its cache beside that.
     pub(crate) async fn start_in(dir: Arc<TempDir>) -> Self {
-        let mut child = Self::spawn_in(&dir);
+        Self::start_with(dir, &[]).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) async fn start_with(dir: Arc<TempDir>, variables: &[(String, String)]) -> Self {
+        let mut child = Self::spawn_in(&dir, variables);
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let said = spawn_blocking(|| stdout.lines().map_while(Result::ok).take(4).collect());
         let said: Vec<String> =
             deadline("wharf to say where it listens", said).await.expect("read");
+        if said.len() < 4 {
+            let log = fs::read_to_string(dir.path().join("log"));
+            panic!("it did not start: {}", log.expect("it is made at the start"));
+        }
         let address = |line: usize, before: &str| {
             let (_, rest) = said[line].split_once(before).expect("it says so");
             rest[..rest.find([',', '/']).expect("an end")].parse().expect("an address")
@@ -65,7 +74,7 @@ impl Program {
 
     /// Starts it and kills it on the way, or soon after, when it was looked at so often.
     pub(crate) async fn killed_at_start(dir: &TempDir, looks: u64) {
-        let mut child = Self::spawn_in(dir);
+        let mut child = Self::spawn_in(dir, &[]);
         let mut stdout = child.stdout.take().expect("piped");
         let ended = spawn_blocking(move || {
             for _ in 0..looks {
@@ -79,7 +88,7 @@ impl Program {
         deadline("a start to be killed", ended).await.expect("joined");
     }
 
-    fn spawn_in(dir: &TempDir) -> Child {
+    fn spawn_in(dir: &TempDir, variables: &[(String, String)]) -> Child {
         // A write beyond a limit is then an error like that of a full disk, and not the end of the process.
         let mut command = Command::new("env");
         command.arg("--ignore-signal=XFSZ").arg(env!("CARGO_BIN_EXE_wharf"));
@@ -87,6 +96,7 @@ impl Program {
         let log = OpenOptions::new().create(true).append(true).open(dir.path().join("log"));
         command.stderr(log.expect("the directory can be written"));
         command.current_dir(dir.path()).stdin(Stdio::null());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).spawn().expect("it runs")
     }
 
