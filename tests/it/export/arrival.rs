@@ -44,9 +44,14 @@ fn assert_tidy(site: &Site) {
 }
 
 pub(super) async fn assert_served(site: &mut Site, image: &Pushed, tag: &str) {
+    assert_whole(site, image, &[tag]).await;
+}
+
+/// That all of it is served, by these tags and by its digest.
+pub(super) async fn assert_whole(site: &mut Site, image: &Pushed, tags: &[&str]) {
     let addr = site.serve().await.addr;
     let path = |kind: &str, digest: &Digest| format!("/v2/library/app/{kind}/{digest}");
-    for by in [tag.to_owned(), digest(&image.index).to_string()] {
+    for by in tags.iter().map(ToString::to_string).chain([digest(&image.index).to_string()]) {
         let answer = client::get(addr, &format!("/v2/library/app/manifests/{by}"), &[]).await;
         assert_eq!(answer.bytes(), &image.index, "{by}");
     }

@@ -24,7 +24,7 @@ type There = (String, Bytes);
 pub(super) struct Wanted {
     /// At the registry.
     images: Vec<There>,
-    /// What is imported meanwhile: its tag first.
+    /// What is imported meanwhile: its list first.
     arriving: Vec<There>,
 }
 
@@ -37,14 +37,13 @@ pub(super) struct Clients {
 }
 
 impl Wanted {
-    /// Two images of one platform each, which are put into `hub`; `at` is where its repositories are found, such as `ghcr.io/`.
-    pub(super) fn at(at: &str, hub: &FakeHub) -> Self {
+    /// Two images of one platform each, which are put into `hub`.
+    pub(super) fn at(hub: &FakeHub) -> Self {
         let mut images = Vec::new();
         for name in ["library/first", "library/second"] {
             let (platform, layers) = (("linux", "arm64", None), [200 * KIB, 3000, 40 * KIB]);
             let image = hub.push_image(name, "1", &[platform], &layers);
             let child = &image.children[0];
-            let name = &format!("{at}{name}");
             let manifest = |reference: String| format!("/v2/{name}/manifests/{reference}");
             images.push((manifest("1".to_owned()), image.index.bytes.clone()));
             images
@@ -56,11 +55,10 @@ impl Wanted {
     }
 
     /// And this image, of which nobody knows before it is imported.
-    pub(super) fn and(mut self, tag: &str, image: &Pushed) -> Self {
-        let manifest = |reference: String| format!("/v2/{REPO}/manifests/{reference}");
-        self.arriving.push((manifest(tag.to_owned()), image.index.clone()));
-        for document in [&image.manifest, &image.attestation] {
-            self.arriving.push((manifest(digest(document).to_string()), document.clone()));
+    pub(super) fn and(mut self, image: &Pushed) -> Self {
+        for document in [&image.index, &image.manifest, &image.attestation] {
+            let path = format!("/v2/{REPO}/manifests/{}", digest(document));
+            self.arriving.push((path, document.clone()));
         }
         let blobs = image.layers.iter().chain([&image.config, &image.statement]);
         self.arriving.extend(blobs.map(|blob| (blob_path(REPO, &digest(blob)), blob.clone())));
@@ -108,9 +106,9 @@ async fn pull(addr: SocketAddr, wanted: &Wanted) -> Option<()> {
     for (path, bytes) in &wanted.images {
         get(addr, path).await?.expect(bytes);
     }
-    let Some(((tag, index), rest)) = wanted.arriving.split_first() else { return Some(()) };
-    let answer = get(addr, tag).await?;
-    if answer.status != StatusCode::OK {
+    let Some(((path, index), rest)) = wanted.arriving.split_first() else { return Some(()) };
+    let answer = get(addr, path).await?;
+    if answer.status == StatusCode::NOT_FOUND {
         return Some(());
     }
     // What is there is there whole.
