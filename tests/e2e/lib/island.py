@@ -17,7 +17,11 @@ class Island:
         self._name = name
         self._enter = ("nsenter", f"--net=/run/netns/{name}")
         _ip("netns", "add", name)
-        _ip("-n", name, "link", "set", "lo", "up")
+        try:
+            _ip("-n", name, "link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
 
     def __getattr__(self, name):
         return getattr(self._workspace, name)
