@@ -19,15 +19,15 @@ use self::{
 use super::{
     Failure,
     cache::{CacheArgs, with_cache},
-    complain, failed, key,
-    lists::{self, once_each},
-    pull::{Progress, resolve},
+    complain, failed,
+    images::{ImageArgs, Resolved},
+    key,
+    pull::Progress,
 };
 use crate::{
     admin::{Client, DockerImage, ExportEvent, PullEvent},
     bundle::{Archive, Blob, Bundle, SecretKey, Wanted},
     config::parse_size,
-    oci::{ImagePattern, Platform},
 };
 
 const EXAMPLES: &str = "\
@@ -49,27 +49,18 @@ A command that is run again goes on where it was interrupted: site.tar.part beco
 Beside it is site.tar.receipt, which says what is in it: keep it for the next --since.
 Exit codes: 0 done, 1 failed or interrupted, 2 wrong usage or configuration.";
 
+/// Where none is chosen, an export takes another default than a pull.
+const PLATFORMS: &str = "For this platform, such as linux/arm64; may be repeated \
+                         [default: platforms.keep, else what is kept whole]";
+
 /// Write images into a bundle for a site without an uplink
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("platforms", |platforms| platforms.help(PLATFORMS)))]
 pub(super) struct Export {
     #[command(flatten)]
     cache: CacheArgs,
-    /// Names as in `docker pull`
-    #[arg(value_name = "IMAGE", required_unless_present_any = ["file", "from"])]
-    images: Vec<ImagePattern>,
-    /// A file with one name or pattern a line; - for standard input; may be repeated
-    #[arg(long, value_name = "LIST")]
-    file: Vec<PathBuf>,
-    /// A Compose file, Kubernetes manifests, or a directory of these; - for standard input; may be repeated
-    #[arg(long, value_name = "PATH")]
-    from: Vec<PathBuf>,
-    /// For how many tags a pattern stands, the newest
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    newest: u16,
-    /// For this platform, such as linux/arm64; may be repeated [default: platforms.keep, else what is kept whole]
-    #[arg(long = "platform", value_name = "PLATFORM")]
-    platforms: Vec<Platform>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// The bundle to write, compressed if it ends in .zst; - for standard output
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -94,23 +85,20 @@ pub(super) struct Export {
 }
 
 impl Export {
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.cache.load()?;
         let place = Place::of(&self.output, self.volume_size, self.force)?;
-        self.images.extend(lists::read(&self.file, &self.from)?);
-        let wanted = once_each(std::mem::take(&mut self.images));
-        if wanted.is_empty() {
-            return Err(Failure::Usage("the list names no image".to_owned()));
-        }
+        let wanted = self.images.read()?;
         let have = self.since.as_deref().map(since::read).transpose()?.unwrap_or_default();
         let key = self.sign.as_deref().map(|path| key::secret(path, self.password_file.as_deref()));
         let key = key.transpose()?;
         with_cache(config, async |client| {
-            let (images, unknown) = resolve(client, wanted, self.newest.into()).await;
+            let Resolved { images, unknown } = wanted.resolve(client).await;
             if let Some((pattern, why)) = unknown.first() {
                 return Err(Failure::Failed(format!("{pattern}: {why}")));
             }
-            let mut events = client.export(&images, &self.platforms).await.map_err(failed)?;
+            let mut events =
+                client.export(&images, &self.images.platforms).await.map_err(failed)?;
             let mut told = Told::default();
             let mut progress = Progress::on_stderr(self.json);
             // From here on, what was told of is kept from eviction until the events are dropped.

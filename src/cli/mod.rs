@@ -10,6 +10,7 @@ mod explain;
 mod export;
 mod gc;
 mod healthcheck;
+mod images;
 mod import;
 mod inspect;
 mod keep;

@@ -2,8 +2,6 @@
 
 mod progress;
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 pub(super) use self::progress::Progress;
@@ -11,7 +9,7 @@ use super::{
     Failure,
     cache::{CacheArgs, with_cache},
     complain,
-    lists::{self, once_each},
+    images::{ImageArgs, Resolved},
     say,
 };
 use crate::{
@@ -48,21 +46,8 @@ Exit codes: 0 done, 1 some could not be fetched, or interrupted; 2 wrong usage o
 pub(super) struct Pull {
     #[command(flatten)]
     cache: CacheArgs,
-    /// Names as in `docker pull`
-    #[arg(value_name = "IMAGE", required_unless_present_any = ["file", "from"])]
-    images: Vec<ImagePattern>,
-    /// For this platform, such as linux/arm64; may be repeated [default: platforms.keep, else the site's own]
-    #[arg(long = "platform", value_name = "PLATFORM")]
-    platforms: Vec<Platform>,
-    /// A file with one name or pattern a line; - for standard input; may be repeated
-    #[arg(long, value_name = "LIST")]
-    file: Vec<PathBuf>,
-    /// A Compose file, Kubernetes manifests, or a directory of these; - for standard input; may be repeated
-    #[arg(long, value_name = "PATH")]
-    from: Vec<PathBuf>,
-    /// For how many tags a pattern stands, the newest
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    newest: u16,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Print the names of the images, and fetch nothing
     #[arg(long, visible_alias = "print")]
     dry_run: bool,
@@ -73,20 +58,16 @@ pub(super) struct Pull {
 
 impl Pull {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Self { cache, mut images, platforms, file, from, newest, dry_run, json } = self;
+        let Self { cache, images: arguments, dry_run, json } = self;
         let config = cache.load()?;
-        images.extend(lists::read(&file, &from)?);
-        let wanted = once_each(images);
-        if wanted.is_empty() {
-            return Err(Failure::Usage("the list names no image".to_owned()));
-        }
+        let wanted = arguments.read()?;
         let is_plain = |wanted: &ImagePattern| matches!(wanted, ImagePattern::One(_));
-        if dry_run && wanted.iter().all(is_plain) {
-            wanted.iter().for_each(|image| say(&image.to_string()));
+        if dry_run && wanted.all.iter().all(is_plain) {
+            wanted.all.iter().for_each(|image| say(&image.to_string()));
             return Ok(());
         }
         with_cache(config, async |client| {
-            let (images, unknown) = resolve(client, wanted, newest.into()).await;
+            let Resolved { images, unknown } = wanted.resolve(client).await;
             let mut progress = Progress::choose(json && !dry_run);
             for (pattern, why) in &unknown {
                 let (name, why) = (pattern.to_string(), why.to_string());
@@ -96,30 +77,9 @@ impl Pull {
                 images.iter().for_each(|image| say(&image.to_string()));
             }
             let images = if dry_run { &[] } else { &images[..] };
-            fetch(client, images, unknown, &platforms, &mut progress).await
+            fetch(client, images, unknown, &arguments.platforms, &mut progress).await
         })
     }
-}
-
-/// The images that are wanted, each once; and the patterns whose images are not known, with why.
-pub(super) async fn resolve(
-    client: &Client,
-    wanted: Vec<ImagePattern>,
-    newest: usize,
-) -> (Vec<ImageName>, Vec<(ImagePattern, CallError)>) {
-    let (mut images, mut unknown) = (Vec::new(), Vec::new());
-    for pattern in wanted {
-        match &pattern {
-            ImagePattern::One(image) => images.push(image.clone()),
-            ImagePattern::Tags(repository, tags) => {
-                match client.matching(repository, tags, newest).await {
-                    Ok(found) => images.extend(found),
-                    Err(error) => unknown.push((pattern, error)),
-                }
-            }
-        }
-    }
-    (once_each(images), unknown)
 }
 
 /// Fetches all of `images`, one after the other; those that are `unknown` have failed.
@@ -176,21 +136,4 @@ async fn follow(
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_that_is_named_twice_is_fetched_once() {
-        let names = ["alpine", "busybox", "docker.io/library/alpine:latest", "alpine:3"];
-        let images = names.map(|name| name.parse::<ImageName>().expect("a name")).into();
-        let once: Vec<_> = once_each(images).iter().map(ToString::to_string).collect();
-        assert_eq!(
-            once,
-            ["alpine:latest", "busybox:latest", "alpine:3"]
-                .map(|name| format!("docker.io/library/{name}"))
-        );
-    }
 }

@@ -54,3 +54,14 @@ fn serve_takes_several_addresses() {
         Cli::try_parse_from(["wharf", "serve", "--listen", "127.0.0.1:1", "--listen", "[::1]:2"]);
     assert!(matches!(cli.expect("good").command, Command::Serve(_)));
 }
+
+#[test]
+fn what_is_taken_where_no_platform_is_chosen_is_said_for_each_command() {
+    for (name, default) in [("pull", "the site's own]"), ("export", "what is kept whole]")] {
+        let mut command = Cli::command();
+        let command = command.find_subcommand_mut(name).expect("a command");
+        let help = command.clone().term_width(1000).render_help().to_string();
+        let said = help.lines().find(|line| line.contains("--platform ")).expect("an option");
+        assert!(said.ends_with(&format!("[default: platforms.keep, else {default}")), "{said}");
+    }
+}

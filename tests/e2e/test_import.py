@@ -1,6 +1,7 @@
 """What other tools pack, wharf takes in and serves with no registry at all; what wharf packs, too, across a real air gap."""
 
 import json
+import tarfile
 
 from lib.checks import expect, same
 from lib.clients import Containerd
@@ -23,10 +24,19 @@ def test_bundles_and_archives_of_others_are_taken_in_and_pulled(site):
     engine.pull("demo-oci")
     engine.docker("save", "--output", made / "saved.tar", "demo-oci")
     engine.stop()
+    ctrd = Containerd(workspace, "ctrd-home", mirrors={"docker.io": home.url})
+    ctrd.pull(DEMO, "--platform", "linux/amd64")
+    ctrd.ctr("images", "export", "--platform", "linux/amd64", made / "ctr.tar", DEMO)
+    ctrd.stop()
+    site.pod.podman("pull", DEMO)
+    for form in ("docker-archive", "oci-archive"):
+        site.pod.podman("save", "--format", form, "--output", made / f"podman-{form}.tar", DEMO)
+    site.pod.buildah("push", DEMO, f"oci-archive:{made / 'buildah.tar'}:{DEMO}")
     hub.stop()
     home.stop()
 
-    for name, keeps_digest in (("wharf", True), ("skopeo", True), ("docker", False), ("saved", False)):
+    lists = ("wharf", "skopeo", "ctr")
+    for name in (*lists, "docker", "saved", "podman-docker-archive", "podman-oci-archive", "buildah"):
         # Nobody answers where its registry should be.
         wharf = site.new_wharf(f"wharf-{name}", DARK)
         said = json.loads(
@@ -34,8 +44,10 @@ def test_bundles_and_archives_of_others_are_taken_in_and_pulled(site):
         )
         (image,) = said["images"]
         expect(image["name"].startswith("docker.io/library/demo-oci:"), f"{name}: imported as {image}")
-        if keeps_digest:
-            same(image["digest"], demo.digest, f"{name}: the list's digest")
+        digest = digest_in(made / f"{name}.tar")
+        if digest:
+            same(image["digest"], digest, f"{name}: the digest, beside the one in the archive")
+        same(image["digest"] == demo.digest, name in lists, f"{name}: whether it is the digest that the registry had")
         again = json.loads(wharf.command("import", "--json", "--name", DEMO, made / f"{name}.tar").out)
         same((again["blobs"], again["bytes"]), (0, 0), f"{name}: written again")
         ctrd = Containerd(workspace, f"ctrd-{name}")
@@ -53,3 +65,12 @@ def test_bundles_and_archives_of_others_are_taken_in_and_pulled(site):
             expect(not missing, f"not taken in: {missing}")
         wharf.stop()
     site.nobody_left()
+
+
+def digest_in(archive):
+    """The digest of the one image of an archive, if its format has one."""
+    with tarfile.open(archive) as members:
+        if "index.json" not in members.getnames():
+            return None
+        (entry,) = json.load(members.extractfile("index.json"))["manifests"]
+    return entry["digest"]

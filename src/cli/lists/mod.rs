@@ -33,3 +33,21 @@ pub(super) fn once_each<T: Clone + Eq + std::hash::Hash>(images: Vec<T>) -> Vec<
     let mut seen = std::collections::HashSet::new();
     images.into_iter().filter(|image| seen.insert(image.clone())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::ImageName;
+
+    #[test]
+    fn an_image_that_is_named_twice_is_wanted_once() {
+        let names = ["alpine", "busybox", "docker.io/library/alpine:latest", "alpine:3"];
+        let images = names.map(|name| name.parse::<ImageName>().expect("a name")).into();
+        let once: Vec<_> = once_each(images).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            once,
+            ["alpine:latest", "busybox:latest", "alpine:3"]
+                .map(|name| format!("docker.io/library/{name}"))
+        );
+    }
+}

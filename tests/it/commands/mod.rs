@@ -82,6 +82,11 @@ impl Site {
         }
     }
 
+    /// Kills the daemon, which runs, as `kill -9` does.
+    pub(crate) async fn kill(&mut self) {
+        self.daemon.take().expect("it runs").kill().await;
+    }
+
     pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
         self.begin_reading(arguments, "")
     }

@@ -5,16 +5,16 @@ use std::fs;
 use serde_json::json;
 use wharf::{bundle::PublicKey, oci::Digest};
 
-use super::{KIB, Pushed, digest};
+use super::{KIB, Opened, Pushed, digest};
 use crate::{
     commands::{BOTH, Site},
-    support::{FakeHub, client, deadline, names},
+    support::{FakeHub, client, names},
 };
 
-const EXPORT: [&str; 5] = ["--platform", "linux/arm64", "-o", "b.tar", "app:1"];
+pub(super) const EXPORT: [&str; 5] = ["--platform", "linux/arm64", "-o", "b.tar", "app:1"];
 
 /// A bundle of an image with layers of these seeds and lengths, and the image.
-async fn bundle(
+pub(super) async fn bundle(
     hub: &FakeHub,
     tag: &str,
     layers: &[(&str, usize)],
@@ -29,7 +29,7 @@ async fn bundle(
     (image, bytes)
 }
 
-fn put(site: &Site, name: &str, bytes: &[u8]) {
+pub(super) fn put(site: &Site, name: &str, bytes: &[u8]) {
     fs::write(site.at(name), bytes).expect("written");
 }
 
@@ -43,10 +43,15 @@ fn assert_tidy(site: &Site) {
     assert_eq!(names(&site.cache().join("wharf/partial")), [""; 0]);
 }
 
-async fn assert_served(site: &mut Site, image: &Pushed, tag: &str) {
+pub(super) async fn assert_served(site: &mut Site, image: &Pushed, tag: &str) {
+    assert_whole(site, image, &[tag]).await;
+}
+
+/// That all of it is served, by these tags and by its digest.
+pub(super) async fn assert_whole(site: &mut Site, image: &Pushed, tags: &[&str]) {
     let addr = site.serve().await.addr;
     let path = |kind: &str, digest: &Digest| format!("/v2/library/app/{kind}/{digest}");
-    for by in [tag.to_owned(), digest(&image.index).to_string()] {
+    for by in tags.iter().map(ToString::to_string).chain([digest(&image.index).to_string()]) {
         let answer = client::get(addr, &format!("/v2/library/app/manifests/{by}"), &[]).await;
         assert_eq!(answer.bytes(), &image.index, "{by}");
     }
@@ -116,63 +121,55 @@ async fn an_archive_that_is_refused_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn kill_minus_nine_loses_nothing_and_what_was_verified_is_not_written_again() {
-    let hub = FakeHub::start().await;
-    let seeds: Vec<String> = (0..10).map(|n| n.to_string()).collect();
-    let layers: Vec<(&str, usize)> = seeds.iter().map(|seed| (&**seed, 200 * KIB)).collect();
-    let (image, bytes) = bundle(&hub, "1", &layers, &[]).await;
-    let all = image.all().len();
-    for point in 0..25 {
-        let mut site = Site::start(&hub, false).await;
-        put(&site, "b.tar", &bytes);
-        let running = site.begin(&["import", "b.tar"]);
-        let until = all * point / 25;
-        let far = async {
-            let dir = site.cache().join("blobs/sha256");
-            while fs::read_dir(&dir).map_or(0, Iterator::count) < until {
-                tokio::task::yield_now().await;
-            }
-        };
-        deadline("the import to be so far", far).await;
-        running.signal("KILL");
-        running.ended().await;
-        let before = fs::read_dir(site.cache().join("blobs/sha256")).map_or(0, Iterator::count);
-        let said = site.json(&["import", "b.tar"]).await;
-        assert_eq!(said["known"].as_u64(), Some(before as u64), "{point}: {said}");
-        assert_served(&mut site, &image, "1").await;
-        let checked = site.run(&["verify"]).await;
-        assert_eq!(checked.code, Some(0), "{checked:?}");
-        site.end().await;
-    }
-}
-
-#[tokio::test]
 async fn a_delta_needs_its_base_and_says_what_of_it_is_missing() {
     let hub = FakeHub::start().await;
-    let seeds = ["0", "1", "2", "3"];
-    let mut layers = seeds.map(|seed| (seed, 3000));
+    let seeds = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let mut layers = seeds.map(|seed| (seed, 30 * KIB));
     let first = Pushed::to(&hub, "1", &layers);
-    layers[2].0 = "new";
+    layers[3] = ("new three", 20 * KIB);
+    layers[8] = ("new eight", 10 * KIB);
     let second = Pushed::to(&hub, "2", &layers);
     let home = Site::start(&hub, false).await;
     home.export(&EXPORT).await;
     let delta = ["--platform", "linux/arm64", "--since", "b.tar", "-o", "d.tar", "app:2"];
-    home.export(&delta).await;
+    let said = home.export(&delta).await;
     let (whole, delta) = (home.bytes("b.tar"), home.bytes("d.tar"));
     home.end().await;
+
+    // The two layers that changed and the new documents, to the byte.
+    let documents =
+        [&second.index, &second.manifest, &second.config, &second.attestation, &second.statement];
+    let changed = [&second.layers[3], &second.layers[8]];
+    let mut new: Vec<_> =
+        documents.into_iter().chain(changed).map(|new| (digest(new), new.len() as u64)).collect();
+    new.sort_unstable();
+    let opened = Opened::archive(&delta);
+    let mut carried: Vec<_> =
+        opened.contents().blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+    carried.sort_unstable();
+    assert_eq!(carried, new);
+    assert_eq!(opened.blobs().len(), new.len());
+    assert_eq!(said["bytes"], delta.len());
+    assert_eq!(said["base"], json!({ "blobs": 8, "bytes": 8 * 30 * KIB }));
+    let unchanged: Vec<_> =
+        second.layers.iter().filter(|layer| first.layers.contains(layer)).map(digest).collect();
+    assert_eq!(unchanged.len(), 8);
+
     for daemon in BOTH {
         let mut site = Site::start(&hub, daemon).await;
         put(&site, "b.tar", &whole);
         put(&site, "d.tar", &delta);
         let said = site.run(&["import", "d.tar"]).await;
         assert_eq!(said.code, Some(1));
-        for layer in first.layers.iter().filter(|layer| second.layers.contains(layer)) {
-            assert!(said.err.contains(&digest(layer).to_string()), "{said:?}");
+        for layer in &unchanged {
+            assert!(said.err.contains(&layer.to_string()), "{said:?}");
         }
         assert!(said.err.contains("docker.io/library/app:2"), "{said:?}");
         assert_eq!(blobs(&site), [""; 0]);
+        assert_tidy(&site);
         site.json(&["import", "b.tar"]).await;
-        site.json(&["import", "d.tar"]).await;
+        let said = site.json(&["import", "d.tar"]).await;
+        assert_eq!((&said["blobs"], &said["known"]), (&json!(7), &json!(0)), "{said}");
         assert_served(&mut site, &second, "2").await;
         assert_served(&mut site, &first, "1").await;
         site.end().await;

@@ -5,7 +5,7 @@ use std::fs;
 use super::{KIB, Opened, Pushed, digest};
 use crate::{
     commands::{BOTH, Site},
-    support::{FakeHub, deadline},
+    support::FakeHub,
 };
 
 const EXPORT: [&str; 5] = ["--platform", "linux/arm64", "-o", "b.tar", "app:1"];
@@ -36,40 +36,6 @@ async fn an_export_goes_on_where_it_was() {
         }
     }
     site.end().await;
-}
-
-#[tokio::test]
-async fn kill_minus_nine_leaves_nothing_or_a_part_or_all_of_it() {
-    for daemon in BOTH {
-        let hub = FakeHub::start().await;
-        Pushed::to(&hub, "1", &[("a", 3000 * KIB), ("b", 1000 * KIB)]);
-        let site = Site::start(&hub, daemon).await;
-        site.export(&EXPORT).await;
-        let whole = site.bytes("b.tar");
-        let len = |name| fs::metadata(site.at(name)).map_or(0, |metadata| metadata.len());
-        for twentieth in 0..20 {
-            let until = whole.len() as u64 * twentieth / 20;
-            for name in ["b.tar", "b.tar.part", "b.tar.receipt"] {
-                let _ = fs::remove_file(site.at(name));
-            }
-            let running = site.begin(&[&["export"], &EXPORT[..]].concat());
-            let far = async {
-                while len("b.tar.part") < until && !site.at("b.tar").exists() {
-                    tokio::task::yield_now().await;
-                }
-            };
-            deadline("the export to be so far", far).await;
-            running.signal("KILL");
-            running.ended().await;
-            if site.at("b.tar").exists() {
-                assert!(site.bytes("b.tar") == whole, "{twentieth}");
-            }
-            site.export(&EXPORT).await;
-            assert!(site.bytes("b.tar") == whole, "{twentieth}");
-            assert!(!site.at("b.tar.part").exists() && site.at("b.tar.receipt").exists());
-        }
-        site.end().await;
-    }
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 //! base; two bundles of the same images that differ).
 
 mod arrival;
+mod clients;
 mod interrupted;
+mod killed;
 mod site;
 mod split;
 mod whole;

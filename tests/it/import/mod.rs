@@ -2,6 +2,7 @@
 
 mod formats;
 mod hostile;
+mod served;
 
 use std::{
     collections::HashMap,
