@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Error, Inner, Lacking, ManifestAnswer, Outcome, platform::Policy};
-use crate::oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Repository, Tag};
+use crate::oci::{
+    Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository, Tag,
+};
 
 impl Inner {
     /// The kept document of a manifest that `repository` may show, and what it is.
@@ -105,6 +107,21 @@ impl Inner {
         };
         let confirmed = self.freshness.confirmed_ago(repository, tag, &digest);
         self.stale(repository, &digest, at, confirmed).await
+    }
+
+    /// What a pinned tag meant when its registry had it, now that it says `error`: what somebody brought by hand, or wants to
+    /// stay whatever happens, is not taken away by a registry that never had it, or has it no more.
+    pub(super) async fn pinned_in_spite_of(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        error: Error,
+    ) -> Result<ManifestAnswer, Error> {
+        let is_no = matches!(error, Error::ManifestUnknown | Error::NameUnknown | Error::Denied);
+        if !is_no || !self.store.is_pinned(repository, &Reference::Tag(tag.clone())) {
+            return Err(error);
+        }
+        self.stand_in(repository, tag).await?.ok_or(error)
     }
 
     /// A kept manifest in the stead of what its tag may mean now. What is written down is when the tag began to mean it

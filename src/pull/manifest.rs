@@ -128,7 +128,7 @@ impl Pull {
         }
         let name = Reference::Tag(tag.clone());
         if let Some(error) = pull.freshness.unknown(repository, Kind::Manifest, &name) {
-            return Err(error);
+            return pull.pinned_in_spite_of(repository, tag, error).await;
         }
         let stand_in = pull.stand_in(repository, tag).await?;
         let ask = self.ask_by_tag(repository, tag, want, confirmed, stand_in.is_some());
@@ -140,6 +140,7 @@ impl Pull {
                 pull.freshness.forget_unless(repository, tag, &stand_in.descriptor.digest);
                 Ok(stand_in)
             }
+            Err(error) => pull.pinned_in_spite_of(repository, tag, error).await,
             asked => asked,
         }
     }

@@ -147,6 +147,29 @@ async fn a_directory_is_taken_in_as_the_archive_of_it_would_be() {
     }
 }
 
+/// As with an image of one's own, under a name that Docker Hub gives to nobody.
+#[tokio::test]
+async fn a_registry_that_has_no_such_image_does_not_take_away_what_came_by_hand() {
+    let hub = FakeHub::start().await;
+    let mut site = Site::start(&hub, true).await;
+    let [document, ..] = lay_out(&site.dir.path().join("layout"));
+    let addr = site.serve().await.addr;
+    let path = "/v2/library/app/manifests/1";
+    assert_eq!(client::get(addr, path, &[]).await.status, 404, "nobody has it");
+    site.ok(&["import", "layout"]).await;
+    // The registry is asked the first time, and its no is known the second.
+    for _ in 0..2 {
+        let answer = client::get(addr, path, &[]).await;
+        assert_eq!(answer.header("wharf-cache"), Some("stale"));
+        answer.expect(&document);
+    }
+    site.ok(&["unpin", APP]).await;
+    assert_eq!(client::get(addr, path, &[]).await.status, 404, "nobody wants it to stay");
+    site.ok(&["pin", APP]).await;
+    client::get(addr, path, &[]).await.expect(&document);
+    site.end().await;
+}
+
 #[tokio::test]
 async fn a_link_in_a_directory_is_not_followed_out_of_it() {
     for daemon in BOTH {
