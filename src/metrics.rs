@@ -4,6 +4,7 @@
 //! never a repository, digest, address or path that a client can invent.
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -47,6 +48,8 @@ struct Inner {
     connections_refused: IntCounterVec,
     sign_ins: IntCounterVec,
     requests_delayed: IntCounter,
+    /// In the order of [`Limit::ALL`].
+    limits: [IntCounter; Limit::ALL.len()],
     imports: IntCounterVec,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
@@ -87,6 +90,95 @@ const ENDPOINTS: [&str; 7] = ["manifest", "blob", "ping", "tags", "referrers", "
 const OUTCOMES: [&str; 8] =
     ["hit", "miss", "coalesced", "stale", "relay", "client_error", "upstream_error", "cut"];
 
+/// What bounds something, and was reached: the label of `wharf_limit_reached_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// A client took nothing of an answer for too long (`[server] client_timeout`): cut.
+    AnswerTime,
+    /// An idle connection was closed for another client, or an answer over HTTP/2 refused (`[server] max_connections`): 429.
+    Connections,
+    /// A client had as many connections, or answers over HTTP/2, as one may have (`[server] max_connections_per_client`):
+    /// 429.
+    ConnectionsPerClient,
+    /// No room in memory for another document (`[limits] document_room`): 503.
+    DocumentRoom,
+    /// A client had not taken the documents that it asked for before (`[limits] document_room_per_client`): 429.
+    DocumentRoomPerClient,
+    /// What came with an answer that is no use was longer than is read: its connection was closed.
+    ErrorBody,
+    /// More of a request's head than is taken (`[limits] headers` and `header_bytes`): 431. Over HTTP/2 too many bytes are
+    /// refused below what counts.
+    Head,
+    /// A request's head, or a TLS handshake, took too long, or a connection was idle for it (`[server] header_timeout`).
+    HeadTime,
+    /// A registry's body came slower than is waited for (`[[upstream]] least_rate`): asked for again.
+    LeastRate,
+    /// A client asked for a longer page of a list (`[limits] list_entries`): it got a shorter one.
+    ListEntries,
+    /// A registry's document was longer than a manifest may be: 502.
+    ManifestBytes,
+    /// Too many different questions were open, or waited for their turn (`[limits] questions`): 503.
+    Questions,
+    /// A client's requests waited too long for others of its own (`[server] max_requests_per_client`): 429.
+    RequestsPerClient,
+    /// A client took back more requests over HTTP/2 than it let be answered: its connection was closed.
+    TakenBack,
+    /// A token service's answer was longer than any is: 502.
+    TokenBytes,
+    /// A name was forgotten to be unknown, for another one (`[limits] unknown_names`).
+    UnknownNames,
+    /// Too many downloads waited for their turn, or one waited too long (`[limits] waiting_downloads`): 503.
+    WaitingDownloads,
+    /// Too many clients followed downloads (`[limits] waiting_readers`): 503.
+    WaitingReaders,
+}
+
+impl Limit {
+    const ALL: [Self; 18] = [
+        Self::AnswerTime,
+        Self::Connections,
+        Self::ConnectionsPerClient,
+        Self::DocumentRoom,
+        Self::DocumentRoomPerClient,
+        Self::ErrorBody,
+        Self::Head,
+        Self::HeadTime,
+        Self::LeastRate,
+        Self::ListEntries,
+        Self::ManifestBytes,
+        Self::Questions,
+        Self::RequestsPerClient,
+        Self::TakenBack,
+        Self::TokenBytes,
+        Self::UnknownNames,
+        Self::WaitingDownloads,
+        Self::WaitingReaders,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnswerTime => "answer_time",
+            Self::Connections => "connections",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::DocumentRoom => "document_room",
+            Self::DocumentRoomPerClient => "document_room_per_client",
+            Self::ErrorBody => "error_body",
+            Self::Head => "head",
+            Self::HeadTime => "head_time",
+            Self::LeastRate => "least_rate",
+            Self::ListEntries => "list_entries",
+            Self::ManifestBytes => "manifest_bytes",
+            Self::Questions => "questions",
+            Self::RequestsPerClient => "requests_per_client",
+            Self::TakenBack => "taken_back",
+            Self::TokenBytes => "token_bytes",
+            Self::UnknownNames => "unknown_names",
+            Self::WaitingDownloads => "waiting_downloads",
+            Self::WaitingReaders => "waiting_readers",
+        }
+    }
+}
+
 /// What is counted of the requests that have the same labels: found once, since finding it takes longer than counting.
 struct Done {
     requests: IntCounter,
@@ -114,6 +206,12 @@ impl Metrics {
     /// Metrics that have counted nothing yet.
     pub fn new() -> Self {
         let registry = Registry::new();
+        let limits = counters(
+            &registry,
+            "wharf_limit_reached_total",
+            "Times that a limit refused or cut something, by limit.",
+            &["limit"],
+        );
         let inner = Inner {
             requests: counters(
                 &registry,
@@ -262,6 +360,7 @@ impl Metrics {
                 "wharf_requests_delayed_total",
                 "Requests that waited because many of the same client were worked on.",
             ),
+            limits: Limit::ALL.map(|limit| limits.with_label_values(&[limit.as_str()])),
             imports: counters(
                 &registry,
                 "wharf_imports_total",
@@ -350,6 +449,14 @@ impl Metrics {
     /// A request has to wait for others of the same client.
     pub fn request_delayed(&self) {
         self.0.requests_delayed.inc();
+    }
+
+    /// A limit refused or cut something.
+    pub fn limit_reached(&self, limit: Limit) {
+        let at = Limit::ALL.iter().position(|known| *known == limit);
+        if let Some(counter) = at.and_then(|at| self.0.limits.get(at)) {
+            counter.inc();
+        }
     }
 
     /// A client's connection ended.
@@ -519,6 +626,12 @@ impl Inner {
     }
 }
 
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -572,6 +685,23 @@ fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> H
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_limit_is_there_before_it_is_reached_and_counts_for_itself() {
+        let metrics = Metrics::new();
+        let series = || {
+            let text = String::from_utf8(metrics.render().0).expect("text");
+            let of_limits = |line: &&str| line.starts_with("wharf_limit_reached_total{");
+            text.lines().filter(of_limits).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(series().len(), Limit::ALL.len());
+        assert!(series().iter().all(|line| line.ends_with(" 0")), "{:#?}", series());
+        for (times, limit) in Limit::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| metrics.limit_reached(limit));
+            let line = format!("wharf_limit_reached_total{{limit=\"{}\"}} {times}", limit.as_str());
+            assert!(series().contains(&line), "{line}");
+        }
+    }
 
     #[test]
     fn a_registry_cannot_make_up_series() {

@@ -15,6 +15,7 @@ use super::{
     respond,
     seats::{Refused, Seat},
 };
+use crate::metrics::Limit;
 
 /// How long a client that is refused may take to ask: who is answered before it asks may not read the answer.
 const REFUSED_HEAD: Duration = Duration::from_secs(1);
@@ -48,6 +49,9 @@ impl Server {
                 }
                 Err(refused) => {
                     self.metrics.connection_refused(refused.as_str());
+                    if refused == Refused::TooMany {
+                        self.metrics.limit_reached(Limit::ConnectionsPerClient);
+                    }
                     let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
                         continue;
                     };

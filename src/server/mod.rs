@@ -29,6 +29,7 @@ use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Durat
 use http::{
     HeaderMap, Method, Request, Response,
     header::{AUTHORIZATION, USER_AGENT},
+    request,
 };
 use hyper::{
     body::{Body as _, Incoming},
@@ -64,7 +65,7 @@ use self::{
     seats::{Seat, Seats},
 };
 use crate::{
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     pull::{Pull, Want},
 };
 
@@ -81,6 +82,12 @@ pub struct Config {
     pub max_connections_per_client: usize,
     /// Requests of one such client that are worked on at once; more wait. One whose answer has begun counts no more.
     pub max_requests_per_client: usize,
+    /// Header lines of a request, at most.
+    pub headers: usize,
+    /// Bytes of a request's head, at most, which is held in memory until it is whole.
+    pub header_bytes: usize,
+    /// Bytes of documents of more than some KiB that one such client may be answered with and not have taken yet.
+    pub document_room_per_client: usize,
     /// How long a client may take to send a request's head, and to stay idle between two requests.
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer.
@@ -91,12 +98,6 @@ pub struct Config {
     /// clients on this machine, and for others what the system chooses.
     pub send_buffer: Option<usize>,
 }
-
-/// Most header lines of a request; clients of registries send about ten.
-const HEADERS_MAX: usize = 100;
-
-/// Most bytes of a request's head, which is held in memory until it is whole.
-const HEAD_MAX_BYTES: usize = 32 * 1024;
 
 /// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
 /// next piece. By default a client that does not read would hold seven pieces of a blob.
@@ -122,7 +123,7 @@ pub struct Server {
 impl Server {
     /// A server that answers from `pull`.
     pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
-        let seats = Seats::new(&config);
+        let seats = Seats::new(&config, metrics);
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
         Self { config, pull, metrics: metrics.clone(), seats, refusals }
     }
@@ -163,7 +164,10 @@ impl Server {
         tokio::select! {
             biased;
             () = serving => {}
-            () = seat.given_up() => self.metrics.connection_refused("idle"),
+            () = seat.given_up() => {
+                self.metrics.connection_refused("idle");
+                self.metrics.limit_reached(Limit::Connections);
+            }
         }
     }
 
@@ -221,7 +225,10 @@ impl Server {
         let opened = timeout(self.config.header_timeout, opened);
         let Some(opened) = stop.run_until_cancelled(opened).await else { return };
         match opened {
-            Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
+            Err(_) => {
+                self.metrics.limit_reached(Limit::HeadTime);
+                tracing::debug!(%client, "a TLS handshake took too long");
+            }
             Ok(Ok((stream, subjects))) => {
                 let peer = Peer { subjects, ..peer };
                 tracing::debug!(
@@ -268,8 +275,8 @@ impl Server {
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.header_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_header_size(HEAD_MAX_BYTES)
+            .max_headers(self.config.headers)
+            .max_header_size(self.config.header_bytes)
             .max_buf_size(CONNECTION_BUFFER)
             .serve_connection(io, service);
         let mut running = Pin::new(&mut connection);
@@ -283,6 +290,9 @@ impl Server {
         let mut stream = connection.into_parts().io.into_inner().into_inner();
         let refused = ended.as_ref().err().and_then(respond::unreadable);
         if let Err(error) = ended {
+            if let Some(limit) = respond::limit_of(&error) {
+                self.metrics.limit_reached(limit);
+            }
             tracing::debug!(%client, %error, "a connection ended early");
         }
         if let Some(answer) = refused.filter(|_| turns.are_over()) {
@@ -349,6 +359,7 @@ impl Server {
             }
         };
         if turn.is_none() {
+            self.metrics.limit_reached(Limit::RequestsPerClient);
             return respond::too_many_requests(peer.address.ip())
                 .into_response(record, route.as_ref().ok());
         }
@@ -362,7 +373,7 @@ impl Server {
             Ok(route) => route,
             Err(bad) => return respond::bad_address(&bad).into_response(record, None),
         };
-        let answer = self.ask(&route, &head.method, &head.headers, &peer, &mut record).await;
+        let answer = self.ask_within(&route, &head, &peer, &seat, &mut record).await;
         drop(turn);
         let answer = answer.unwrap_or_else(|error| {
             let (repository, reference) = (&record.repository, &record.reference);
@@ -370,6 +381,39 @@ impl Server {
             respond::failure(&error)
         });
         answer.into_response(record, Some(&route))
+    }
+
+    /// The answer, with its document, if it is a long one, in what room the client has.
+    ///
+    /// Who has not taken the documents it asked for waits without another one in memory, and is then answered anew.
+    async fn ask_within(
+        &self,
+        route: &Route,
+        head: &request::Parts,
+        peer: &Peer,
+        seat: &Seat,
+        record: &mut Record,
+    ) -> Result<Answer, crate::pull::Error> {
+        let answer = self.ask(route, &head.method, &head.headers, peer, record).await?;
+        let Some(bytes) = answer.document_bytes().filter(|_| head.method != Method::HEAD) else {
+            return Ok(answer);
+        };
+        let documents = seat.documents();
+        if !documents.count(bytes) {
+            return Ok(answer);
+        }
+        if let Some(room) = documents.free_now(bytes) {
+            return Ok(answer.within(documents, room)?);
+        }
+        drop(answer);
+        Box::pin(async {
+            let Ok(room) = documents.room(bytes).await else {
+                return Ok(respond::too_many_documents(peer.address.ip()));
+            };
+            let answer = self.ask(route, &head.method, &head.headers, peer, record).await?;
+            Ok(answer.within(documents, room)?)
+        })
+        .await
     }
 
     async fn ask(
