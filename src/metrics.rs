@@ -117,6 +117,8 @@ pub enum Limit {
     ListEntries,
     /// A registry's document was longer than a manifest may be: 502.
     ManifestBytes,
+    /// A client asked for too much that there is not (`[limits] misses_per_client`): told so late.
+    MissesPerClient,
     /// Too many different questions were open, or waited for their turn (`[limits] questions`): 503.
     Questions,
     /// A client's requests waited too long for others of its own (`[server] max_requests_per_client`): 429.
@@ -134,7 +136,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::AnswerTime,
         Self::Connections,
         Self::ConnectionsPerClient,
@@ -146,6 +148,7 @@ impl Limit {
         Self::LeastRate,
         Self::ListEntries,
         Self::ManifestBytes,
+        Self::MissesPerClient,
         Self::Questions,
         Self::RequestsPerClient,
         Self::TakenBack,
@@ -168,6 +171,7 @@ impl Limit {
             Self::LeastRate => "least_rate",
             Self::ListEntries => "list_entries",
             Self::ManifestBytes => "manifest_bytes",
+            Self::MissesPerClient => "misses_per_client",
             Self::Questions => "questions",
             Self::RequestsPerClient => "requests_per_client",
             Self::TakenBack => "taken_back",

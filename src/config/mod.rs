@@ -262,6 +262,7 @@ impl Config {
         set(&mut self.server.headers, limits.headers);
         set(&mut self.server.header_bytes, limits.header_bytes);
         set(&mut self.server.document_room_per_client, limits.document_room_per_client);
+        set(&mut self.server.misses_per_client, limits.misses_per_client);
         set(&mut self.document_room, limits.document_room);
         let bounds = &mut self.pull.limits;
         set(&mut bounds.list_entries, limits.list_entries.map(|count| count.0));
@@ -419,6 +420,7 @@ impl Default for Config {
                 headers: 100,
                 header_bytes: 32 * 1024,
                 document_room_per_client: 8 * 1024 * 1024,
+                misses_per_client: 100,
                 max_connections: 4096,
                 max_connections_per_client: 256,
                 max_requests_per_client: 32,

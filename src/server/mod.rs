@@ -9,7 +9,9 @@ mod door;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod http1;
 mod http2;
+mod misses;
 mod muted;
 mod parts;
 mod peer;
@@ -24,25 +26,20 @@ mod streams;
 mod tls;
 mod users;
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, Method, Request, Response,
     header::{AUTHORIZATION, USER_AGENT},
     request,
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -56,7 +53,7 @@ pub use self::{
 use self::{
     body::Body,
     credentials::Claim,
-    muted::{Muted, Turns},
+    misses::Misses,
     parts::{PartStream, Parts},
     peer::Peer,
     record::Record,
@@ -88,6 +85,8 @@ pub struct Config {
     pub header_bytes: usize,
     /// Bytes of documents of more than some KiB that one such client may be answered with and not have taken yet.
     pub document_room_per_client: usize,
+    /// How often one such client is told within a minute that there is no such thing, before each such answer comes late.
+    pub misses_per_client: usize,
     /// How long a client may take to send a request's head, and to stay idle between two requests.
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer.
@@ -98,10 +97,6 @@ pub struct Config {
     /// clients on this machine, and for others what the system chooses.
     pub send_buffer: Option<usize>,
 }
-
-/// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
-/// next piece. By default a client that does not read would hold seven pieces of a blob.
-const CONNECTION_BUFFER: usize = 64 * 1024;
 
 /// Send buffer towards this machine: some megabytes under way, which the system would allow by itself, fall out of the
 /// processor's caches and overrun the receiver. It would bound a peer far away to so much for each round trip.
@@ -116,6 +111,7 @@ pub struct Server {
     pull: Pull,
     metrics: Metrics,
     seats: Arc<Seats>,
+    misses: Misses,
     /// Permits to tell a refused client why.
     refusals: Arc<Semaphore>,
 }
@@ -124,8 +120,9 @@ impl Server {
     /// A server that answers from `pull`.
     pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
         let seats = Seats::new(&config, metrics);
+        let (misses, metrics) = (Misses::new(config.misses_per_client), metrics.clone());
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Self { config, pull, metrics: metrics.clone(), seats, refusals }
+        Self { config, pull, metrics, seats, misses, refusals }
     }
 
     /// Serves `listeners`, each with the address it is bound to and what is asked there, until `stop` is cancelled, then
@@ -193,7 +190,17 @@ impl Server {
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
                 Arc::clone(&self).converse(stream, Some(parts), peer, seat, stop).await;
             }
-            Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await,
+            Some(tls) => {
+                // Whoever says nothing costs no more than this.
+                let speaks = timeout(self.config.header_timeout, stream.readable());
+                match stop.run_until_cancelled(speaks).await {
+                    Some(Ok(_)) => {
+                        Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await;
+                    }
+                    Some(Err(_)) => self.metrics.limit_reached(Limit::HeadTime),
+                    None => {}
+                }
+            }
         }
     }
 
@@ -250,55 +257,6 @@ impl Server {
                 let _ = stream.shutdown().await;
                 refusal::linger(&mut stream).await;
             }
-        }
-    }
-
-    /// Answers the requests of `peer`, one after the other; with the `parts` of files that `stream` knows, if it does.
-    async fn converse(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-        parts: Option<Parts>,
-        peer: Peer,
-        seat: Arc<Seat>,
-        stop: CancellationToken,
-    ) {
-        let client = peer.address;
-        let turns = Turns::of(Arc::clone(&seat));
-        let io = TokioIo::new(Muted::new(stream, turns.clone()));
-        let (server, taking) = (Arc::clone(&self), turns.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let turn = taking.begin(!request.body().is_end_stream());
-            let answer = Arc::clone(&server).answer(request, peer.clone(), Arc::clone(&seat));
-            let parts = parts.clone();
-            async move { Ok::<_, Infallible>(answer.await.map(|body| body.on(parts, turn))) }
-        });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.header_timeout)
-            .max_headers(self.config.headers)
-            .max_header_size(self.config.header_bytes)
-            .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(io, service);
-        let mut running = Pin::new(&mut connection);
-        let ended = tokio::select! {
-            ended = running.as_mut() => ended,
-            () = stop.cancelled() => {
-                running.as_mut().graceful_shutdown();
-                running.await
-            }
-        };
-        let mut stream = connection.into_parts().io.into_inner().into_inner();
-        let refused = ended.as_ref().err().and_then(respond::unreadable);
-        if let Err(error) = ended {
-            if let Some(limit) = respond::limit_of(&error) {
-                self.metrics.limit_reached(limit);
-            }
-            tracing::debug!(%client, %error, "a connection ended early");
-        }
-        if let Some(answer) = refused.filter(|_| turns.are_over()) {
-            self.refuse(&mut stream, answer, client).await;
-        } else if turns.left_bodies() {
-            refusal::linger(&mut stream).await;
         }
     }
 
@@ -380,6 +338,13 @@ impl Server {
             tracing::debug!(%repository, %reference, %error, "not answered");
             respond::failure(&error)
         });
+        if answer.is_miss() {
+            if let Some(late) = self.misses.late(peer.address.ip()) {
+                self.metrics.limit_reached(Limit::MissesPerClient);
+                // Nothing is held meanwhile but the connection.
+                Box::pin(sleep(late)).await;
+            }
+        }
         answer.into_response(record, Some(&route))
     }
 

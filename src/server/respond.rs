@@ -56,6 +56,11 @@ impl Answer {
         Self { status, headers, content: Content::Empty, outcome }
     }
 
+    /// Whether it says that there is no such thing.
+    pub(super) fn is_miss(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     fn cached(outcome: Outcome) -> Self {
         let mut answer = Self::new(StatusCode::OK, outcome.as_str());
         answer.headers.insert(WHARF_CACHE, HeaderValue::from_static(outcome.as_str()));

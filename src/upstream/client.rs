@@ -40,6 +40,9 @@ const MAX_REDIRECTS: usize = 10;
 const READ_BUFFER: usize = 128 * 1024;
 /// Idle connections are closed before most registries and middleboxes forget them.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
+/// Idle connections that are kept to one host: as many as questions of a kind are asked of a registry at once, by default.
+/// With fewer, a crowd of small questions would dial, and shake hands, for most of them.
+const KEEP_IDLE_MAX: usize = 64;
 const WHARF: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
 
 /// Talks HTTP to whatever one registry's endpoints lead to.
@@ -107,7 +110,7 @@ impl Http {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(KEEP_IDLE)
-                .pool_max_idle_per_host(8)
+                .pool_max_idle_per_host(KEEP_IDLE_MAX)
                 .http1_max_buf_size(READ_BUFFER)
                 .build(Connector::new(bounds, config.patience.connect, trust.clone()))
         };

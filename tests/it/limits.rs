@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::{Instant, timeout},
 };
 use wharf::config::Config;
 
@@ -205,5 +206,27 @@ async fn connections_and_requests_beyond_the_limits_are_counted_as_such() {
     assert_eq!(refused.refusal(), (429, "TOOMANYREQUESTS".to_owned()));
     assert_eq!(reached(&wharf, "connections_per_client"), 1.0);
     drop(first);
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn who_makes_up_names_is_told_late_and_what_there_is_comes_at_once() {
+    let (hub, wharf) = start(|config| config.server.misses_per_client = 3).await;
+    hub.push_single(REPO, "1", ("linux", "arm64", None), &[10]);
+    let miss = async |n: usize| {
+        let begun = Instant::now();
+        let answer = wharf.get(&format!("/v2/invented/name-{n}/manifests/latest")).await;
+        (answer.status.as_u16(), begun.elapsed() >= Duration::from_secs(1))
+    };
+    for n in 0..3 {
+        assert_eq!(miss(n).await.0, 404);
+    }
+    assert_eq!(reached(&wharf, "misses_per_client"), 0.0);
+    let mut late = Box::pin(miss(3));
+    assert!(timeout(Duration::ZERO, &mut late).await.is_err());
+    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/1")).await.status, 200);
+    assert_eq!((&mut late).await, (404, true));
+    drop(late);
+    assert_eq!(reached(&wharf, "misses_per_client"), 1.0);
     wharf.end().await;
 }

@@ -185,6 +185,7 @@ fn everything() -> Site {
         header_bytes = "8KiB"
         list_entries = 10
         unknown_names = 7
+        misses_per_client = 0
         questions = 5
         questions_per_registry = 4
         waiting_downloads = 0
