@@ -135,7 +135,10 @@ impl Server {
         .await;
         let left = connection.into_parts();
         let mut stream = left.io.into_inner().into_inner();
-        let Some(ended) = ended else { return Some((stream, left.read_buf)) };
+        let Some(ended) = ended else {
+            // Copied: what is left of it, if anything, would keep hyper's buffer.
+            return Some((stream, Bytes::copy_from_slice(&left.read_buf)));
+        };
         let refused = ended.as_ref().err().and_then(respond::unreadable);
         if let Err(error) = ended {
             if let Some(limit) = respond::limit_of(&error) {

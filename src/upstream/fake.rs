@@ -143,7 +143,7 @@ pub(super) fn stalled(status: u16, headers: &[(&str, &str)], start: &'static str
 pub(super) fn fed(
     status: u16,
     headers: &[(&str, &str)],
-    pieces: mpsc::UnboundedReceiver<Bytes>,
+    pieces: mpsc::Receiver<Bytes>,
 ) -> Option<Reply> {
     let frames = stream::unfold(pieces, |mut pieces| async move {
         let piece = pieces.recv().await?;

@@ -123,7 +123,7 @@ async fn the_head_of_a_blob_tells_its_length() {
 /// Time is moved on while a byte is waited for, so that nothing depends on how long bytes are under way.
 #[tokio::test]
 async fn a_registry_that_drips_is_given_up_and_the_rest_comes_from_elsewhere() {
-    let (feed, pieces) = mpsc::unbounded_channel();
+    let (feed, pieces) = mpsc::channel(1);
     let pieces = Mutex::new(Some(pieces));
     let first = Fake::start(move |_| {
         let pieces = pieces.lock().expect("no panic").take()?;
@@ -143,7 +143,7 @@ async fn a_registry_that_drips_is_given_up_and_the_rest_comes_from_elsewhere() {
             Poll::Ready(came) => came,
             Poll::Pending => {
                 bench.clock.advance(Duration::from_secs(2));
-                feed.send("x".into()).expect("the body is open");
+                feed.send("x".into()).await.expect("the body is open");
                 chunk.await
             }
         };
