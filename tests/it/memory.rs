@@ -71,7 +71,7 @@ async fn a_connection_on_which_nothing_is_said_takes_a_few_kib() {
     const CONNECTIONS: usize = 800;
     // Of one client there are no more than 256. With hyper's buffers, each would take some 36 KiB, which is 28 MiB.
     const CLIENTS: usize = 4;
-    const GROWTH_MIB: f64 = 10.0;
+    const GROWTH_MIB: f64 = 16.0;
     let hub = FakeHub::start().await;
     let wharf = Program::start(&hub).await;
     let request = b"GET /v2/ HTTP/1.1\r\nhost: wharf\r\n\r\n";
