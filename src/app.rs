@@ -24,7 +24,8 @@ use crate::{
     admin::{Admin, Control, Readiness},
     clock::Clock,
     config::Config,
-    metrics::Metrics,
+    documents::Documents,
+    metrics::{Limit, Metrics},
     pull::{self, Pull},
     server::{Door, Server},
     store::{self, Store},
@@ -145,7 +146,8 @@ impl App {
             None => None,
         };
         let socket = config.store.control_socket();
-        let cache = Cache::open(config.store, config.pull, config.upstreams, config.mode).await?;
+        let (mode, room) = (config.mode, config.document_room);
+        let cache = Cache::open(config.store, config.pull, config.upstreams, mode, room).await?;
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
@@ -221,9 +223,13 @@ impl Cache {
         pull: pull::Config,
         upstreams: Vec<upstream::Config>,
         mode: upstream::Mode,
+        document_room: usize,
     ) -> Result<Self, StartError> {
         let (clock, metrics) = (Clock::system(), Metrics::new());
-        let upstreams = Upstreams::new(upstreams, &metrics, &clock)?;
+        let counted = metrics.clone();
+        let full = move || counted.limit_reached(Limit::DocumentRoom);
+        let documents = Documents::new(document_room, full);
+        let upstreams = Upstreams::new(upstreams, documents, &metrics, &clock)?;
         upstreams.set_mode(mode);
         let store = {
             let clock = clock.clone();

@@ -3,7 +3,10 @@
 //! Labels are bounded by construction: an endpoint kind, an outcome, a status class, a *known* platform or a *configured* registry;
 //! never a repository, digest, address or path that a client can invent.
 
+mod limit;
+
 use std::{
+    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,6 +15,8 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use self::limit::Limit;
 
 /// The metrics of one wharf. Clones share the same values.
 #[derive(Clone)]
@@ -47,6 +52,8 @@ struct Inner {
     connections_refused: IntCounterVec,
     sign_ins: IntCounterVec,
     requests_delayed: IntCounter,
+    /// In the order of [`Limit::ALL`].
+    limits: [IntCounter; Limit::ALL.len()],
     imports: IntCounterVec,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
@@ -114,6 +121,12 @@ impl Metrics {
     /// Metrics that have counted nothing yet.
     pub fn new() -> Self {
         let registry = Registry::new();
+        let limits = counters(
+            &registry,
+            "wharf_limit_reached_total",
+            "Times that a limit refused or cut something, by limit.",
+            &["limit"],
+        );
         let inner = Inner {
             requests: counters(
                 &registry,
@@ -262,6 +275,7 @@ impl Metrics {
                 "wharf_requests_delayed_total",
                 "Requests that waited because many of the same client were worked on.",
             ),
+            limits: Limit::ALL.map(|limit| limits.with_label_values(&[limit.as_str()])),
             imports: counters(
                 &registry,
                 "wharf_imports_total",
@@ -350,6 +364,14 @@ impl Metrics {
     /// A request has to wait for others of the same client.
     pub fn request_delayed(&self) {
         self.0.requests_delayed.inc();
+    }
+
+    /// A limit refused or cut something.
+    pub fn limit_reached(&self, limit: Limit) {
+        let at = Limit::ALL.iter().position(|known| *known == limit);
+        if let Some(counter) = at.and_then(|at| self.0.limits.get(at)) {
+            counter.inc();
+        }
     }
 
     /// A client's connection ended.
@@ -519,6 +541,12 @@ impl Inner {
     }
 }
 
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -572,6 +600,23 @@ fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> H
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_limit_is_there_before_it_is_reached_and_counts_for_itself() {
+        let metrics = Metrics::new();
+        let series = || {
+            let text = String::from_utf8(metrics.render().0).expect("text");
+            let of_limits = |line: &&str| line.starts_with("wharf_limit_reached_total{");
+            text.lines().filter(of_limits).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(series().len(), Limit::ALL.len());
+        assert!(series().iter().all(|line| line.ends_with(" 0")), "{:#?}", series());
+        for (times, limit) in Limit::ALL.into_iter().enumerate() {
+            (0..times).for_each(|_| metrics.limit_reached(limit));
+            let line = format!("wharf_limit_reached_total{{limit=\"{}\"}} {times}", limit.as_str());
+            assert!(series().contains(&line), "{line}");
+        }
+    }
 
     #[test]
     fn a_registry_cannot_make_up_series() {

@@ -27,7 +27,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("admin", &["bundle", "metrics", "oci", "pull"]),
     // Builds the configuration of every layer, and calls none.
     ("config", &["bundle", "oci", "pull", "server", "store", "upstream"]),
-    ("app", &["admin", "clock", "config", "metrics", "pull", "server", "store", "upstream"]),
+    (
+        "app",
+        &[
+            "admin",
+            "clock",
+            "config",
+            "documents",
+            "metrics",
+            "pull",
+            "server",
+            "store",
+            "upstream",
+        ],
+    ),
     ("cli", &["admin", "app", "bundle", "config", "oci"]),
     ("main", &["cli"]),
 ];

@@ -38,7 +38,8 @@ impl Commands {
             let client = reached.map_err(|_| StartError::Foreign { dir, owner })?;
             return Ok(Self { client, here: None });
         }
-        match Cache::open(config.store, config.pull, config.upstreams, config.mode).await {
+        let (mode, room) = (config.mode, config.document_room);
+        match Cache::open(config.store, config.pull, config.upstreams, mode, room).await {
             Ok(cache) => {
                 let (admin, shutdown) = (cache.admin(), CancellationToken::new());
                 let client = Client::here(admin.clone(), shutdown.clone());

@@ -65,7 +65,9 @@ pub struct Config {
     pub store: store::Config,
     /// `[cache]`, as far as it is about when to ask upstream; `[platforms]`, `[prefetch]` and `[[compose]]`.
     pub pull: pull::Config,
-    /// `[server]`: limits on clients; and `[[access]]`.
+    /// Bytes of memory for all documents together (`[limits] document_room`).
+    pub document_room: usize,
+    /// `[server]`, and `[limits]` on what one client sends and holds; and `[[access]]`.
     pub server: server::Config,
     /// `[[upstream]]`: every registry served, Docker Hub always among them, no registry twice.
     pub upstreams: Vec<upstream::Config>,
@@ -237,6 +239,7 @@ impl Config {
     fn apply(&mut self, raw: raw::Raw) -> Tables {
         let raw::Raw {
             server,
+            limits,
             admin,
             cache,
             platforms,
@@ -258,6 +261,18 @@ impl Config {
         set(&mut self.server.client_timeout, server.client_timeout);
         set(&mut self.server.drain, server.drain);
         set(&mut self.server.send_buffer, server.send_buffer);
+        set(&mut self.server.headers, limits.headers);
+        set(&mut self.server.header_bytes, limits.header_bytes);
+        set(&mut self.server.document_room_per_client, limits.document_room_per_client);
+        set(&mut self.server.misses_per_client, limits.misses_per_client);
+        set(&mut self.document_room, limits.document_room);
+        let bounds = &mut self.pull.limits;
+        set(&mut bounds.list_entries, limits.list_entries.map(|count| count.0));
+        set(&mut bounds.unknown_names, limits.unknown_names);
+        set(&mut bounds.questions, limits.questions);
+        set(&mut bounds.questions_per_registry, limits.questions_per_registry);
+        set(&mut bounds.waiting_downloads, limits.waiting_downloads);
+        set(&mut bounds.waiting_readers, limits.waiting_readers);
         set(&mut self.admin, admin.listen);
         set(&mut self.store.dir, cache.dir);
         set(&mut self.store.limits.max_size, cache.max_size);
@@ -394,14 +409,20 @@ impl Default for Config {
                 max_downloads: 64,
                 connections_per_blob: 4,
                 scrub: Some(SCRUB),
+                limits: pull::Limits::default(),
                 platforms: pull::Platforms::default(),
                 prefetch: pull::Prefetch::default(),
                 compose: Vec::new(),
                 airgap: pull::Airgap::default(),
             },
+            document_room: 32 * 1024 * 1024,
             server: server::Config {
                 door: Door::default(),
                 access: Access::default(),
+                headers: 100,
+                header_bytes: 32 * 1024,
+                document_room_per_client: 8 * 1024 * 1024,
+                misses_per_client: 100,
                 max_connections: 4096,
                 max_connections_per_client: 256,
                 max_requests_per_client: 32,

@@ -12,10 +12,10 @@ use super::{
     platforms, prefetch,
     values::{
         self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, CredentialHelper,
-        Distinct, Endpoint, Every, FilePath, Filter, HostName, Image, ImageGlob, Images, Listen,
-        LogFormat, MaxSize, MinFree, ModeWord, NameGlob, Network, OthersWord, Pattern,
-        PlatformName, Preference, Rate, Realm, Scrub, SendBuffer, Subject, TrustedKey, Wait,
-        Window,
+        Distinct, DocumentRoom, Endpoint, Every, FilePath, Filter, HeadBytes, HostName, Image,
+        ImageGlob, Images, LeastRate, Listen, LogFormat, MaxSize, Memory, MinFree, ModeWord,
+        NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub,
+        SendBuffer, Subject, TrustedKey, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -30,6 +30,7 @@ pub(super) struct Document<'a> {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct Raw {
     pub(super) server: Server,
+    pub(super) limits: Limits,
     pub(super) admin: Admin,
     pub(super) cache: Cache,
     pub(super) platforms: Platforms,
@@ -63,6 +64,22 @@ pub(super) struct Server {
     pub(super) sign_in: Option<Spanned<bool>>,
     pub(super) users_without_tls: Option<bool>,
     pub(super) tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
+pub(super) struct Limits {
+    pub(super) headers: Option<Count<16, 1000>>,
+    pub(super) header_bytes: Option<HeadBytes>,
+    pub(super) list_entries: Option<Count<1, 10_000>>,
+    pub(super) unknown_names: Option<Count<1, 1_000_000>>,
+    pub(super) misses_per_client: Option<Count<0, 1_000_000>>,
+    pub(super) questions: Option<Count<1, 1_000_000>>,
+    pub(super) questions_per_registry: Option<Count<1, 4096>>,
+    pub(super) waiting_downloads: Option<Count<0, 1_000_000>>,
+    pub(super) waiting_readers: Option<Count<1, 1_000_000>>,
+    pub(super) document_room: Option<DocumentRoom>,
+    pub(super) document_room_per_client: Option<DocumentRoom>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -208,6 +225,7 @@ pub(super) struct Upstream {
     pub(super) connect_timeout: Option<Wait>,
     pub(super) first_byte_timeout: Option<Wait>,
     pub(super) idle_timeout: Option<Wait>,
+    pub(super) least_rate: Option<LeastRate>,
     pub(super) attempts: Option<Count<1, 20>>,
 }
 
@@ -265,6 +283,7 @@ impl From<&Config> for Raw {
             door_files,
             listeners,
             mode,
+            document_room,
             admin,
             store,
             pull,
@@ -312,6 +331,7 @@ impl From<&Config> for Raw {
                 connect_timeout: Some(Wait(upstream.patience.connect)),
                 first_byte_timeout: Some(Wait(upstream.patience.first_byte)),
                 idle_timeout: Some(Wait(upstream.patience.idle)),
+                least_rate: Some(LeastRate(upstream.patience.least_rate)),
                 attempts: Some(Count(upstream.patience.attempts)),
             })
         });
@@ -333,6 +353,19 @@ impl From<&Config> for Raw {
                 sign_in,
                 users_without_tls,
                 tls,
+            },
+            limits: Limits {
+                headers: Some(Count::of(server.headers)),
+                header_bytes: Some(Memory(server.header_bytes)),
+                list_entries: Some(Count::of(pull.limits.list_entries)),
+                unknown_names: Some(Count::of(pull.limits.unknown_names)),
+                misses_per_client: Some(Count::of(server.misses_per_client)),
+                questions: Some(Count::of(pull.limits.questions)),
+                questions_per_registry: Some(Count::of(pull.limits.questions_per_registry)),
+                waiting_downloads: Some(Count::of(pull.limits.waiting_downloads)),
+                waiting_readers: Some(Count::of(pull.limits.waiting_readers)),
+                document_room: Some(Memory(*document_room)),
+                document_room_per_client: Some(Memory(server.document_room_per_client)),
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },
             cache: Cache {

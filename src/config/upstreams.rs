@@ -134,11 +134,13 @@ pub(super) fn without_files(raw: raw::Upstream) -> Config {
         connect: Duration::from_secs(10),
         first_byte: Duration::from_secs(20),
         idle: Duration::from_secs(30),
+        least_rate: Some(1024),
         attempts: 4,
     };
     set(&mut patience.connect, raw.connect_timeout);
     set(&mut patience.first_byte, raw.first_byte_timeout);
     set(&mut patience.idle, raw.idle_timeout);
+    set(&mut patience.least_rate, raw.least_rate);
     set(&mut patience.attempts, raw.attempts.map(|attempts| attempts.0));
     let globs = |list: Option<Spanned<Distinct<Pattern>>>| {
         list.map(|list| list.into_inner().into()).unwrap_or_default()

@@ -8,9 +8,10 @@ use std::{sync::Arc, time::Duration};
 use moka::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Error, Inner, Pull, coalesce::Coalesced, freshness::Kind};
+use super::{Error, Inner, Limits, Pull, coalesce::Coalesced, freshness::Kind};
 use crate::{
     clock::Clock,
+    metrics::Metrics,
     oci::{Digest, Reference, Repository},
     upstream::{Claim, Terms, Wanted},
 };
@@ -32,13 +33,18 @@ pub(super) struct Admissions {
 type ClaimId = Digest;
 
 impl Admissions {
-    pub(super) fn new(clock: &Clock, refused_ttl: Duration) -> Self {
+    pub(super) fn new(
+        clock: &Clock,
+        refused_ttl: Duration,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             clock: clock.clone(),
             refused_ttl,
             admitted: Cache::new(VERDICTS_MAX),
             refused: Cache::new(VERDICTS_MAX),
-            checks: Coalesced::default(),
+            checks: Coalesced::new(limits, metrics),
         }
     }
 

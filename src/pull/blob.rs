@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Cut, Error, Inner, Lacking, Outcome, Pull,
@@ -30,7 +30,7 @@ pub struct BlobAnswer {
 
 enum BlobSource {
     Stored { blob: StoredBlob, alone: Alone },
-    Flight { flight: Flight, alone: Alone },
+    Flight { flight: Flight, alone: Alone, place: OwnedSemaphorePermit },
 }
 
 impl BlobAnswer {
@@ -43,9 +43,9 @@ impl BlobAnswer {
                 alone.whole = range == (0..size);
                 Reader::new(range, Source::File { file: blob.file().clone(), size, alone })
             }
-            BlobSource::Flight { flight, mut alone } => {
+            BlobSource::Flight { flight, mut alone, place } => {
                 alone.whole = range == (0..size);
-                Reader::new(range, Source::Flight { flight, alone })
+                Reader::in_place(range, Source::Flight { flight, alone }, place)
             }
         }
     }
@@ -132,6 +132,7 @@ impl Pull {
     ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
         for _ in 0..FOREIGN_FAILURES {
+            let place = pull.downloads.reader()?;
             let purpose = Purpose { wanted: true, keep };
             let (flight, lead) = pull.downloads.join(digest, repository, purpose)?;
             let led = lead.is_some();
@@ -145,7 +146,7 @@ impl Pull {
             {
                 self.confirm_blob(repository, digest).await?;
             }
-            match self.joined(repository, digest, flight, led).await {
+            match self.joined(repository, digest, flight, led, place).await {
                 // Another repository's download may fail for its own reasons; ours is then begun.
                 Err(_) if foreign => {}
                 Err(error) => {
@@ -210,6 +211,7 @@ impl Pull {
         digest: &Digest,
         mut flight: Flight,
         led: bool,
+        place: OwnedSemaphorePermit,
     ) -> Result<BlobAnswer, Error> {
         let kept = match (led, flight.interest.keeps()) {
             (false, _) => Outcome::Coalesced,
@@ -242,7 +244,7 @@ impl Pull {
             (size, _) => size,
         };
         let alone = self.0.alone(repository, digest);
-        Ok(BlobAnswer { size, outcome, source: BlobSource::Flight { flight, alone } })
+        Ok(BlobAnswer { size, outcome, source: BlobSource::Flight { flight, alone, place } })
     }
 
     /// Has the registry confirm that `repository` holds `digest`: bytes are shared, permission is not.

@@ -14,8 +14,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Error, Tasks};
-use crate::oci::{Digest, RegistryName, Repository};
+use super::{Error, Limits, Tasks};
+use crate::{
+    metrics::{Limit, Metrics},
+    oci::{Digest, RegistryName, Repository},
+};
 
 /// Questions that are being asked, by key.
 #[derive(Debug)]
@@ -24,6 +27,9 @@ pub(super) struct Coalesced<K, V> {
     /// Each registry has turns of its own: of one that does not answer, nobody else is to know. There are as many as are
     /// configured.
     turns: Mutex<HashMap<Option<RegistryName>, Arc<Semaphore>>>,
+    /// Different questions that may be open at once, and of these, how many are asked of one registry.
+    most: (usize, usize),
+    metrics: Metrics,
 }
 
 /// What is asked, and of whom.
@@ -56,12 +62,6 @@ where
 
 type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
 
-/// Different questions that may be open at once; more are refused.
-const OPEN_MAX: usize = 4096;
-
-/// Of these, how many are asked of one registry at once, each on a connection; the others wait.
-const ASKED_MAX: usize = 64;
-
 /// How long anybody waits for an answer. Questions end by deadlines of their own, within about a minute; this one
 /// holds when many wait for their turn, or a disk hangs.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(90);
@@ -81,7 +81,7 @@ where
     {
         let (mut answer, asked) = self.join(key, tasks, ask)?;
         let answered = timeout(ANSWER_DEADLINE, answer.wait_for(Option::is_some)).await;
-        let value = answered.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?;
+        let value = answered.map_err(|_| self.busy())?.map_err(|_| Error::Busy)?;
         value.clone().map(|value| (value, asked)).ok_or(Error::Busy)
     }
 
@@ -98,8 +98,8 @@ where
         if let Some(answer) = running.get(&key) {
             return Ok((answer.clone(), false));
         }
-        if running.len() >= OPEN_MAX {
-            return Err(Error::Busy);
+        if running.len() >= self.most.0 {
+            return Err(self.busy());
         }
         let (sender, answer) = watch::channel(None);
         running.insert(key.clone(), answer.clone());
@@ -117,8 +117,13 @@ where
 
     fn turns_of(&self, registry: Option<&RegistryName>) -> Arc<Semaphore> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Semaphore::new(ASKED_MAX));
+        let fresh = || Arc::new(Semaphore::new(self.most.1));
         Arc::clone(turns.entry(registry.cloned()).or_insert_with(fresh))
+    }
+
+    fn busy(&self) -> Error {
+        self.metrics.limit_reached(Limit::Questions);
+        Error::Busy
     }
 
     /// How many questions are open.
@@ -128,9 +133,15 @@ where
     }
 }
 
-impl<K, V> Default for Coalesced<K, V> {
-    fn default() -> Self {
-        Self { running: Arc::default(), turns: Mutex::default() }
+impl<K, V> Coalesced<K, V> {
+    /// No questions yet, and no more than `limits` let be.
+    pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
+        Self {
+            running: Arc::default(),
+            turns: Mutex::default(),
+            most: (limits.questions, limits.questions_per_registry),
+            metrics: metrics.clone(),
+        }
     }
 }
 
@@ -157,9 +168,13 @@ mod tests {
         (format!("{registry}/library/app").parse().expect("a name"), n)
     }
 
+    fn questions(questions: usize) -> Coalesced<(Repository, u8), u32> {
+        Coalesced::new(&Limits { questions, ..Limits::default() }, &Metrics::new())
+    }
+
     #[tokio::test]
     async fn many_askers_make_one_question_and_the_first_may_leave() {
-        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
+        let (questions, tasks) = (questions(4096), Tasks::default());
         let (asked, gate) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
         let ask = || {
             let (asked, gate) = (Arc::clone(&asked), Arc::clone(&gate));
@@ -182,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_dies_frees_its_key_and_wakes_all() {
-        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
+        let (questions, tasks) = (questions(4096), Tasks::default());
         let waiting = questions.get(question("docker.io", 1), &tasks, std::future::pending());
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
@@ -193,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_registry_that_does_not_answer_holds_up_no_other() {
-        let (questions, tasks) = (Coalesced::<(Repository, u8), u32>::default(), Tasks::default());
+        let (questions, tasks) = (questions(4096), Tasks::default());
         let waiting: Vec<_> = (0..=u8::MAX)
             .map(|n| questions.join(question("dead.example", n), &tasks, std::future::pending()))
             .collect();

@@ -17,12 +17,15 @@ use moka::sync::Cache;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Composed, Error, Inner, ManifestAnswer, Outcome, Part, Pull, Want, coalesce::Coalesced,
+    Composed, Error, Inner, Limits, ManifestAnswer, Outcome, Part, Pull, Want, coalesce::Coalesced,
     platform::read_index,
 };
-use crate::oci::{
-    Descriptor, Digest, ImageName, Manifest, Platform, Reference, Repository, Rules, Tag,
-    media_type,
+use crate::{
+    metrics::Metrics,
+    oci::{
+        Descriptor, Digest, ImageName, Manifest, Platform, Reference, Repository, Rules, Tag,
+        media_type,
+    },
 };
 
 /// Composed tags, and parts of them, of which something is remembered: clients choose the tags.
@@ -59,10 +62,10 @@ struct Found {
 }
 
 impl Composer {
-    pub(super) fn new(images: &[Composed]) -> Self {
+    pub(super) fn new(images: &[Composed], limits: &Limits, metrics: &Metrics) -> Self {
         Self {
             images: images.iter().cloned().map(Arc::new).collect(),
-            making: Coalesced::default(),
+            making: Coalesced::new(limits, metrics),
             confirmed: Cache::new(TAGS_MAX),
             told: Cache::new(TAGS_MAX),
             unkept: Cache::new(UNKEPT_MAX),

@@ -26,6 +26,8 @@ pub struct Config {
     pub connections_per_blob: usize,
     /// In what time all kept blobs are read once, to find those that have rotted; `None`: they are not.
     pub scrub: Option<Duration>,
+    /// How much may be open, and remembered.
+    pub limits: Limits,
     /// Which platforms the site runs, and which client is which.
     pub platforms: Platforms,
     /// What is fetched before anybody asks for it.
@@ -43,6 +45,24 @@ pub struct Airgap {
     pub trusted: Vec<PublicKey>,
     /// Where archives that appear are taken in.
     pub watch: Option<PathBuf>,
+}
+
+/// `[limits]`, as far as they are of what clients ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Names in one page of a list, at most ([CVE-2023-2253](https://nvd.nist.gov/vuln/detail/CVE-2023-2253): `n` is the
+    /// client's to choose).
+    pub list_entries: u32,
+    /// Names that are remembered as unknown; the least used are forgotten first.
+    pub unknown_names: u64,
+    /// Different questions of one kind that may be open at once; more are refused.
+    pub questions: usize,
+    /// Of these, how many are asked of one registry at once, each on a connection; the others wait.
+    pub questions_per_registry: usize,
+    /// Downloads that wait for their turn, besides those that run; more are refused.
+    pub waiting_downloads: usize,
+    /// Clients that wait for downloads, or follow them; more are refused.
+    pub waiting_readers: usize,
 }
 
 /// `[platforms]`.
@@ -171,6 +191,19 @@ pub struct Part {
     pub repository: Repository,
     /// Its tag; `None`: the tag that the composed image was asked for by.
     pub tag: Option<Tag>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            list_entries: 1000,
+            unknown_names: 10_000,
+            questions: 4096,
+            questions_per_registry: 64,
+            waiting_downloads: 960,
+            waiting_readers: 4096,
+        }
+    }
 }
 
 impl fmt::Display for WarmTags {

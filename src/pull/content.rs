@@ -3,7 +3,7 @@
 use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     Inner,
@@ -38,6 +38,8 @@ pub struct Reader {
     /// The next byte to give out, and the one behind the last; the end is `u64::MAX` while it is unknown.
     range: Range<u64>,
     source: Source,
+    /// Among those who follow downloads, for who began as one.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// Whoever sends parts of files without their bytes being read.
@@ -80,7 +82,16 @@ enum Step {
 
 impl Reader {
     pub(super) const fn new(range: Range<u64>, source: Source) -> Self {
-        Self { range, source }
+        Self { range, source, _place: None }
+    }
+
+    /// The same, for one of those who follow downloads.
+    pub(super) const fn in_place(
+        range: Range<u64>,
+        source: Source,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { range, source, _place: Some(place) }
     }
 
     /// The next piece, never an empty one; `None` after the last. Of files, large parts are left to `parts`.

@@ -5,11 +5,12 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    Inner,
+    Inner, Limits,
     coalesce::Coalesced,
     content::{Alone, Cut},
 };
 use crate::{
+    metrics::Metrics,
     oci::{Digest, Hasher, Repository},
     store::{self, BlobFile, Checked, Seen, StoredBlob},
 };
@@ -29,9 +30,9 @@ pub(super) struct Disputes {
     right: moka::sync::Cache<Digest, u64>,
 }
 
-impl Default for Disputes {
-    fn default() -> Self {
-        Self { checks: Coalesced::default(), right: moka::sync::Cache::new(LENGTHS_MAX) }
+impl Disputes {
+    pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
+        Self { checks: Coalesced::new(limits, metrics), right: moka::sync::Cache::new(LENGTHS_MAX) }
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    metrics::Limit,
     oci::{Descriptor, Digest, Hasher, Repository, media_type},
     store::{self, BlobFile, PartialBlob},
     upstream::{self, BlobBody, Upstream},
@@ -112,7 +113,11 @@ impl Inner {
                     Ok::<_, AcquireError>((first, self.downloads.turns.acquire().await?))
                 };
                 let turn = timeout(TURN_DEADLINE, turns).await;
-                Some(turn.map_err(|_| Error::Busy)?.map_err(|_| Error::Busy)?)
+                let turn = turn.map_err(|_| {
+                    self.metrics.limit_reached(Limit::WaitingDownloads);
+                    Error::Busy
+                })?;
+                Some(turn.map_err(|_| Error::Busy)?)
             }
             Some(_) => None,
         };

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 use tokio::time::Instant;
 
 use super::Error;
 use crate::{
     clock::Clock,
+    metrics::{Limit, Metrics},
     oci::{Descriptor, Digest, Reference, Repository, Tag},
 };
 
@@ -40,13 +41,25 @@ pub(super) enum Kind {
 }
 
 impl Freshness {
-    pub(super) fn new(clock: &Clock, tag_ttl: Duration, unknown_ttl: Duration) -> Self {
+    pub(super) fn new(
+        clock: &Clock,
+        (tag_ttl, unknown_ttl): (Duration, Duration),
+        unknown_names: u64,
+        metrics: &Metrics,
+    ) -> Self {
+        let metrics = metrics.clone();
+        let forgotten = move |_, _, cause| {
+            if cause == RemovalCause::Size {
+                metrics.limit_reached(Limit::UnknownNames);
+            }
+        };
+        let unknown = Cache::builder().max_capacity(unknown_names).eviction_listener(forgotten);
         Self {
             clock: clock.clone(),
             tag_ttl,
             unknown_ttl,
             confirmed: Cache::new(NAMES_MAX),
-            unknown: Cache::new(NAMES_MAX),
+            unknown: unknown.build(),
             waiting: Cache::new(NAMES_MAX),
         }
     }
@@ -157,8 +170,8 @@ mod tests {
 
     #[test]
     fn names_that_clients_invent_are_not_remembered_without_bound() {
-        let hour = Duration::from_secs(3600);
-        let freshness = Freshness::new(&Clock::system(), hour, hour);
+        let (hour, metrics) = (Duration::from_secs(3600), Metrics::new());
+        let freshness = Freshness::new(&Clock::system(), (hour, hour), 1000, &metrics);
         let repository: Repository = "docker.io/library/busybox".parse().expect("a name");
         let digest = Digest::sha256(b"a manifest");
         let media_type = crate::oci::media_type::OCI_MANIFEST.parse().expect("a media type");
@@ -174,7 +187,14 @@ mod tests {
         freshness.unknown.run_pending_tasks();
         freshness.confirmed.run_pending_tasks();
         freshness.waiting.run_pending_tasks();
-        assert!(freshness.unknown.entry_count() <= NAMES_MAX);
+        assert!(freshness.unknown.entry_count() <= 1000);
+        let (text, _) = metrics.render();
+        let text = String::from_utf8(text).expect("text");
+        let forgotten = format!(
+            "wharf_limit_reached_total{{limit=\"unknown_names\"}} {}",
+            NAMES_MAX * 2 + 1 - 1000
+        );
+        assert!(text.contains(&forgotten), "{text}");
         assert!(freshness.confirmed.entry_count() <= NAMES_MAX);
         assert!(freshness.waiting.entry_count() <= NAMES_MAX);
         assert!(freshness.waited_for(&repository, &digest).len() <= WAITING_TAGS_MAX);

@@ -11,16 +11,14 @@ use std::{
     },
 };
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Error, ranges::WAITING_MAX, shared::Shared};
+use super::{Error, Limits, ranges::WAITING_MAX, shared::Shared};
 use crate::{
+    metrics::{Limit, Metrics},
     oci::{Digest, Hasher, RegistryName, Repository},
     store::BlobFile,
 };
-
-/// Downloads that wait for their turn, for each that may run; more are refused.
-const WAITING_PER_RUNNING: usize = 16;
 
 /// The downloads that run or wait for their turn.
 #[derive(Debug)]
@@ -38,6 +36,9 @@ pub(super) struct InFlight {
     wanted: Arc<watch::Sender<usize>>,
     running_each: usize,
     most: usize,
+    /// One for each client that may wait for a download, or follow one.
+    readers: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 /// Why somebody joins a download.
@@ -126,7 +127,12 @@ impl Progress {
 
 impl InFlight {
     /// Room for `running` downloads at once, from that many registries.
-    pub(super) fn new(running: usize, registries: usize) -> Self {
+    pub(super) fn new(
+        running: usize,
+        registries: usize,
+        limits: &Limits,
+        metrics: &Metrics,
+    ) -> Self {
         // One that is alone need leave nothing to others.
         let running_each = if registries > 1 { running - running / 4 } else { running };
         Self {
@@ -137,7 +143,9 @@ impl InFlight {
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             wanted: Arc::new(watch::Sender::new(0)),
             running_each,
-            most: running.saturating_mul(WAITING_PER_RUNNING),
+            most: running.saturating_add(limits.waiting_downloads),
+            readers: Arc::new(Semaphore::new(limits.waiting_readers)),
+            metrics: metrics.clone(),
         }
     }
 
@@ -157,6 +165,7 @@ impl InFlight {
             return Ok((flight.clone(), None));
         }
         if flights.len() >= self.most {
+            self.metrics.limit_reached(Limit::WaitingDownloads);
             return Err(Error::Busy);
         }
         let (sender, progress) = watch::channel(Progress { published: 0, phase: Phase::Asking });
@@ -172,6 +181,17 @@ impl InFlight {
         flights.insert(*digest, flight.clone());
         let flights = Arc::clone(&self.flights);
         Ok((flight, Some(Lead { flights, digest: *digest, progress: sender, interest })))
+    }
+
+    /// A place among those who wait for downloads, or follow them, for as long as it is held.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when all are taken.
+    pub(super) fn reader(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
+            self.metrics.limit_reached(Limit::WaitingReaders);
+            Error::Busy
+        })
     }
 
     /// The turns of one registry, of which one is to be taken before one of all. There are as many registries as are

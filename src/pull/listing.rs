@@ -6,12 +6,10 @@ use bytes::Bytes;
 
 use super::{Error, Inner, Lacking, Outcome, Pull};
 use crate::{
+    metrics::Limit,
     oci::{Descriptor, Digest, Manifest, Repository, Tag, media_type},
     upstream::Urgency,
 };
-
-/// Most names in one page of a list ([CVE-2023-2253](https://nvd.nist.gov/vuln/detail/CVE-2023-2253): `n` is the client's to choose).
-const PAGE_MAX: u32 = 1000;
 
 /// How many repositories at least are looked at in one go: of many, few may be served to who asks.
 const LOOKED_AT: usize = 100;
@@ -66,14 +64,15 @@ impl Pull {
     ) -> Result<ListedTags, Error> {
         let pull = &self.0;
         pull.upstream(repository)?;
+        let n = pull.page_size(n);
         if pull.is_offline() {
             let kept = pull.store.tags(repository);
             return match kept.is_empty() {
                 true => Err(Lacking::Repository.offline()),
-                false => Ok(page(kept, n, last, Outcome::Hit)),
+                false => Ok(page(kept, n as usize, last, Outcome::Hit)),
             };
         }
-        let key = (repository.clone(), page_size(n), last.map(str::to_owned));
+        let key = (repository.clone(), n, last.map(str::to_owned));
         let list = Arc::clone(pull).list_tags(key.clone());
         let (listed, _) = pull.tag_lists.get(key, &pull.tasks, list).await?;
         match listed {
@@ -81,7 +80,7 @@ impl Pull {
                 let kept = pull.store.tags(repository);
                 match kept.is_empty() {
                     true => Err(error),
-                    false => Ok(page(kept, n, last, Outcome::Stale)),
+                    false => Ok(page(kept, n as usize, last, Outcome::Stale)),
                 }
             }
             listed => listed,
@@ -136,7 +135,7 @@ impl Pull {
         last: Option<&str>,
         permits: impl Fn(&Repository) -> bool,
     ) -> (Vec<Repository>, bool) {
-        let n = page_size(n) as usize;
+        let n = self.0.page_size(n) as usize;
         let (mut found, mut last) = (Vec::new(), last.map(str::to_owned));
         while found.len() <= n {
             let kept = self.0.store.repositories(last.as_deref(), (n + 1).max(LOOKED_AT));
@@ -151,6 +150,15 @@ impl Pull {
 }
 
 impl Inner {
+    /// How many names a page has of which a client wants `n`.
+    pub(super) fn page_size(&self, n: Option<u32>) -> u32 {
+        let most = self.config.limits.list_entries;
+        if n.is_some_and(|n| n > most) {
+            self.metrics.limit_reached(Limit::ListEntries);
+        }
+        n.unwrap_or(most).min(most)
+    }
+
     /// Whether the kept tags may stand in for those that a registry has.
     pub(super) fn lists_kept(&self) -> bool {
         self.config.serve_stale || self.is_offline()
@@ -211,21 +219,11 @@ impl Inner {
 }
 
 /// The page of `tags`, which are in order, that comes after `last`.
-pub(super) fn page(
-    tags: Vec<Tag>,
-    n: Option<u32>,
-    last: Option<&str>,
-    outcome: Outcome,
-) -> ListedTags {
-    let n = page_size(n) as usize;
+pub(super) fn page(tags: Vec<Tag>, n: usize, last: Option<&str>, outcome: Outcome) -> ListedTags {
     let mut tags: Vec<Tag> =
         tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last)).collect();
     let more = tags.len() > n;
     tags.truncate(n);
     let next = tags.last().filter(|_| more).map(ToString::to_string);
     ListedTags { tags, next, outcome }
-}
-
-fn page_size(n: Option<u32>) -> u32 {
-    n.unwrap_or(PAGE_MAX).min(PAGE_MAX)
 }

@@ -57,8 +57,8 @@ pub use self::{
     blob::BlobAnswer,
     client::{Asker, Resolution, Signal},
     config::{
-        Airgap, AnswerWith, ClientRule, Composed, Config, Others, Part, Platforms, Prefetch,
-        WarmImage, WarmTags, Window,
+        Airgap, AnswerWith, ClientRule, Composed, Config, Limits, Others, Part, Platforms,
+        Prefetch, WarmImage, WarmTags, Window,
     },
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
@@ -170,10 +170,21 @@ impl Pull {
         metrics: &Metrics,
         clock: &Clock,
     ) -> Self {
-        let downloads = InFlight::new(config.max_downloads, upstreams.registries().count());
+        let downloads = InFlight::new(
+            config.max_downloads,
+            upstreams.registries().count(),
+            &config.limits,
+            metrics,
+        );
+        let limits = config.limits;
         Self(Arc::new(Inner {
-            freshness: Freshness::new(clock, config.tag_ttl, config.unknown_ttl),
-            admissions: Admissions::new(clock, config.unknown_ttl),
+            freshness: Freshness::new(
+                clock,
+                (config.tag_ttl, config.unknown_ttl),
+                limits.unknown_names,
+                metrics,
+            ),
+            admissions: Admissions::new(clock, config.unknown_ttl, &limits, metrics),
             has_closed: upstreams.have_terms(),
             clients: Clients::new(config.platforms.clone()),
             prefetch: Prefetcher::new(config.prefetch.clone(), metrics),
@@ -183,8 +194,8 @@ impl Pull {
             indexes: Indexes::default(),
             skipped: Skipped::default(),
             mismatches: Mismatches::default(),
-            composer: Composer::new(&config.compose),
-            disputes: Disputes::default(),
+            composer: Composer::new(&config.compose, &limits, metrics),
+            disputes: Disputes::new(&limits, metrics),
             scrub: Scrubber::new(config.scrub, downloads.wanted()),
             downloads,
             config,
@@ -193,12 +204,12 @@ impl Pull {
             metrics: metrics.clone(),
             clock: clock.clone(),
             tasks: Tasks::default(),
-            tag_checks: Coalesced::default(),
-            manifest_heads: Coalesced::default(),
-            manifest_fetches: Coalesced::default(),
-            blob_heads: Coalesced::default(),
-            tag_lists: Coalesced::default(),
-            referrer_lists: Coalesced::default(),
+            tag_checks: Coalesced::new(&limits, metrics),
+            manifest_heads: Coalesced::new(&limits, metrics),
+            manifest_fetches: Coalesced::new(&limits, metrics),
+            blob_heads: Coalesced::new(&limits, metrics),
+            tag_lists: Coalesced::new(&limits, metrics),
+            referrer_lists: Coalesced::new(&limits, metrics),
         }))
     }
 

@@ -85,8 +85,12 @@ mod tests {
 
     use super::*;
     use crate::{
+        metrics::Metrics,
         oci::{Digest, Repository},
-        pull::in_flight::{InFlight, Lead, Purpose},
+        pull::{
+            Limits,
+            in_flight::{InFlight, Lead, Purpose},
+        },
     };
 
     const AHEAD: Purpose = Purpose { wanted: false, keep: true };
@@ -112,9 +116,13 @@ mod tests {
         begun.elapsed()
     }
 
+    fn flights() -> InFlight {
+        InFlight::new(4, 1, &Limits::default(), &Metrics::new())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_rate_is_kept_by_all_downloads_together() {
-        let flights = InFlight::new(4, 1);
+        let flights = flights();
         let pace = Pace::new(Some(100_000), flights.wanted());
         let (one, two) = (begin(&flights, "one", AHEAD), begin(&flights, "two", AHEAD));
         // A second's worth comes at once; a piece may be larger than that.
@@ -130,7 +138,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_slowest_rate_is_slow_and_ends() {
-        let flights = InFlight::new(4, 1);
+        let flights = flights();
         let pace = Pace::new(Some(1), flights.wanted());
         let lead = begin(&flights, "one", AHEAD);
         pace.spend(lead.interest(), 10).await;
@@ -140,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_client_nothing_waits() {
-        let flights = InFlight::new(4, 1);
+        let flights = flights();
         let pace = Pace::new(None, flights.wanted());
         let (lead, _other) = (begin(&flights, "one", AHEAD), begin(&flights, "two", AHEAD));
         let waited = took(async {
@@ -152,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_piece_gives_way_to_clients_for_a_while_or_until_they_are_served() {
-        let flights = InFlight::new(4, 1);
+        let flights = flights();
         let pace = Pace::new(None, flights.wanted());
         let (ahead, client) = (begin(&flights, "ahead", AHEAD), begin(&flights, "client", WANTED));
         assert_eq!(took(pace.give_way(ahead.interest(), HEAD_START - 1)).await, Duration::ZERO);
@@ -170,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_comes_ends_every_wait() {
-        let flights = Arc::new(InFlight::new(4, 1));
+        let flights = Arc::new(flights());
         let pace = Pace::new(Some(1), flights.wanted());
         let _client = begin(&flights, "client", WANTED);
         for name in ["rate", "way"] {
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn downloads_that_clients_wait_for_are_counted_once_and_until_they_end() {
-        let flights = InFlight::new(4, 1);
+        let flights = flights();
         let counted = flights.wanted();
         let (one, two) = (begin(&flights, "one", AHEAD), begin(&flights, "two", WANTED));
         assert_eq!(*counted.borrow(), 1);

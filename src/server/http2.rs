@@ -18,13 +18,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HEAD_MAX_BYTES, HEADERS_MAX, Server,
+    Server,
     peer::Peer,
     record::Record,
     respond,
     seats::Seat,
     streams::{Open, StreamBody, Streams},
 };
+use crate::metrics::Limit;
 
 /// By which clients ask for it in TLS ([RFC 9113 §3.2](https://www.rfc-editor.org/rfc/rfc9113#section-3.2)).
 pub(super) const ALPN: &[u8] = b"h2";
@@ -69,15 +70,16 @@ impl Server {
             self.config.header_timeout,
             Streams::new(Arc::clone(&seat), self.config.client_timeout),
         );
-        let opening = streams.clone();
+        let head_bytes = u32::try_from(self.config.header_bytes).unwrap_or(u32::MAX);
+        let (opening, server) = (streams.clone(), Arc::clone(&self));
         let service = service_fn(move |request: Request<Incoming>| {
             let open = opening.open();
-            Arc::clone(&self).answer_stream(request, peer.clone(), Arc::clone(&seat), open)
+            Arc::clone(&server).answer_stream(request, peer.clone(), Arc::clone(&seat), open)
         });
         let connection = http2::Builder::new(streams.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEAD_MAX_BYTES as u32)
+            .max_header_list_size(head_bytes)
             .header_table_size(TABLE_MAX)
             .max_frame_size(FRAME_MAX)
             .initial_stream_window_size(BODY_WINDOW)
@@ -103,10 +105,11 @@ impl Server {
             answers.extend(streams.handed());
             while let Poll::Ready(Some(())) = answers.poll_next_unpin(context) {}
             if let Poll::Ready(ended) = ended {
-                return Poll::Ready(ended.map_err(|error| error.to_string()));
+                return Poll::Ready(ended.map_err(|error| (None, error.to_string())));
             }
             if streams.are_taken_back() {
-                return Poll::Ready(Err("it takes back what it asks for".to_owned()));
+                let reason = "it takes back what it asks for".to_owned();
+                return Poll::Ready(Err((Some(Limit::TakenBack), reason)));
             }
             let Some(quiet_since) = streams.quiet_since() else { return Poll::Pending };
             let due = match parting {
@@ -120,7 +123,8 @@ impl Server {
                 return Poll::Pending;
             }
             if parting.is_some() {
-                return Poll::Ready(Err("it was quiet for too long".to_owned()));
+                let reason = "it was quiet for too long".to_owned();
+                return Poll::Ready(Err((Some(Limit::HeadTime), reason)));
             }
             parting = Some(Instant::now());
             connection.as_mut().graceful_shutdown();
@@ -128,7 +132,10 @@ impl Server {
             Poll::Pending
         })
         .await;
-        if let Err(error) = ended {
+        if let Err((limit, error)) = ended {
+            if let Some(limit) = limit {
+                self.metrics.limit_reached(limit);
+            }
             tracing::debug!(%client, %error, "a connection ended early");
         }
     }
@@ -141,15 +148,16 @@ impl Server {
         open: Open,
     ) -> Result<Response<StreamBody>, Infallible> {
         let place = seat.try_open();
-        let refused = if place.is_none() {
-            Some(respond::too_many_answers(peer.address.ip()))
-        } else if request.headers().len() > HEADERS_MAX {
-            Some(respond::too_large())
-        } else {
-            None
+        let refused = match &place {
+            Err(limit) => Some((*limit, respond::too_many_answers(peer.address.ip()))),
+            Ok(_) if request.headers().len() > self.config.headers => {
+                Some((Limit::Head, respond::too_large()))
+            }
+            Ok(_) => None,
         };
         let response = match refused {
-            Some(answer) => {
+            Some((limit, answer)) => {
+                self.metrics.limit_reached(limit);
                 let method = request.method().clone();
                 answer.into_response(Record::new(&self.metrics, method, peer.address), None)
             }
@@ -158,7 +166,7 @@ impl Server {
                 self.answer(request, peer, seat).await
             }
         };
-        Ok(response.map(|body| StreamBody::new(body, open, place)))
+        Ok(response.map(|body| StreamBody::new(body, open, place.ok())))
     }
 }
 

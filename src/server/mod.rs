@@ -9,7 +9,9 @@ mod door;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod http1;
 mod http2;
+mod misses;
 mod muted;
 mod parts;
 mod peer;
@@ -24,24 +26,20 @@ mod streams;
 mod tls;
 mod users;
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, Method, Request, Response,
     header::{AUTHORIZATION, USER_AGENT},
+    request,
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -55,7 +53,7 @@ pub use self::{
 use self::{
     body::Body,
     credentials::Claim,
-    muted::{Muted, Turns},
+    misses::Misses,
     parts::{PartStream, Parts},
     peer::Peer,
     record::Record,
@@ -64,7 +62,7 @@ use self::{
     seats::{Seat, Seats},
 };
 use crate::{
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     pull::{Pull, Want},
 };
 
@@ -81,6 +79,14 @@ pub struct Config {
     pub max_connections_per_client: usize,
     /// Requests of one such client that are worked on at once; more wait. One whose answer has begun counts no more.
     pub max_requests_per_client: usize,
+    /// Header lines of a request, at most.
+    pub headers: usize,
+    /// Bytes of a request's head, at most, which is held in memory until it is whole.
+    pub header_bytes: usize,
+    /// Bytes of documents of more than some KiB that one such client may be answered with and not have taken yet.
+    pub document_room_per_client: usize,
+    /// How often one such client is told within a minute that there is no such thing, before each such answer comes late.
+    pub misses_per_client: usize,
     /// How long a client may take to send a request's head, and to stay idle between two requests.
     pub header_timeout: Duration,
     /// How long a client may take nothing of an answer.
@@ -91,16 +97,6 @@ pub struct Config {
     /// clients on this machine, and for others what the system chooses.
     pub send_buffer: Option<usize>,
 }
-
-/// Most header lines of a request; clients of registries send about ten.
-const HEADERS_MAX: usize = 100;
-
-/// Most bytes of a request's head, which is held in memory until it is whole.
-const HEAD_MAX_BYTES: usize = 32 * 1024;
-
-/// Memory that hyper may use for each connection, in each direction: beyond it, a body is not asked for its
-/// next piece. By default a client that does not read would hold seven pieces of a blob.
-const CONNECTION_BUFFER: usize = 64 * 1024;
 
 /// Send buffer towards this machine: some megabytes under way, which the system would allow by itself, fall out of the
 /// processor's caches and overrun the receiver. It would bound a peer far away to so much for each round trip.
@@ -115,6 +111,7 @@ pub struct Server {
     pull: Pull,
     metrics: Metrics,
     seats: Arc<Seats>,
+    misses: Misses,
     /// Permits to tell a refused client why.
     refusals: Arc<Semaphore>,
 }
@@ -122,9 +119,10 @@ pub struct Server {
 impl Server {
     /// A server that answers from `pull`.
     pub fn new(config: Config, pull: Pull, metrics: &Metrics) -> Self {
-        let seats = Seats::new(&config);
+        let seats = Seats::new(&config, metrics);
+        let (misses, metrics) = (Misses::new(config.misses_per_client), metrics.clone());
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Self { config, pull, metrics: metrics.clone(), seats, refusals }
+        Self { config, pull, metrics, seats, misses, refusals }
     }
 
     /// Serves `listeners`, each with the address it is bound to and what is asked there, until `stop` is cancelled, then
@@ -163,7 +161,10 @@ impl Server {
         tokio::select! {
             biased;
             () = serving => {}
-            () = seat.given_up() => self.metrics.connection_refused("idle"),
+            () = seat.given_up() => {
+                self.metrics.connection_refused("idle");
+                self.metrics.limit_reached(Limit::Connections);
+            }
         }
     }
 
@@ -189,7 +190,17 @@ impl Server {
                 let stream = self.timed(PartStream::new(stream, parts.clone()));
                 Arc::clone(&self).converse(stream, Some(parts), peer, seat, stop).await;
             }
-            Some(tls) => Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await,
+            Some(tls) => {
+                // Whoever says nothing costs no more than this.
+                let speaks = timeout(self.config.header_timeout, stream.readable());
+                match stop.run_until_cancelled(speaks).await {
+                    Some(Ok(_)) => {
+                        Box::pin(self.secure(tls, self.timed(stream), peer, seat, stop)).await;
+                    }
+                    Some(Err(_)) => self.metrics.limit_reached(Limit::HeadTime),
+                    None => {}
+                }
+            }
         }
     }
 
@@ -221,7 +232,10 @@ impl Server {
         let opened = timeout(self.config.header_timeout, opened);
         let Some(opened) = stop.run_until_cancelled(opened).await else { return };
         match opened {
-            Err(_) => tracing::debug!(%client, "a TLS handshake took too long"),
+            Err(_) => {
+                self.metrics.limit_reached(Limit::HeadTime);
+                tracing::debug!(%client, "a TLS handshake took too long");
+            }
             Ok(Ok((stream, subjects))) => {
                 let peer = Peer { subjects, ..peer };
                 tracing::debug!(
@@ -243,52 +257,6 @@ impl Server {
                 let _ = stream.shutdown().await;
                 refusal::linger(&mut stream).await;
             }
-        }
-    }
-
-    /// Answers the requests of `peer`, one after the other; with the `parts` of files that `stream` knows, if it does.
-    async fn converse(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-        parts: Option<Parts>,
-        peer: Peer,
-        seat: Arc<Seat>,
-        stop: CancellationToken,
-    ) {
-        let client = peer.address;
-        let turns = Turns::of(Arc::clone(&seat));
-        let io = TokioIo::new(Muted::new(stream, turns.clone()));
-        let (server, taking) = (Arc::clone(&self), turns.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let turn = taking.begin(!request.body().is_end_stream());
-            let answer = Arc::clone(&server).answer(request, peer.clone(), Arc::clone(&seat));
-            let parts = parts.clone();
-            async move { Ok::<_, Infallible>(answer.await.map(|body| body.on(parts, turn))) }
-        });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.header_timeout)
-            .max_headers(HEADERS_MAX)
-            .max_header_size(HEAD_MAX_BYTES)
-            .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(io, service);
-        let mut running = Pin::new(&mut connection);
-        let ended = tokio::select! {
-            ended = running.as_mut() => ended,
-            () = stop.cancelled() => {
-                running.as_mut().graceful_shutdown();
-                running.await
-            }
-        };
-        let mut stream = connection.into_parts().io.into_inner().into_inner();
-        let refused = ended.as_ref().err().and_then(respond::unreadable);
-        if let Err(error) = ended {
-            tracing::debug!(%client, %error, "a connection ended early");
-        }
-        if let Some(answer) = refused.filter(|_| turns.are_over()) {
-            self.refuse(&mut stream, answer, client).await;
-        } else if turns.left_bodies() {
-            refusal::linger(&mut stream).await;
         }
     }
 
@@ -349,6 +317,7 @@ impl Server {
             }
         };
         if turn.is_none() {
+            self.metrics.limit_reached(Limit::RequestsPerClient);
             return respond::too_many_requests(peer.address.ip())
                 .into_response(record, route.as_ref().ok());
         }
@@ -362,14 +331,54 @@ impl Server {
             Ok(route) => route,
             Err(bad) => return respond::bad_address(&bad).into_response(record, None),
         };
-        let answer = self.ask(&route, &head.method, &head.headers, &peer, &mut record).await;
+        let answer = self.ask_within(&route, &head, &peer, &seat, &mut record).await;
         drop(turn);
         let answer = answer.unwrap_or_else(|error| {
             let (repository, reference) = (&record.repository, &record.reference);
             tracing::debug!(%repository, %reference, %error, "not answered");
             respond::failure(&error)
         });
+        if answer.is_miss() {
+            if let Some(late) = self.misses.late(peer.address.ip()) {
+                self.metrics.limit_reached(Limit::MissesPerClient);
+                // Nothing is held meanwhile but the connection.
+                Box::pin(sleep(late)).await;
+            }
+        }
         answer.into_response(record, Some(&route))
+    }
+
+    /// The answer, with its document, if it is a long one, in what room the client has.
+    ///
+    /// Who has not taken the documents it asked for waits without another one in memory, and is then answered anew.
+    async fn ask_within(
+        &self,
+        route: &Route,
+        head: &request::Parts,
+        peer: &Peer,
+        seat: &Seat,
+        record: &mut Record,
+    ) -> Result<Answer, crate::pull::Error> {
+        let answer = self.ask(route, &head.method, &head.headers, peer, record).await?;
+        let Some(bytes) = answer.document_bytes().filter(|_| head.method != Method::HEAD) else {
+            return Ok(answer);
+        };
+        let documents = seat.documents();
+        if !documents.count(bytes) {
+            return Ok(answer);
+        }
+        if let Some(room) = documents.free_now(bytes) {
+            return Ok(answer.within(documents, room)?);
+        }
+        drop(answer);
+        Box::pin(async {
+            let Ok(room) = documents.room(bytes).await else {
+                return Ok(respond::too_many_documents(peer.address.ip()));
+            };
+            let answer = self.ask(route, &head.method, &head.headers, peer, record).await?;
+            Ok(answer.within(documents, room)?)
+        })
+        .await
     }
 
     async fn ask(

@@ -16,12 +16,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::seats::Seat;
 
 /// A stream under hyper on which nothing is heard but answers.
 pub(super) struct Muted<S> {
+    /// Comes before what is read of the stream.
+    ahead: Bytes,
     stream: S,
     turns: Turns,
     /// hyper spoke up, and was not heard.
@@ -40,6 +43,8 @@ struct State {
     open: AtomicUsize,
     /// There are bytes of answers that hyper may not have written yet.
     unsent: AtomicBool,
+    /// An answer was written to its end, and nothing was read or done since.
+    quiet: AtomicBool,
     /// A request brought a body, which nobody reads.
     bodies: AtomicBool,
     /// Is told whether the connection is idle.
@@ -60,6 +65,7 @@ impl Turns {
     pub(super) fn begin(&self, has_body: bool) -> Turn {
         self.0.bodies.fetch_or(has_body, Ordering::Relaxed);
         self.0.open.fetch_add(1, Ordering::Relaxed);
+        self.stir();
         if !self.0.unsent.swap(true, Ordering::Relaxed) {
             self.0.seat.iter().for_each(|seat| seat.is_busy());
         }
@@ -76,10 +82,21 @@ impl Turns {
         self.0.bodies.load(Ordering::Relaxed)
     }
 
+    /// Whether an answer was written to its end, and nothing has happened since: hyper holds nothing then but what it may have
+    /// read of a next request.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.0.quiet.load(Ordering::Relaxed) && !self.left_bodies()
+    }
+
+    fn stir(&self) {
+        self.0.quiet.store(false, Ordering::Relaxed);
+    }
+
     /// hyper has written all it had: it flushes what is below only then.
     fn flushed(&self) {
         let is_over = self.0.open.load(Ordering::Relaxed) == 0;
         if is_over && self.0.unsent.swap(false, Ordering::Relaxed) {
+            self.0.quiet.store(true, Ordering::Relaxed);
             self.0.seat.iter().for_each(|seat| seat.is_idle());
         }
     }
@@ -92,8 +109,9 @@ impl Drop for Turn {
 }
 
 impl<S> Muted<S> {
-    pub(super) const fn new(stream: S, turns: Turns) -> Self {
-        Self { stream, turns, swallowed: false }
+    /// Of a stream of which `ahead` was read already.
+    pub(super) const fn behind(ahead: Bytes, stream: S, turns: Turns) -> Self {
+        Self { ahead, stream, turns, swallowed: false }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -107,7 +125,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Muted<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let most = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(most));
+        // Together with what is there already: what is no head is seen at once only when it comes in one piece. Should the
+        // stream have failed or ended, it will say so again.
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if most == 0 {
+            ready!(read)?;
+        }
+        if buffer.filled().len() > before {
+            self.turns.stir();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -148,6 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Muted<S> {
 
     /// Leaves the stream open where it is still to be spoken on.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.turns.stir();
         if self.swallowed {
             return Poll::Ready(Ok(()));
         }
@@ -159,7 +190,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Muted<S> {
 mod tests {
     use std::{convert::Infallible, time::Duration};
 
-    use bytes::Bytes;
     use http::Response;
     use http_body_util::Full;
     use hyper::{server::conn::http1, service::service_fn};
@@ -191,7 +221,7 @@ mod tests {
     async fn an_answer_passes_until_it_is_flushed_and_nothing_after_it() {
         let (near, far) = duplex(4096);
         let turns = Turns::default();
-        let mut muted = Muted::new(near, turns.clone());
+        let mut muted = Muted::behind(Bytes::new(), near, turns.clone());
         let write = async |muted: &mut Muted<DuplexStream>, bytes: &[u8]| {
             within(muted.write_all(bytes)).await.expect("taken");
         };
@@ -212,15 +242,50 @@ mod tests {
 
         let mut stream = muted.into_inner();
         within(stream.write_all(b"!")).await.expect("still open");
-        let muted = Muted::new(stream, turns);
+        let muted = Muted::behind(Bytes::new(), stream, turns);
         assert_eq!(heard(far, muted).await, [b"a", WORDS, b"b!"].concat());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_in_one_piece_with_what_is_there() {
+        let (near, mut far) = duplex(4096);
+        let turns = Turns::default();
+        let mut muted = Muted::behind(Bytes::from_static(b"ab"), near, turns);
+        within(far.write_all(b"cd")).await.expect("taken");
+        let mut read = [0; 16];
+        assert_eq!(within(muted.read(&mut read)).await.expect("open"), 4);
+        assert_eq!(&read[..4], b"abcd");
+        drop(far);
+        assert_eq!(within(muted.read(&mut read)).await.expect("at its end"), 0);
+        let mut muted = Muted::behind(Bytes::from_static(b"abc"), duplex(1).0, Turns::default());
+        assert_eq!(within(muted.read(&mut read[..2])).await.expect("open"), 2);
+        assert_eq!(within(muted.read(&mut read)).await.expect("its other end is gone"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_quiet_between_an_answer_and_what_comes_next() {
+        let (near, mut far) = duplex(4096);
+        let turns = Turns::default();
+        let mut muted = Muted::behind(Bytes::new(), near, turns.clone());
+        assert!(!turns.are_quiet(), "nothing was asked yet");
+        drop(turns.begin(false));
+        assert!(!turns.are_quiet(), "the answer is not written");
+        within(muted.flush()).await.expect("flushed");
+        assert!(turns.are_quiet());
+        within(far.write_all(b"G")).await.expect("taken");
+        within(muted.read(&mut [0; 16])).await.expect("open");
+        within(muted.flush()).await.expect("nothing to flush");
+        assert!(!turns.are_quiet(), "half a head");
+        drop(turns.begin(true));
+        within(muted.flush()).await.expect("flushed");
+        assert!(!turns.are_quiet(), "a body that nobody reads may be on its way");
     }
 
     #[tokio::test]
     async fn a_pipelined_answer_keeps_the_turn_of_the_one_before() {
         let (near, far) = duplex(4096);
         let turns = Turns::default();
-        let mut muted = Muted::new(near, turns.clone());
+        let mut muted = Muted::behind(Bytes::new(), near, turns.clone());
         let (first, second) = (turns.begin(false), turns.begin(true));
         drop(first);
         within(muted.flush()).await.expect("flushed");
@@ -237,7 +302,7 @@ mod tests {
     async fn hyper_is_heard_with_answers_and_not_on_its_own() {
         let (near, far) = duplex(3);
         let turns = Turns::default();
-        let io = TokioIo::new(Muted::new(near, turns.clone()));
+        let io = TokioIo::new(Muted::behind(Bytes::new(), near, turns.clone()));
         let service = service_fn(async |_| {
             let turn = turns.begin(false);
             let answer = Response::new(Full::new(Bytes::from_static(WORDS)));

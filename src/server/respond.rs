@@ -1,6 +1,6 @@
 //! From what the pull-through says to status, headers and body. The only place where an error becomes a status.
 
-use std::{net::IpAddr, time::Duration};
+use std::{error::Error as _, io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -19,7 +19,8 @@ use super::{
     route::{Prefix, Route, RouteError},
 };
 use crate::{
-    documents::{Documents, Full},
+    documents::{Documents, Full, Room},
+    metrics::Limit,
     oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
     pull::{
         BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution,
@@ -55,6 +56,11 @@ impl Answer {
         Self { status, headers, content: Content::Empty, outcome }
     }
 
+    /// Whether it says that there is no such thing.
+    pub(super) fn is_miss(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     fn cached(outcome: Outcome) -> Self {
         let mut answer = Self::new(StatusCode::OK, outcome.as_str());
         answer.headers.insert(WHARF_CACHE, HeaderValue::from_static(outcome.as_str()));
@@ -73,6 +79,25 @@ impl Answer {
     fn with_room(mut self, documents: &Documents) -> Result<Self, Full> {
         if let Content::Full(bytes) = self.content {
             let room = documents.room_now(bytes.len())?;
+            self.content = Content::Full(documents.hold(room, bytes)?);
+        }
+        Ok(self)
+    }
+
+    /// How long the document is that it holds in memory; `None` without one.
+    pub(super) fn document_bytes(&self) -> Option<usize> {
+        match &self.content {
+            Content::Full(bytes) => Some(bytes.len()),
+            _ => None,
+        }
+    }
+
+    /// The same, its document in `room` of `documents` too.
+    ///
+    /// # Errors
+    /// When it is longer than there is room.
+    pub(super) fn within(mut self, documents: &Documents, room: Room) -> Result<Self, Full> {
+        if let Content::Full(bytes) = self.content {
             self.content = Content::Full(documents.hold(room, bytes)?);
         }
         Ok(self)
@@ -310,6 +335,25 @@ pub(super) fn too_large() -> Answer {
     Answer { outcome: "client_error", ..error(status, ErrorCode::Unsupported, message) }
 }
 
+/// Which limit ended a connection, if one did.
+pub(super) fn limit_of(failed: &hyper::Error) -> Option<Limit> {
+    if failed.is_parse_too_large() {
+        return Some(Limit::Head);
+    }
+    if failed.is_timeout() {
+        return Some(Limit::HeadTime);
+    }
+    let mut source = failed.source();
+    while let Some(error) = source {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return Some(Limit::AnswerTime);
+        }
+        source = error.source();
+    }
+    None
+}
+
 /// Plain HTTP where TLS is spoken.
 pub(super) fn needs_https() -> Answer {
     let message = "this address speaks https: write https:// in front of it, not http://";
@@ -385,6 +429,13 @@ pub(super) fn too_many_answers(client: IpAddr) -> Answer {
 pub(super) fn too_many_requests(client: IpAddr) -> Answer {
     too_many(&format!(
         "as many requests of {client} as one client may have are worked on ([server] max_requests_per_client)"
+    ))
+}
+
+/// To a client that has not taken the documents that it asked for before.
+pub(super) fn too_many_documents(client: IpAddr) -> Answer {
+    too_many(&format!(
+        "{client} has not taken the documents that it asked for before ([limits] document_room_per_client)"
     ))
 }
 

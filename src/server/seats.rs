@@ -23,6 +23,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::Config;
+use crate::{
+    documents::Documents,
+    metrics::{Limit, Metrics},
+};
 
 /// Whose request may be just on its way is not the first to go.
 const IDLE_MIN: Duration = Duration::from_secs(1);
@@ -36,6 +40,8 @@ pub(super) struct Seats {
     most: usize,
     most_each: usize,
     turns_each: usize,
+    document_room_each: usize,
+    metrics: Metrics,
     begun: Instant,
     /// One for each answer that may be open over HTTP/2.
     answers: Arc<Semaphore>,
@@ -59,6 +65,8 @@ struct Client {
     turns: Arc<Semaphore>,
     /// One for each answer that is open over HTTP/2.
     answers: Arc<Semaphore>,
+    /// Room for the documents that it has not taken yet.
+    documents: Documents,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +74,7 @@ struct Place {
     client: IpAddr,
     turns: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    documents: Documents,
     /// Milliseconds after `begun`, or [`BUSY`].
     idle_since: Arc<AtomicU64>,
     given_up: CancellationToken,
@@ -110,11 +119,13 @@ impl Refused {
 
 impl Seats {
     /// Places for the connections of those who may have any.
-    pub(super) fn new(config: &Config) -> Arc<Self> {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
             most: config.max_connections,
             most_each: config.max_connections_per_client,
             turns_each: config.max_requests_per_client,
+            document_room_each: config.document_room_per_client,
+            metrics: metrics.clone(),
             begun: Instant::now(),
             answers: Arc::new(Semaphore::new(config.max_connections)),
             taken: Mutex::default(),
@@ -149,16 +160,22 @@ impl Seats {
             return Ok(None);
         }
         let idle_since = Arc::new(AtomicU64::new(self.now()));
-        let unknown = || Client {
-            connections: 0,
-            turns: Arc::new(Semaphore::new(self.turns_each)),
-            answers: Arc::new(Semaphore::new(self.most_each)),
+        let unknown = || {
+            let metrics = self.metrics.clone();
+            let full = move || metrics.limit_reached(Limit::DocumentRoomPerClient);
+            Client {
+                connections: 0,
+                turns: Arc::new(Semaphore::new(self.turns_each)),
+                answers: Arc::new(Semaphore::new(self.most_each)),
+                documents: Documents::new(self.document_room_each, full),
+            }
         };
         let known = taken.by_client.entry(client).or_insert_with(unknown);
         known.connections += 1;
         let (turns, answers) = (Arc::clone(&known.turns), Arc::clone(&known.answers));
+        let documents = known.documents.clone();
         let given_up = CancellationToken::new();
-        let place = Place { client, turns, answers, idle_since, given_up };
+        let place = Place { client, turns, answers, documents, idle_since, given_up };
         let number = taken.next;
         taken.next += 1;
         taken.places.insert(number, place.clone());
@@ -211,10 +228,20 @@ impl Seat {
     }
 
     /// A place for an answer over HTTP/2, if its client, and all together, do not have too many of them already.
-    pub(super) fn try_open(&self) -> Option<OpenAnswer> {
-        let of_client = Arc::clone(&self.place.answers).try_acquire_owned().ok()?;
-        let of_all = Arc::clone(&self.seats.answers).try_acquire_owned().ok()?;
-        Some(OpenAnswer { _of_client: of_client, _of_all: of_all })
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub(super) fn try_open(&self) -> Result<OpenAnswer, Limit> {
+        let of_client = Arc::clone(&self.place.answers).try_acquire_owned();
+        let of_client = of_client.map_err(|_| Limit::ConnectionsPerClient)?;
+        let of_all = Arc::clone(&self.seats.answers).try_acquire_owned();
+        let of_all = of_all.map_err(|_| Limit::Connections)?;
+        Ok(OpenAnswer { _of_client: of_client, _of_all: of_all })
+    }
+
+    /// Room for the documents that its client has not taken yet.
+    pub(super) fn documents(&self) -> &Documents {
+        &self.place.documents
     }
 
     /// Waits until the place is wanted for another.
@@ -268,7 +295,7 @@ mod tests {
     }
 
     fn seats(most: usize, most_each: usize) -> Arc<Seats> {
-        Seats::new(&config(most, most_each))
+        Seats::new(&config(most, most_each), &Metrics::new())
     }
 
     async fn is_given_up(seat: &Seat) -> bool {
@@ -322,12 +349,14 @@ mod tests {
             [1, 1, 2].map(|last| seats.try_take(client(last)).expect("some").expect("free"));
         let first = taken[0].try_open().expect("a place");
         let _second = taken[1].try_open().expect("a place");
-        assert!(taken[0].try_open().is_none(), "a third of one client");
+        let third = taken[0].try_open().expect_err("a third of one client");
+        assert_eq!(third, Limit::ConnectionsPerClient);
         let _third = taken[2].try_open().expect("another client's");
-        assert!(taken[2].try_open().is_none(), "a fourth of all");
+        let fourth = taken[2].try_open().expect_err("a fourth of all");
+        assert_eq!(fourth, Limit::Connections);
         drop(first);
-        assert!(taken[2].try_open().is_some());
-        assert!(taken[1].try_open().is_some());
+        assert!(taken[2].try_open().is_ok());
+        assert!(taken[1].try_open().is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,10 @@ use super::{
     line::SILENCE,
     retry::{self, Failure},
 };
-use crate::oci::{MANIFEST_MAX_BYTES, RepositoryName};
+use crate::{
+    metrics::Limit,
+    oci::{MANIFEST_MAX_BYTES, RepositoryName},
+};
 
 /// A small answer, read to its end.
 pub(super) struct Document {
@@ -81,7 +84,7 @@ impl Upstream {
             let mut url = endpoint.url(path);
             url.set_query(query);
             let answer = self.attempt(question, name, lent.as_ref(), endpoint, url).await?;
-            let bytes = answer.body.whole(MANIFEST_MAX_BYTES).await?;
+            let bytes = answer.body.whole(MANIFEST_MAX_BYTES, Limit::ManifestBytes).await?;
             Ok(read(Document { headers: answer.headers, url: answer.url, bytes })?)
         })
         .await

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     oci::{Digest, RegistryName, RepositoryName},
 };
 
@@ -306,7 +306,7 @@ impl Auth {
             });
         }
         headers::refuse_encoded(&answer.headers)?;
-        let document = answer.body.whole(ANSWER_MAX_BYTES).await?;
+        let document = answer.body.whole(ANSWER_MAX_BYTES, Limit::TokenBytes).await?;
         // The parser's message could quote the token.
         let grant: Grant<'_> = serde_json::from_slice(&document)
             .map_err(|_| Error::protocol("the token service's answer is not JSON with a token"))?;

@@ -11,8 +11,9 @@ use super::{
     client::Traffic,
     health::Endpoint,
     line::{Line, SILENCE},
+    pace::Pace,
 };
-use crate::documents::Documents;
+use crate::{documents::Documents, metrics::Limit};
 
 /// A body of an answer that nobody wants is read up to here, to keep the connection.
 const WORTH_DISCARDING: u64 = 64 * 1024;
@@ -22,6 +23,7 @@ const WORTH_WAITING: Duration = Duration::from_secs(1);
 pub(super) struct Body {
     incoming: Incoming,
     idle: Duration,
+    pace: Pace,
     traffic: Traffic,
     documents: Documents,
     line: Line,
@@ -31,23 +33,29 @@ impl Body {
     pub(super) fn new(
         incoming: Incoming,
         idle: Duration,
+        pace: Pace,
         traffic: &Traffic,
         documents: &Documents,
         line: &Line,
     ) -> Self {
         let (traffic, documents, line) = (traffic.clone(), documents.clone(), line.clone());
-        Self { incoming, idle, traffic, documents, line }
+        Self { incoming, idle, pace, traffic, documents, line }
     }
 
     /// The next bytes, or `None` after the last.
     ///
     /// # Errors
-    /// `Unavailable` when none came for too long, or the connection broke; `Offline`.
+    /// `Unavailable` when none came for too long, or fewer than is waited for, or the connection broke; `Offline`.
     async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.line.is_offline() {
                 return Err(Error::Offline);
             }
+            if self.pace.is_too_slow() && !self.incoming.is_end_stream() {
+                self.traffic.limit_reached(Limit::LeastRate);
+                return Err(Error::unavailable("the body comes too slowly"));
+            }
+            let begun = self.pace.now();
             let soon = self.idle.min(SILENCE);
             let frame = match tokio::time::timeout(soon, self.incoming.frame()).await {
                 Ok(frame) => frame,
@@ -59,6 +67,7 @@ impl Body {
             // Trailers say nothing of use.
             if let Ok(bytes) = frame.into_data() {
                 self.traffic.received(bytes.len() as u64);
+                self.pace.came(bytes.len(), begun);
                 return Ok(Some(bytes));
             }
         }
@@ -85,9 +94,13 @@ impl Body {
     /// The whole body, of at most `limit` bytes, which keep their room among all documents.
     ///
     /// # Errors
-    /// `Protocol` when it is longer, `Busy` when there is no room for it; as [`Self::piece`].
-    pub(super) async fn whole(mut self, limit: usize) -> Result<Bytes, Error> {
-        let too_long = || Error::protocol(format!("a document of more than {limit} bytes"));
+    /// `Protocol` when it is longer, which counts as this limit, `Busy` when there is no room for it; as [`Self::piece`].
+    pub(super) async fn whole(mut self, limit: usize, of: Limit) -> Result<Bytes, Error> {
+        let traffic = self.traffic.clone();
+        let too_long = || {
+            traffic.limit_reached(of);
+            Error::protocol(format!("a document of more than {limit} bytes"))
+        };
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > limit {
             return Err(too_long());
@@ -114,12 +127,16 @@ impl Body {
     /// Reads the body to its end if that is cheaper than a new connection.
     pub(super) async fn discard(mut self) {
         if self.incoming.size_hint().lower() > WORTH_DISCARDING {
+            self.traffic.limit_reached(Limit::ErrorBody);
             return;
         }
+        let traffic = self.traffic.clone();
         let to_the_end = async {
             let mut left = WORTH_DISCARDING;
             while let Ok(Some(piece)) = self.piece().await {
-                let Some(rest) = left.checked_sub(piece.len() as u64) else { return };
+                let Some(rest) = left.checked_sub(piece.len() as u64) else {
+                    return traffic.limit_reached(Limit::ErrorBody);
+                };
                 left = rest;
             }
         };

@@ -8,6 +8,7 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE, USER_AGENT},
 };
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{self, Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
@@ -22,10 +23,16 @@ use super::{
     headers,
     health::Asked,
     line::Line,
+    pace::{OpenBodies, Pace},
     retry::Failure,
     tls,
 };
-use crate::{clock::Clock, documents::Documents, metrics::Metrics, oci::RegistryName};
+use crate::{
+    clock::Clock,
+    documents::Documents,
+    metrics::{Limit, Metrics},
+    oci::RegistryName,
+};
 
 /// Hops of one request; browsers and Docker stop at about as many.
 const MAX_REDIRECTS: usize = 10;
@@ -33,6 +40,9 @@ const MAX_REDIRECTS: usize = 10;
 const READ_BUFFER: usize = 128 * 1024;
 /// Idle connections are closed before most registries and middleboxes forget them.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
+/// Idle connections that are kept to one host: as many as questions of a kind are asked of a registry at once, by default.
+/// With fewer, a crowd of small questions would dial, and shake hands, for most of them.
+const KEEP_IDLE_MAX: usize = 64;
 const WHARF: &str = concat!("wharf/", env!("CARGO_PKG_VERSION"));
 
 /// Talks HTTP to whatever one registry's endpoints lead to.
@@ -46,6 +56,8 @@ pub(super) struct Http {
     clock: Clock,
     traffic: Traffic,
     documents: Documents,
+    least_rate: Option<u64>,
+    open_bodies: OpenBodies,
     line: Line,
 }
 
@@ -90,7 +102,7 @@ impl Http {
         config: &Config,
         metrics: &Metrics,
         clock: &Clock,
-        documents: &Documents,
+        (documents, open_bodies): (&Documents, &OpenBodies),
         line: &Line,
     ) -> Result<Self, String> {
         let trust = tls::trust(&config.ca_pem)?;
@@ -98,7 +110,7 @@ impl Http {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(KEEP_IDLE)
-                .pool_max_idle_per_host(8)
+                .pool_max_idle_per_host(KEEP_IDLE_MAX)
                 .http1_max_buf_size(READ_BUFFER)
                 .build(Connector::new(bounds, config.patience.connect, trust.clone()))
         };
@@ -111,6 +123,8 @@ impl Http {
             clock: clock.clone(),
             traffic: Traffic { registry: config.registry.clone(), metrics: metrics.clone() },
             documents: documents.clone(),
+            least_rate: config.patience.least_rate,
+            open_bodies: open_bodies.clone(),
             line: line.clone(),
         })
     }
@@ -221,10 +235,15 @@ impl Http {
         Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body: Body::new(incoming, self.idle, &self.traffic, &self.documents, &self.line),
+            body: self.body(incoming),
             url: url.clone(),
             is_foreign: false,
         })
+    }
+
+    fn body(&self, incoming: Incoming) -> Body {
+        let pace = Pace::begin(self.least_rate, &self.open_bodies, &self.clock);
+        Body::new(incoming, self.idle, pace, &self.traffic, &self.documents, &self.line)
     }
 
     /// What an answer that is no success means; `None` for one that is.
@@ -249,6 +268,11 @@ impl Http {
 }
 
 impl Traffic {
+    /// A limit cut something that came.
+    pub(super) fn limit_reached(&self, limit: Limit) {
+        self.metrics.limit_reached(limit);
+    }
+
     /// Bytes of a body arrived.
     pub(super) fn received(&self, bytes: u64) {
         self.metrics.upstream_bytes(self.registry.as_str(), bytes);

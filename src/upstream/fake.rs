@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinSet,
 };
 
@@ -75,6 +76,8 @@ impl Fake {
         server.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                // A piece does not wait until the one before is acknowledged.
+                stream.set_nodelay(true).expect("an open connection");
                 let (stream, script, log) = (accept(stream), Arc::clone(&script), Arc::clone(&log));
                 connections.spawn(async move {
                     let Ok(stream) = stream.await else { return };
@@ -134,6 +137,19 @@ pub(super) fn reply(
 pub(super) fn stalled(status: u16, headers: &[(&str, &str)], start: &'static str) -> Option<Reply> {
     let start = stream::iter([Ok(Frame::data(Bytes::from_static(start.as_bytes())))]);
     with_body(status, headers, BodyExt::boxed(StreamBody::new(start.chain(stream::pending()))))
+}
+
+/// An answer whose body is what comes from `pieces`, as it comes.
+pub(super) fn fed(
+    status: u16,
+    headers: &[(&str, &str)],
+    pieces: mpsc::Receiver<Bytes>,
+) -> Option<Reply> {
+    let frames = stream::unfold(pieces, |mut pieces| async move {
+        let piece = pieces.recv().await?;
+        Some((Ok(Frame::data(piece)), pieces))
+    });
+    with_body(status, headers, BodyExt::boxed(StreamBody::new(Box::pin(frames))))
 }
 
 /// An answer whose body breaks off after `start`.

@@ -27,7 +27,13 @@ pub fn challenge(header: &str) -> Vec<Url> {
         ca_pem: Vec::new(),
         realms: Vec::new(),
         internal: None,
-        patience: Patience { connect: time, first_byte: time, idle: time, attempts: 1 },
+        patience: Patience {
+            connect: time,
+            first_byte: time,
+            idle: time,
+            least_rate: None,
+            attempts: 1,
+        },
     };
     let (kin, name) = (Kin::of(&config), "team/app".parse().expect("a name"));
     let challenges = http_auth::parse_challenges(header).unwrap_or_default();

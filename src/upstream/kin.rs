@@ -140,7 +140,13 @@ mod tests {
             ca_pem: Vec::new(),
             realms: Vec::new(),
             internal: None,
-            patience: Patience { connect: wait, first_byte: wait, idle: wait, attempts: 1 },
+            patience: Patience {
+                connect: wait,
+                first_byte: wait,
+                idle: wait,
+                least_rate: None,
+                attempts: 1,
+            },
         }
     }
 

@@ -21,6 +21,7 @@ mod health;
 mod inside;
 mod kin;
 mod line;
+mod pace;
 mod presence;
 mod ranges;
 mod retry;
@@ -57,6 +58,7 @@ use health::Endpoint;
 pub use kin::Host;
 pub use line::Mode;
 use line::{Line, Switch};
+use pace::OpenBodies;
 use ranges::Ranges;
 pub use rules::{RepositoryGlob, RepositoryRules};
 
@@ -111,6 +113,10 @@ pub struct Patience {
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
+    /// Bytes per second of a body, over a minute of waiting for it: one that comes slower is given up, and what is missing
+    /// asked for again. The bodies that are open at the same time share it, so that a thin line is not taken for a registry
+    /// that drips. `None`: none is given up.
+    pub least_rate: Option<u64>,
     /// Tries of one request at one endpoint, the first included; at least 1.
     pub attempts: u32,
 }
@@ -221,14 +227,16 @@ impl Upstreams {
     /// When a registry is there twice, has no endpoint to ask, or certificates that cannot be read.
     pub fn new(
         configs: Vec<Config>,
+        documents: Documents,
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
-        let (documents, switch) = (Documents::default(), Switch::default());
+        let (switch, open_bodies) = (Switch::default(), OpenBodies::default());
         let mut by_name = HashMap::with_capacity(configs.len());
         for config in configs {
             let registry = config.registry.clone();
-            let upstream = Arc::new(Upstream::new(config, metrics, clock, &documents, &switch)?);
+            let shared = (&documents, &open_bodies);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, shared, &switch)?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
@@ -282,7 +290,7 @@ impl Upstream {
         config: Config,
         metrics: &Metrics,
         clock: &Clock,
-        documents: &Documents,
+        shared: (&Documents, &OpenBodies),
         switch: &Switch,
     ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();
@@ -297,7 +305,7 @@ impl Upstream {
             return Err(ConfigError::Endpoint { registry, reason });
         }
         let line = Line::new(&registry, clock, switch);
-        let http = Http::new(&config, metrics, clock, documents, &line)
+        let http = Http::new(&config, metrics, clock, shared, &line)
             .map_err(|reason| ConfigError::Ca { registry: registry.clone(), reason })?;
         let auth = Auth::new(&config, metrics, clock);
         let part_patience = config.patience.connect + config.patience.first_byte;

@@ -197,6 +197,7 @@ mod tests {
                 connect: SHORTEST_LIFE,
                 first_byte: SHORTEST_LIFE,
                 idle: SHORTEST_LIFE,
+                least_rate: None,
                 attempts: 1,
             },
         };

@@ -1,13 +1,13 @@
 //! Documents take the memory they are long, and not more than there is for all of them (bug classes: a document of 4 MiB
 //! that is a hundred when it is read, and one for each of a thousand clients that do not read).
 
-use std::{env, fmt::Write as _, fs, process::Command};
+use std::{env, fmt::Write as _, fs, net::Ipv4Addr, process::Command};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use wharf::oci::{Digest, MANIFEST_MAX_BYTES, Manifest, MediaType, Platform, media_type};
 
-use crate::support::{FakeHub, Fault, On, Program, client};
+use crate::support::{FakeHub, Fault, On, Program, Wharf, client};
 
 /// Says in a process of its own which document it is to read.
 const HOSTILE: &str = "WHARF_TEST_HOSTILE_DOCUMENT";
@@ -172,7 +172,9 @@ async fn clients_that_do_not_read_hold_no_more_documents_than_there_is_room_for(
     let path = |n: usize| format!("/v2/{REPO}/manifests/v{n}");
     let open = |n: usize| async move {
         let path = path(n);
-        client::open("GET", addr, &path, &[]).await.expect("an answer begins")
+        // Each is a client of its own.
+        let from = Ipv4Addr::new(127, 0, 1, u8::try_from(n + 1).expect("few"));
+        client::open_from(from, addr, &path, &[]).await.expect("an answer begins")
     };
     let idle = wharf.peak_resident_bytes();
     // The second time, what is kept is asked for: most of it is read from the disk.
@@ -205,6 +207,44 @@ async fn clients_that_do_not_read_hold_no_more_documents_than_there_is_room_for(
     let [idle, peak] = [idle, wharf.peak_resident_bytes()].map(|bytes| bytes as f64 / MIB);
     eprintln!("resident: {idle:.1} MiB idle, {peak:.1} at most");
     assert!(peak - idle < GROWN_MIB, "{idle:.1} MiB resident, then {peak:.1}");
+    wharf.end().await;
+}
+
+/// As many documents as there is room for, by one client that takes none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_sits_on_documents_keeps_no_other_from_theirs() {
+    const SITTER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+    let hub = FakeHub::start().await;
+    hub.push_single(REPO, "small", ("linux", "arm64", None), &[10]);
+    for n in 0..8 {
+        hub.put_manifest(REPO, Some(&format!("v{n}")), media_type::OCI_MANIFEST, long_manifest(n));
+    }
+    let wharf = Wharf::start(&hub).await;
+    let addr = wharf.addr;
+    let path = |n: usize| format!("/v2/{REPO}/manifests/v{n}");
+    let sit = |n: usize| async move {
+        client::open_from(SITTER, addr, &path(n), &[]).await.expect("an answer begins")
+    };
+    let (held, refused): (Vec<_>, Vec<_>) =
+        join_all((0..8).map(sit)).await.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((held.len(), refused.len()), (2, 6), "its share is two of the longest");
+    for answer in refused {
+        let answer = answer.rest().await;
+        assert_eq!(answer.refusal(), (429, "TOOMANYREQUESTS".to_owned()));
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    let limit = |of: &str| wharf.metric(&format!("wharf_limit_reached_total{{limit=\"{of}\"}}"));
+    assert_eq!((limit("document_room_per_client"), limit("document_room")), (6.0, 0.0));
+    for n in 0..8 {
+        let from = Ipv4Addr::new(127, 0, 2, u8::try_from(n + 1).expect("few"));
+        assert!(*client::get_from(from, addr, &path(n), &[]).await.bytes() == long_manifest(n));
+    }
+    // What takes no room is its own to have, and a head is no document.
+    let small = format!("/v2/{REPO}/manifests/small");
+    assert_eq!(client::get_from(SITTER, addr, &small, &[]).await.status, 200);
+    drop(held);
+    // With the connections the share is free, too.
+    assert!(*client::get_from(SITTER, addr, &path(7), &[]).await.bytes() == long_manifest(7));
     wharf.end().await;
 }
 

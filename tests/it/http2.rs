@@ -277,6 +277,28 @@ async fn open_answers_of_one_client_count_as_its_connections_do() {
 }
 
 #[tokio::test]
+async fn the_limits_on_heads_hold_over_http2_as_they_are_configured() {
+    let (client, _hub, wharf) = start(|config| {
+        (config.server.headers, config.server.header_bytes) = (16, 4096);
+    })
+    .await;
+    let mut frames = Frames::connect(&client, wharf.addr, 100).await;
+    let announced = settings(&mut frames).await;
+    assert!(announced.contains(&(6, 4096)), "the length of heads: {announced:?}");
+    drop(frames);
+    let device = Http2::connect(&client, wharf.addr, WINDOW).await;
+    let names: Vec<_> = (0..17).map(|n| format!("x-{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (&**name, "1")).collect();
+    assert_eq!(device.ask("GET", "/v2/", &many[..10]).await.status.as_u16(), 200);
+    assert_eq!(device.ask("GET", "/v2/", &many).await.refusal(), (431, "UNSUPPORTED".to_owned()));
+    assert_eq!(wharf.metric("wharf_limit_reached_total{limit=\"head\"}"), 1.0);
+    let long = "y".repeat(5000);
+    assert_eq!(device.ask("GET", "/v2/", &[("x", &*long)]).await.status.as_u16(), 431);
+    drop(device);
+    end(wharf).await;
+}
+
+#[tokio::test]
 async fn heads_are_no_longer_than_over_http_1() {
     let (client, _hub, wharf) = start(|_| ()).await;
     let device = Http2::connect(&client, wharf.addr, WINDOW).await;
@@ -358,6 +380,8 @@ async fn requests_that_are_taken_back_half_way_end_their_connection() {
         begun += 1;
     }
     assert!((100..200).contains(&begun), "{begun} were begun");
+    wharf.deserted().await;
+    assert_eq!(wharf.metric("wharf_limit_reached_total{limit=\"taken_back\"}"), 1.0);
     // Not so those who let most be answered.
     let mut device = Frames::connect(&client, wharf.addr, 2).await;
     let mut numbers = streams(2 * TRIES);

@@ -23,6 +23,7 @@ mod http2;
 mod import;
 mod index_is_disposable;
 mod inventory;
+mod limits;
 mod lists;
 mod memory;
 mod metrics;

@@ -218,6 +218,18 @@ fn everything() -> Site {
         sign_in = true
         users_without_tls = true
         tls = { cert = "server.pem", key = "server.key", client_ca = "server.pem", client_crl = "good.crl", client_auth = "required" }
+        [limits]
+        headers = 50
+        header_bytes = "8KiB"
+        list_entries = 10
+        unknown_names = 7
+        misses_per_client = 0
+        questions = 5
+        questions_per_registry = 4
+        waiting_downloads = 0
+        waiting_readers = 3
+        document_room = "4MiB"
+        document_room_per_client = "5MiB"
         [[listener]]
         address = "0.0.0.0:5443"
         allow_clients = ["10.0.0.0/8"]
@@ -288,6 +300,7 @@ fn everything() -> Site {
         ca = "ca.pem"
         realms = ["Auth.example", "auth.example:8443"]
         internal = false
+        least_rate = "off"
         attempts = 1
         [[compose]]
         name = "docker.io/user/test"

@@ -42,6 +42,31 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
         ("[server".into(), "wharf.toml:1: "),
         ("[cache]\ntag_ttl = \"1m\"\ntag_ttl = \"2m\"".into(), "wharf.toml:3: "),
         (
+            "[limits]\nheaders = 5".into(),
+            "wharf.toml:2: limits.headers: 5 will not do: write a number from 16 to 1000",
+        ),
+        (
+            "[limits]\nheader_bytes = \"128KiB\"".into(),
+            "wharf.toml:2: limits.header_bytes: \"128KiB\" will not do: write \"4KiB\" to \"64KiB\"",
+        ),
+        (
+            "[limits]\nlist_entries = 0".into(),
+            "wharf.toml:2: limits.list_entries: 0 will not do: write a number from 1 to 10000",
+        ),
+        (
+            "[limits]\ndocument_room = \"1MiB\"".into(),
+            "wharf.toml:2: limits.document_room: \"1MiB\" will not do: write \"4MiB\" to \"1GiB\"",
+        ),
+        (
+            "[limits]\ndocument_room_per_client = 8".into(),
+            "wharf.toml:2: limits.document_room_per_client: integer 8 will not do: write a size in quotes",
+        ),
+        ("[limits]\nreaders = 8".into(), "wharf.toml:2: "),
+        (
+            "[[upstream]]\nregistry = \"ghcr.io\"\nleast_rate = \"0B/s\"".into(),
+            "wharf.toml:3: upstream.least_rate: \"0B/s\" is no least rate: write bytes per second",
+        ),
+        (
             "[cache]\ntag_ttl = 5".into(),
             "wharf.toml:2: cache.tag_ttl: integer 5 will not do: write a duration in quotes",
         ),

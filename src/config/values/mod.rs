@@ -33,12 +33,12 @@ pub use log::LogFormat;
 pub(super) use mode::ModeWord;
 pub(super) use number::{Age, Count, Wait};
 pub use pace::parse_rate;
-pub(super) use pace::{Every, Rate, Scrub, Window};
+pub(super) use pace::{Every, LeastRate, Rate, Scrub, Window};
 pub(super) use patterns::{ImageGlob, NameGlob};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
 pub use size::parse_size;
-pub(super) use size::{MaxSize, MinFree, SendBuffer};
+pub(super) use size::{DocumentRoom, HeadBytes, MaxSize, Memory, MinFree, SendBuffer};
 pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.

@@ -13,6 +13,10 @@ use crate::pull;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Rate(pub(in crate::config) u64);
 
+/// Bytes per second below which a registry's body is given up; `None`: none is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct LeastRate(pub(in crate::config) Option<u64>);
+
 /// A time between two questions to a registry.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Every(pub(in crate::config) Duration);
@@ -27,6 +31,9 @@ pub(in crate::config) struct Window(pub(in crate::config) pull::Window);
 
 /// Slower than this, one piece of a download takes as long as a download may stand still.
 const SLOWEST: u64 = 4 * bytesize::KIB;
+
+/// More is more than many a line has.
+const LEAST_RATE_MAX: u64 = bytesize::MIB;
 
 /// A disk that is read more often does nothing else.
 const SHORTEST_SCRUB: Duration = Duration::from_secs(60 * 60);
@@ -48,6 +55,32 @@ impl FromStr for Rate {
             ));
         }
         Ok(Self(rate))
+    }
+}
+
+impl FromStr for LeastRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let rate = text.strip_suffix("/s").and_then(read_bytes);
+        match rate {
+            Some(1..=LEAST_RATE_MAX) => Ok(Self(rate)),
+            _ => Err(format!(
+                "\"{text}\" is no least rate: write bytes per second with a capital B, \"1B/s\" to \"1MiB/s\", or \"off\""
+            )),
+        }
+    }
+}
+
+impl fmt::Display for LeastRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(rate) => Rate(rate).fmt(f),
+            None => f.write_str("off"),
+        }
     }
 }
 
@@ -156,12 +189,14 @@ impl fmt::Display for Window {
 
 in_quotes! {
     Rate: "bytes per second in quotes, such as \"2MiB/s\"";
+    LeastRate: "bytes per second in quotes, such as \"1KiB/s\", or \"off\"";
     Every: "a duration in quotes, such as \"6h\"";
     Scrub: "a duration in quotes, such as \"30d\", or \"off\"";
     Window: "two times of the day in quotes, such as \"01:00-05:00\"";
 }
 
 unwrapped! {
+    LeastRate => Option<u64>;
     Every => Duration;
     Scrub => Option<Duration>;
 }
@@ -194,6 +229,18 @@ mod tests {
                 prop_assert!(from < 1440 && to < 1440 && from != to);
                 prop_assert_eq!(Window(pull::Window { from, to }).to_string(), text);
             }
+        }
+    }
+
+    #[test]
+    fn a_least_rate_is_shown_as_it_is_read_and_never_nothing() {
+        for (text, rate) in [("off", None), ("1B/s", Some(1)), ("1KiB/s", Some(1024))] {
+            assert_eq!(text.parse(), Ok(LeastRate(rate)), "{text}");
+            assert_eq!(LeastRate(rate).to_string(), text);
+        }
+        for wrong in ["", "0", "0B/s", "1KiB", "2MiB/s", "1kb/s", "Off"] {
+            let refused = wrong.parse::<LeastRate>().expect_err(wrong);
+            assert!(refused.contains("\"off\""), "{refused}");
         }
     }
 

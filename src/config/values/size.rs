@@ -19,6 +19,16 @@ pub(in crate::config) struct MinFree(pub(in crate::config) Share);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct SendBuffer(pub(in crate::config) Option<usize>);
 
+/// A number of bytes in memory, from `MIN` to `MAX` KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Memory<const MIN: u64, const MAX: u64>(pub(in crate::config) usize);
+
+/// Bytes of a request's head. More than the last never fits into what a connection may have in memory.
+pub(in crate::config) type HeadBytes = Memory<4, 64>;
+
+/// Bytes of documents. The longest, of 4 MiB, is to have room.
+pub(in crate::config) type DocumentRoom = Memory<4096, 1_048_576>;
+
 /// Less holds no image.
 const SMALLEST: u64 = bytesize::MIB;
 
@@ -124,6 +134,31 @@ impl FromStr for SendBuffer {
     }
 }
 
+impl<const MIN: u64, const MAX: u64> FromStr for Memory<MIN, MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let range = MIN * bytesize::KIB..=MAX * bytesize::KIB;
+        let bytes = read_bytes(text).filter(|bytes| range.contains(bytes));
+        bytes.and_then(|bytes| usize::try_from(bytes).ok()).map(Self).ok_or_else(|| {
+            let [least, most] = [range.start(), range.end()].map(|bytes| show_bytes(*bytes));
+            format!("\"{text}\" will not do: write \"{least}\" to \"{most}\", with a capital B")
+        })
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> fmt::Display for Memory<MIN, MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show_bytes(self.0 as u64))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> From<Memory<MIN, MAX>> for usize {
+    fn from(memory: Memory<MIN, MAX>) -> Self {
+        memory.0
+    }
+}
+
 fn shown(share: Share, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match share {
         Share::Bytes(0) => f.write_str("0"),
@@ -157,6 +192,8 @@ in_quotes! {
     SendBuffer: "a size in quotes, such as \"256KiB\", or \"auto\"";
     MaxSize: "a size in quotes, such as \"80%\" or \"32GiB\"";
     MinFree: "a size in quotes, such as \"1GiB\" or \"5%\"";
+    HeadBytes: "a size in quotes, such as \"32KiB\"";
+    DocumentRoom: "a size in quotes, such as \"32MiB\"";
 }
 
 unwrapped! {

@@ -83,12 +83,13 @@ impl Pull {
             Ok(None) => None,
             Err(error) => Some(error),
         };
+        let size = || pull.page_size(n) as usize;
         match (composed.is_empty(), outage) {
-            (false, _) => Ok(page(composed, n, last, Outcome::Hit)),
+            (false, _) => Ok(page(composed, size(), last, Outcome::Hit)),
             (true, Some(error)) if !pull.lists_kept() || kept().is_empty() => Err(error),
-            (true, Some(_)) => Ok(page(kept(), n, last, pull.unconfirmed())),
+            (true, Some(_)) => Ok(page(kept(), size(), last, pull.unconfirmed())),
             (true, None) if kept().is_empty() => Err(Error::NameUnknown),
-            (true, None) => Ok(page(kept(), n, last, Outcome::Hit)),
+            (true, None) => Ok(page(kept(), size(), last, Outcome::Hit)),
         }
     }
 

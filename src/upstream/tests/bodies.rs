@@ -1,5 +1,9 @@
 //! Blobs: ranges, offsets, lengths, and bodies that stop.
 
+use std::{pin::pin, sync::Mutex, task::Poll};
+
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::upstream::BlobBody;
 
@@ -114,4 +118,45 @@ async fn the_head_of_a_blob_tells_its_length() {
     assert_eq!(fake.seen()[0].method, "HEAD");
     let (_fake, bench) = blobs(|_| stalled(200, &[], "")).await;
     assert!(is_protocol(&bench.upstream.blob_head(&name(), &blob()).await));
+}
+
+/// Time is moved on while a byte is waited for, so that nothing depends on how long bytes are under way.
+#[tokio::test]
+async fn a_registry_that_drips_is_given_up_and_the_rest_comes_from_elsewhere() {
+    let (feed, pieces) = mpsc::channel(1);
+    let pieces = Mutex::new(Some(pieces));
+    let first = Fake::start(move |_| {
+        let pieces = pieces.lock().expect("no panic").take()?;
+        fed(200, &[("content-length", "1000")], pieces)
+    })
+    .await;
+    let second =
+        Fake::start(|_| reply(206, &[("content-range", "bytes 30-999/1000")], vec![b'y'; 970]))
+            .await;
+    let patience = Patience { least_rate: Some(10), ..config(&[]).patience };
+    let bench = bench(Config { patience, ..config(&[&first, &second]) });
+    let mut body = bench.upstream.blob(&name(), &blob(), 0).await.expect("a head");
+    let mut received = 0;
+    let error = loop {
+        let mut chunk = pin!(body.chunk());
+        let came = match futures_util::poll!(chunk.as_mut()) {
+            Poll::Ready(came) => came,
+            Poll::Pending => {
+                bench.clock.advance(Duration::from_secs(2));
+                feed.send("x".into()).await.expect("the body is open");
+                chunk.await
+            }
+        };
+        match came {
+            Ok(Some(piece)) => received += piece.len(),
+            Ok(None) => panic!("the blob came whole"),
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_outage() && error.to_string().contains("too slowly"), "{error}");
+    assert_eq!(received, 30, "no byte is lost that came in its minute");
+    assert!(bench.metric(r#"wharf_limit_reached_total{limit="least_rate"} 1"#));
+    let mut body = bench.upstream.blob(&name(), &blob(), 30).await.expect("the rest");
+    assert_eq!(rest(&mut body).await.map(|rest| rest.len()), Ok(970));
+    assert_eq!((first.count(""), second.count("")), (1, 1));
 }

@@ -12,10 +12,11 @@ use bytes::Bytes;
 
 use super::{
     Account, Config, Error, Patience, Secret, Source, Upstream, Upstreams, Urgency,
-    fake::{Fake, Reply, Seen, broken, reply, stalled},
+    fake::{Fake, Reply, Seen, broken, fed, reply, stalled},
 };
 use crate::{
     clock::Clock,
+    documents::Documents,
     metrics::Metrics,
     oci::{Digest, Reference, RegistryName, RepositoryName, media_type},
 };
@@ -44,8 +45,18 @@ fn config(endpoints: &[&Fake]) -> Config {
         ca_pem: Vec::new(),
         realms: Vec::new(),
         internal: None,
-        patience: Patience { connect: LONG, first_byte: LONG, idle: LONG, attempts: 1 },
+        patience: Patience {
+            connect: LONG,
+            first_byte: LONG,
+            idle: LONG,
+            least_rate: None,
+            attempts: 1,
+        },
     }
+}
+
+fn documents() -> Documents {
+    Documents::new(32 << 20, || ())
 }
 
 fn account() -> Vec<Account> {
@@ -59,7 +70,8 @@ const ACCOUNT: &str = "Basic bWU6czNjcmV0";
 fn bench(config: Config) -> Bench {
     let (clock, metrics) = (Clock::system(), Metrics::new());
     let name = config.registry.clone();
-    let upstreams = Upstreams::new(vec![config], &metrics, &clock).expect("a good configuration");
+    let upstreams =
+        Upstreams::new(vec![config], documents(), &metrics, &clock).expect("a good configuration");
     let upstream = Arc::clone(upstreams.select(&name).expect("configured"));
     Bench { upstream, clock, metrics }
 }
@@ -124,7 +136,8 @@ async fn every_future_can_move_between_threads() {
 #[test]
 fn says_whose_configuration_is_wrong() {
     let registry: RegistryName = "registry.example".parse().expect("a registry");
-    let patience = Patience { connect: LONG, first_byte: LONG, idle: LONG, attempts: 1 };
+    let patience =
+        Patience { connect: LONG, first_byte: LONG, idle: LONG, least_rate: None, attempts: 1 };
     let config = |endpoint: &str, ca_pem: &[u8]| Config {
         registry: registry.clone(),
         rules: crate::upstream::RepositoryRules::default(),
@@ -146,10 +159,11 @@ fn says_whose_configuration_is_wrong() {
         vec![config("https://registry.example", b"no certificate")],
         vec![good(), good()],
     ] {
-        let refused = Upstreams::new(bad, &Metrics::new(), &Clock::system()).err();
+        let refused = Upstreams::new(bad, documents(), &Metrics::new(), &Clock::system()).err();
         assert!(refused.expect("refused").to_string().contains("registry.example"));
     }
-    let upstreams = Upstreams::new(vec![good()], &Metrics::new(), &Clock::system()).expect("good");
+    let upstreams =
+        Upstreams::new(vec![good()], documents(), &Metrics::new(), &Clock::system()).expect("good");
     assert!(upstreams.registries().eq([&registry]));
     assert!(upstreams.select(&RegistryName::docker_hub()).is_none());
 }

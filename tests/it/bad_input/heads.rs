@@ -1,11 +1,19 @@
 //! Heads that are not HTTP/1.1, or barely; other protocols on the plain port; what comes behind a request.
 
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
 use wharf::oci::ErrorCode::{NameUnknown, Unsupported};
 
 use super::{
     Gets, assert_all, raw, run,
     site::{REPO, Row, Site},
 };
+use crate::support::deadline;
 
 /// What hyper refuses: nothing follows it on its connection.
 const UNREADABLE: Gets = Gets::error(400, Unsupported).with(&[("connection", "close")]);
@@ -257,6 +265,32 @@ fn a_head_that_breaks_off_gets_no_answer() {
             let heard = raw::hang_up_after(site.wharf.addr, bytes).await;
             assert_eq!(heard, b"", "to {}", bytes.escape_ascii());
         }
+        site.end().await;
+    });
+}
+
+/// Long enough that wharf keeps nothing of the connection but what it has read.
+#[test]
+fn a_head_of_which_half_came_with_the_one_before_is_read_on_after_a_pause() {
+    run(async {
+        let site = Site::start().await;
+        let talk = async {
+            let mut socket = TcpStream::connect(site.wharf.addr).await.expect("wharf listens");
+            let half = "GET /v2/ HTTP/1.1\r\nhost: wharf\r\n\r\nGET /v2/ HT";
+            socket.write_all(half.as_bytes()).await.expect("sent");
+            let mut answer = [0; 4096];
+            let count = socket.read(&mut answer).await.expect("an answer");
+            assert!(raw::answers(&answer[..count], &["GET"]).is_ok_and(|it| it[0].status == 200));
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(500) {
+                assert_eq!(site.wharf.get("/v2/").await.status, 200);
+            }
+            socket.write_all(format!("TP/1.1\r\n{END}").as_bytes()).await.expect("sent");
+            let mut rest = Vec::new();
+            socket.read_to_end(&mut rest).await.expect("an answer");
+            assert!(raw::answers(&rest, &["GET"]).is_ok_and(|it| it[0].status == 200));
+        };
+        deadline("both answers", talk).await;
         site.end().await;
     });
 }

@@ -44,6 +44,7 @@ const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(5),
     first_byte: Duration::from_millis(1500),
     idle: Duration::from_millis(1500),
+    least_rate: None,
     attempts: 1,
 };
 

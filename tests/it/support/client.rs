@@ -83,14 +83,27 @@ pub(crate) async fn get_from(
     path: &str,
     headers: Headers<'_>,
 ) -> Answer {
+    let answer = open_from(from, addr, path, headers).await;
+    answer.expect("an answer begins").rest().await
+}
+
+/// The same; the answer's head, and its body to be read.
+///
+/// # Errors
+/// If no answer begins.
+pub(crate) async fn open_from(
+    from: Ipv4Addr,
+    addr: SocketAddr,
+    path: &str,
+    headers: Headers<'_>,
+) -> Result<Stream, NoAnswer> {
     let answer = async {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((from, 0).into()).expect("an address of this machine");
         let socket = socket.connect(addr).await.map_err(|_| NoAnswer::Refused)?;
         over(socket, "GET", addr, path, headers).await
     };
-    let answer = deadline(&format!("an answer to GET {path}"), answer).await;
-    answer.expect("an answer begins").rest().await
+    deadline(&format!("an answer to GET {path}"), answer).await
 }
 
 /// Sends a request on a connection of its own; the answer's head, and its body to be read.

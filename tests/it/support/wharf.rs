@@ -41,6 +41,7 @@ pub(crate) const PATIENCE: Patience = Patience {
     connect: Duration::from_secs(5),
     first_byte: Duration::from_secs(5),
     idle: Duration::from_secs(5),
+    least_rate: None,
     attempts: 2,
 };
 
