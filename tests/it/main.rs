@@ -42,4 +42,5 @@ mod stale;
 mod support;
 mod survives;
 mod tls;
+mod volumes;
 mod wear;
