@@ -538,13 +538,13 @@ mod tests {
         }
         let twice = Volume { segments: vec![part, part], ..volume };
         assert!(matches!(twice.to_bytes(), Err(ContentsError::Twice(_))));
-        let empty = Volume { segments: vec![Segment { size: 0, ..part }], ..twice.clone() };
+        let empty = Volume { segments: vec![Segment { size: 0, ..part }], ..twice };
         assert_eq!(empty.to_bytes(), Err(ContentsError::Empty(part.digest)));
         let parts = (0..17).map(|offset| Segment { offset, size: 1, ..part }).collect();
-        let many = Volume { segments: parts, ..twice.clone() };
+        let many = Volume { segments: parts, ..empty };
         assert!(matches!(many.to_bytes(), Err(ContentsError::TooMany { most: 16, .. })));
         let beyond = Segment { offset: u64::MAX, ..part };
-        let beyond = Volume { segments: vec![beyond], ..twice };
+        let beyond = Volume { segments: vec![beyond], ..many };
         assert_eq!(beyond.to_bytes(), Err(ContentsError::Sizes));
     }
 

@@ -15,6 +15,8 @@
 mod part;
 mod ranges;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},

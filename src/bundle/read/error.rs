@@ -118,18 +118,8 @@ pub enum Why {
     #[error("its SHA-256 is {0}, and wharf-volume.json says another")]
     Part(Digest),
     /// Parts that came each as it was said to be, and are not the blob together.
-    #[error(
-        "{digest}, joined from its parts, has the digest {found}, so that one of them is not what it should be: they \
-         were deleted; bring {} again", told_volumes(.volumes)
-    )]
-    Joined {
-        /// Which blob.
-        digest: Digest,
-        /// What its bytes have for a digest.
-        found: Digest,
-        /// The volumes that its parts came in, in their order.
-        volumes: Vec<u32>,
-    },
+    #[error("{0}")]
+    Joined(String),
     /// A set that lacks something, though all of its volumes came.
     #[error(
         "this volume and all others of its set came, and {0} was in none of them, or is lost since: bring all of them \
@@ -202,6 +192,16 @@ pub enum Why {
 }
 
 impl Why {
+    /// Parts that came in these volumes are not the blob together.
+    pub(super) fn joined(digest: &Digest, found: &Digest, volumes: &[u32]) -> Self {
+        let many = if volumes.len() == 1 { "" } else { "s" };
+        Self::Joined(format!(
+            "{digest}, joined from its parts, has the digest {found}, so that one of them is not what it should be: they \
+             were deleted; bring volume{many} {} again",
+            listed_numbers(volumes)
+        ))
+    }
+
     /// What a delta was made without, by image.
     pub(super) fn base(missing: &[Base]) -> Self {
         let mut text = String::new();
@@ -214,12 +214,6 @@ impl Why {
         }
         Self::Base(text)
     }
-}
-
-/// `volume 2`, `volumes 2 and 3`.
-fn told_volumes(numbers: &[u32]) -> String {
-    let many = if numbers.len() == 1 { "" } else { "s" };
-    format!("volume{many} {}", listed_numbers(numbers))
 }
 
 /// The name of a member, fit for a line.

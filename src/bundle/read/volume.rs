@@ -101,9 +101,7 @@ impl<S: Sink> Reading<'_, S> {
         }
         match self.sink.end_part(&part).map_err(Why::Sink)? {
             Joined::Waits | Joined::Whole => Ok(()),
-            Joined::Wrong { found, volumes } => {
-                Err(Why::Joined { digest: part.digest, found, volumes })
-            }
+            Joined::Wrong { found, volumes } => Err(Why::joined(&part.digest, &found, &volumes)),
         }
     }
 

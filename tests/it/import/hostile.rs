@@ -91,10 +91,10 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             json!({ "wharfVolume": 1, "set": set, "number": 1, "of": 1, "segments": segments });
         Tar::default().json("wharf-volume.json", &volume).json("wharf-bundle.json", &short)
     };
-    let sum = Digest::sha256(b"abc").encoded();
+    let abc = Digest::sha256(b"abc").encoded();
     let part = |offset: u64, size: u64, of: &[u8]| {
         of_short(
-            &json!([{ "digest": Digest::sha256(of), "offset": offset, "size": size, "sha256": sum }]),
+            &json!([{ "digest": Digest::sha256(of), "offset": offset, "size": size, "sha256": abc }]),
         )
     };
     let liar = of_short(&json!([{ "digest": Digest::sha256(LAYERED), "offset": 0, "size": 5,
@@ -468,7 +468,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "a part of another blob than there are",
             of_short(
-                &json!([{ "digest": Digest::sha256(b"x"), "offset": 0, "size": 1, "sha256": sum }]),
+                &json!([{ "digest": Digest::sha256(b"x"), "offset": 0, "size": 1, "sha256": abc }]),
             )
             .end(),
             "wharf-volume.json: it speaks of a part of sha256:",

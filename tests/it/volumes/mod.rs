@@ -18,6 +18,7 @@ use wharf::{
     bundle::{Archive, Blob, Bundle, Image, Named, Piece, Volume, Wanted, read},
     oci::{Digest, media_type},
     pull::{Error, ImportTerms, Imported, VolumeSet},
+    upstream::Mode,
 };
 
 use crate::{
@@ -118,6 +119,7 @@ impl Made {
 
     /// Everything of it is served, and nothing is half there.
     pub(super) async fn assert_served(&self, wharf: &Wharf) {
+        wharf.pull.set_mode(Mode::Offline);
         let answer = wharf.get(&format!("/v2/library/app/manifests/{}", self.tag)).await;
         assert_eq!(answer.bytes(), &self.manifest);
         for blob in &self.blobs {
@@ -128,6 +130,7 @@ impl Made {
 
     /// Nobody sees it.
     pub(super) async fn assert_unseen(&self, wharf: &Wharf) {
+        wharf.pull.set_mode(Mode::Offline);
         let answer = wharf.get(&format!("/v2/library/app/manifests/{}", self.tag)).await;
         assert_eq!(answer.status, 404);
         for blob in &self.blobs {

@@ -136,9 +136,9 @@ async fn where_signatures_are_demanded_each_volume_has_one() {
 async fn a_delta_is_refused_at_its_first_volume_and_keeps_its_base_while_it_waits() {
     let hub = FakeHub::start().await;
     let old = noise("old", 200 * KIB);
-    let base = Made::with("1", &[old.clone()], &HashSet::new());
+    let base = Made::with("1", std::slice::from_ref(&old), &HashSet::new());
     let layers: Vec<Bytes> = (0..4).map(|n| noise(&format!("new {n}"), 200 * KIB)).collect();
-    let layers = [&[old.clone()], &layers[..]].concat();
+    let layers = [std::slice::from_ref(&old), &layers].concat();
     let delta = Made::with("2", &layers, &HashSet::from([Digest::sha256(&old)]));
     let volumes = delta.three();
     let wharf = Wharf::start(&hub).await;
