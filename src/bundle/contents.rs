@@ -1,4 +1,6 @@
 //! [`Contents`]: what a bundle brings, carries and takes for granted; and [`Volume`], a bundle's share on one medium.
+//!
+//! Long by its tests, and because it is one form.
 
 use std::{collections::HashSet, fmt};
 

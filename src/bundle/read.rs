@@ -7,6 +7,7 @@ mod docker;
 mod error;
 mod layout;
 mod member;
+mod sink;
 mod tree;
 mod volume;
 
@@ -15,10 +16,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read},
 };
 
-use bytes::Bytes;
-
 pub use self::error::{ReadError, Why};
-pub use self::volume::{Joined, TakenVolume};
 use self::{
     docker::{Aliases, Unnamed},
     error::{cut, unended},
@@ -26,9 +24,13 @@ use self::{
     tree::{DOCUMENTS_MAX_BYTES, Tree},
     volume::Arriving,
 };
+pub use self::{
+    sink::Sink,
+    volume::{Joined, TakenVolume},
+};
 use super::{
     CONTENTS, CONTENTS_MAX_BYTES, Contents, DOCKER, INDEX, KEY_MAX_BYTES, Named, OCI_LAYOUT,
-    PublicKey, SIGNATURE, Segment, VOLUME, Volume, verify,
+    PublicKey, SIGNATURE, VOLUME, Volume, verify,
 };
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, ImageName, Manifest};
 
@@ -44,83 +46,6 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// Bytes that an archive may have beside those of its members: headers, and what fills their last blocks. That of a packed
 /// one may be endless without a member in it.
 const EXTRA_BYTES: u64 = 1024 * 1024 * 1024;
-
-/// Where blobs go.
-///
-/// Between [`Sink::begin`] and [`Sink::end`] or [`Sink::abandon`] come the pieces of one blob. What is given up counts for
-/// nothing, and when [`read`] fails nothing that was taken counts for an image. What came of a volume stays all the same, for
-/// when it is brought again, or others of its set are; parts of blobs come between [`Sink::begin_part`] and [`Sink::end_part`]
-/// or [`Sink::abandon`].
-pub trait Sink {
-    /// A blob of `size` bytes comes, called `digest` unless the archive does not name it so; whether its bytes are wanted.
-    /// They are checked in either case.
-    ///
-    /// # Errors
-    /// When there is no room: in a sentence, as all errors of a sink.
-    fn begin(&mut self, digest: Option<&Digest>, size: u64) -> Result<bool, String>;
-
-    /// Its next bytes.
-    ///
-    /// # Errors
-    /// When they are not taken.
-    fn piece(&mut self, bytes: &[u8]) -> Result<(), String>;
-
-    /// It is whole, and this is its digest.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    fn end(&mut self, digest: &Digest) -> Result<(), String>;
-
-    /// It broke off, or is not what it was called.
-    fn abandon(&mut self);
-
-    /// The length of a blob that is here: taken from the archive, or before.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    fn size(&mut self, digest: &Digest) -> Result<Option<u64>, String>;
-
-    /// A document that is here, of at most [`MANIFEST_MAX_BYTES`](crate::oci::MANIFEST_MAX_BYTES); `None` for what is longer, or not here.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    fn document(&mut self, digest: &Digest) -> Result<Option<Bytes>, String>;
-
-    /// The archive is a volume of a bundle with these contents, of which `document` is the text: told before the first blob.
-    ///
-    /// # Errors
-    /// When no volume of that set can be taken now.
-    fn begin_volume(
-        &mut self,
-        volume: &Volume,
-        contents: &Contents,
-        document: &[u8],
-    ) -> Result<(), String>;
-
-    /// A part of a blob comes; whether its bytes are wanted. They are checked in either case.
-    ///
-    /// # Errors
-    /// When there is no room.
-    fn begin_part(&mut self, part: &Segment) -> Result<bool, String>;
-
-    /// It came, and its SHA-256 is right: what becomes of its blob.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    fn end_part(&mut self, part: &Segment) -> Result<Joined, String>;
-
-    /// The volume is in: the numbers of those of its set that are not, in their order.
-    ///
-    /// # Errors
-    /// When that cannot be kept.
-    fn end_volume(&mut self) -> Result<Vec<u32>, String>;
-
-    /// Something lacks, though all volumes came: none of them counts any more. What was verified stays.
-    ///
-    /// # Errors
-    /// When that cannot be kept.
-    fn recall_volumes(&mut self) -> Result<(), String>;
-}
 
 /// What is taken, and from whom.
 #[derive(Clone, Debug, Default)]

@@ -295,7 +295,7 @@ Registries:  docker.io  up for 3 days, 98 pulls left
             vec![set(&["a:1", "b:2", "c:3"], 4, &[2, 5]), set(&["a:1"], 0, &[])];
         let said = text(&told, 100 * 86_400);
         for line in [
-            "Downloads:   2, 2.00 MiB unfinished on the disk, 2.00 MiB reserved for them",
+            "Downloads:   2, 1.00 MiB unfinished on the disk, 2.00 MiB reserved for them",
             "Volumes:     e3b0c44298fc  a:1, b:2, c:3 and 4 more: 3 of 5 here, 2 and 5 awaited; 4.00 MiB of 9.00 MiB, the last 24 hours ago; wharf import --drop e3b0c44298fc gives it up",
             "             e3b0c44298fc  a:1: 5 of 5 here, bring any of them once more; 4.00 MiB of 9.00 MiB, the last 24 hours ago; wharf import --drop e3b0c44298fc gives it up",
         ] {

@@ -12,6 +12,7 @@
 //! tell is written again, over what may lie there. A blob of which all parts are here is hashed, and put in its place by
 //! rename. Nothing that the state tells of is ever written again.
 
+mod join;
 mod part;
 mod ranges;
 mod restore;
@@ -31,7 +32,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-pub use self::part::{Part, Room};
+pub use self::{
+    join::Join,
+    part::{Part, Room},
+};
 use self::{
     ranges::Ranges,
     restore::{clear, sets},
@@ -40,16 +44,12 @@ use super::{
     Error, Store,
     disk::DiskFile,
     layout::Layout,
-    ledger::{Came, Ledger, Promise},
-    quarantine,
+    ledger::{Ledger, Promise},
 };
-use crate::oci::{Algorithm, Digest, Hasher};
+use crate::oci::Digest;
 
 /// Runs of bytes and of volumes that one state tells of: some hundred KiB of it. Volumes in their order have one each.
 const RUNS_MAX: usize = 20_000;
-
-/// Bytes that are hashed at once.
-const HASHED_BYTES: usize = 256 * 1024;
 
 /// The form of the state that is written here.
 const FORM: u32 = 1;
@@ -66,20 +66,6 @@ pub struct Volumes {
     state: State,
     /// Bytes that the account has of each file.
     counted: HashMap<PathBuf, u64>,
-}
-
-/// How the joining of a blob's parts ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Join {
-    /// It is kept.
-    Kept,
-    /// It has another digest: its parts are deleted, and the volumes that brought them count no more.
-    Wrong {
-        /// Which.
-        found: Digest,
-        /// Those volumes, in their order.
-        volumes: Vec<u32>,
-    },
 }
 
 /// What is known of a set. A file of another form, or that cannot be read, is of no set.
@@ -272,32 +258,6 @@ impl Volumes {
         }
     }
 
-    /// Puts a blob that is all here in its place, if it is what it is called. `goes_on` is asked now and then.
-    ///
-    /// # Errors
-    /// When the disk fails; its parts stay.
-    pub fn join(
-        &mut self,
-        digest: &Digest,
-        size: u64,
-        goes_on: impl Fn() -> bool,
-    ) -> Result<Join, Error> {
-        let path = self.file(digest);
-        let found = self.hash(&path, digest.algorithm(), size, goes_on).map_err(Error::read)?;
-        if found != *digest {
-            let volumes = self.state.cut.get(digest).map(|cut| cut.volumes.clone());
-            let volumes: Vec<u64> = volumes.unwrap_or_default().each().collect();
-            volumes.iter().for_each(|number| self.state.taken.remove(*number));
-            self.state.cut.remove(digest);
-            self.write().map_err(Error::write)?;
-            self.forget(digest);
-            let volumes = volumes.into_iter().filter_map(|number| u32::try_from(number).ok());
-            return Ok(Join::Wrong { found, volumes: volumes.collect() });
-        }
-        self.put_in_place(&path, digest, size).map_err(Error::write)?;
-        Ok(Join::Kept)
-    }
-
     /// Notes that a volume is in. Durable when this returns.
     ///
     /// # Errors
@@ -355,49 +315,6 @@ impl Volumes {
     fn gaps(&self, digest: &Digest, range: Range<u64>) -> Vec<Range<u64>> {
         let none = Ranges::default();
         self.state.cut.get(digest).map_or(&none, |cut| &cut.bytes).gaps(range)
-    }
-
-    fn hash(
-        &self,
-        path: &Path,
-        algorithm: Algorithm,
-        size: u64,
-        goes_on: impl Fn() -> bool,
-    ) -> io::Result<Digest> {
-        let file = self.layout.disk().open_read(path)?;
-        let (mut hasher, mut buffer, mut at) =
-            (Hasher::new(algorithm), vec![0; HASHED_BYTES], 0_u64);
-        while at < size {
-            if !goes_on() {
-                return Err(io::Error::other("nobody waits for it any more"));
-            }
-            let most =
-                usize::try_from(size - at).map_or(buffer.len(), |left| left.min(buffer.len()));
-            match file.read_at(&mut buffer[..most], at)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => {
-                    hasher.update(&buffer[..read]);
-                    at += read as u64;
-                }
-            }
-        }
-        Ok(hasher.finish())
-    }
-
-    fn put_in_place(&mut self, path: &Path, digest: &Digest, size: u64) -> io::Result<()> {
-        let disk = self.layout.disk();
-        let file = disk.open(path)?;
-        if file.len()? != size {
-            file.set_len(size)?;
-        }
-        file.sync()?;
-        let came = Came { size, partial: self.counted.get(path).copied().unwrap_or(0) };
-        quarantine::put_in_place(&self.layout, &self.ledger, path, digest, came)?;
-        self.counted.remove(path);
-        self.state.cut.remove(digest);
-        disk.sync_parent(&self.layout.blob(digest))?;
-        disk.sync_parent(path)?;
-        self.write()
     }
 
     /// Cuts off what lies behind the last byte that counts, and has the account know what the file takes.
