@@ -332,6 +332,7 @@ async fn upkeep(cache: Cache, shutdown: CancellationToken) {
                 }
             }
         }
+        pull.expire_volumes().await;
         pull.keep_to_budget().await;
         is_short = warn_of_shortage(&pull, is_short).await;
     }

@@ -55,6 +55,7 @@ struct Inner {
     /// In the order of [`Limit::ALL`].
     limits: [IntCounter; Limit::ALL.len()],
     imports: IntCounterVec,
+    volume_sets: IntGauge,
     prefetch: IntCounterVec,
     prefetch_used_bytes: IntCounter,
     platform_resolutions: IntCounterVec,
@@ -279,8 +280,13 @@ impl Metrics {
             imports: counters(
                 &registry,
                 "wharf_imports_total",
-                "Archives that came by hand, by what came of it: taken, refused, failed (no room, or the disk).",
+                "Archives that came by hand, by what came of it: taken, volume (waits for others), refused, failed (no room, or the disk).",
                 &["outcome"],
+            ),
+            volume_sets: gauge(
+                &registry,
+                "wharf_volume_sets",
+                "Bundles of which some volumes are here, and others are not.",
             ),
             prefetch: counters(
                 &registry,
@@ -478,7 +484,12 @@ impl Metrics {
         self.0.store_failures.inc();
     }
 
-    /// An archive was to be taken in: `taken`, `refused` or `failed`.
+    /// So many bundles wait for volumes.
+    pub fn volume_sets(&self, sets: u64) {
+        self.0.volume_sets.set(clamped(sets));
+    }
+
+    /// An archive was to be taken in: `taken`, `volume`, `refused` or `failed`.
     pub fn imported(&self, outcome: &'static str) {
         self.0.imports.with_label_values(&[outcome]).inc();
     }

@@ -1,11 +1,11 @@
 //! Archives of images, packed or not, whose tar headers have the sums that belong to them: else few would get further.
 #![no_main]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use libfuzzer_sys::fuzz_target;
 use wharf::{
-    bundle::{Sink, Terms, read},
+    bundle::{Contents, Joined, Segment, Sink, Terms, Volume, read},
     oci::Digest,
 };
 
@@ -17,6 +17,10 @@ const BYTES: u64 = 1024 * 1024;
 struct Taken {
     blobs: HashMap<Digest, Vec<u8>>,
     open: Option<(u64, Vec<u8>)>,
+    /// Of a volume: which, and the parts of blobs by where they begin.
+    volume: Option<(u32, u32)>,
+    sizes: HashMap<Digest, u64>,
+    parts: HashMap<Digest, BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Sink for Taken {
@@ -53,6 +57,53 @@ impl Sink for Taken {
 
     fn document(&mut self, digest: &Digest) -> Result<Option<bytes::Bytes>, String> {
         Ok(self.blobs.get(digest).map(|bytes| bytes::Bytes::copy_from_slice(bytes)))
+    }
+
+    fn begin_volume(
+        &mut self,
+        volume: &Volume,
+        contents: &Contents,
+        document: &[u8],
+    ) -> Result<(), String> {
+        assert_eq!(Digest::sha256(document), volume.set, "of these contents");
+        assert!(self.volume.is_none() && self.blobs.is_empty(), "before the first blob");
+        self.volume = Some((volume.number, volume.of));
+        self.sizes = contents.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        Ok(())
+    }
+
+    fn begin_part(&mut self, part: &Segment) -> Result<bool, String> {
+        assert!(self.open.is_none() && self.volume.is_some(), "one at a time, of a volume");
+        assert!(part.range().end <= self.sizes[&part.digest], "within its blob");
+        self.open = Some((part.size, Vec::new()));
+        Ok(true)
+    }
+
+    fn end_part(&mut self, part: &Segment) -> Result<Joined, String> {
+        let (size, bytes) = self.open.take().expect("begun");
+        assert_eq!(bytes.len() as u64, size, "as long as was said");
+        assert_eq!(Digest::sha256(&bytes), part.sha256, "verified");
+        let parts = self.parts.entry(part.digest).or_default();
+        parts.insert(part.offset, bytes);
+        let whole: Vec<u8> = parts.values().flatten().copied().collect();
+        if whole.len() as u64 != self.sizes[&part.digest] {
+            return Ok(Joined::Waits);
+        }
+        let found = Digest::of(part.digest.algorithm(), &whole);
+        if found != part.digest {
+            return Ok(Joined::Wrong { found, volumes: vec![1, 2] });
+        }
+        self.blobs.insert(found, whole);
+        Ok(Joined::Whole)
+    }
+
+    fn end_volume(&mut self) -> Result<Vec<u32>, String> {
+        let (number, of) = self.volume.expect("begun");
+        Ok((1..=of.min(100)).filter(|other| *other != number).collect())
+    }
+
+    fn recall_volumes(&mut self) -> Result<(), String> {
+        Ok(())
     }
 }
 

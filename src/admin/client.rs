@@ -33,7 +33,7 @@ use crate::{
     oci::{Digest, ImageName, Platform, Repository, TagPattern},
     pull::{
         Collected, Explanation, ExportEvent, ImportTerms, Imported, Inspection, KeptImage,
-        PinnedImage, PullEvent, RemovedImage, Status, Verify, VerifyEvent,
+        PinnedImage, PullEvent, RemovedImage, Status, Verify, VerifyEvent, VolumeSet,
     },
 };
 
@@ -278,6 +278,14 @@ impl Client {
         // It ends by itself: a daemon that reads nothing for two minutes gives up.
         let answer = self.ask(request, None).await?;
         Ok(serde_json::from_slice(&collect(answer.body, ANSWER_MAX_BYTES).await?)?)
+    }
+
+    /// Has what is here of a bundle that waits for volumes dropped; `set` is its digest, or the first digits of it.
+    ///
+    /// # Errors
+    /// When there is no one such bundle, or no good answer.
+    pub async fn drop_volumes(&self, set: &str) -> Result<VolumeSet, CallError> {
+        self.have_done("/api/v1/drop", &serde_json::json!({ "set": set })).await
     }
 
     /// How this wharf is.

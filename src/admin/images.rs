@@ -10,7 +10,7 @@ use crate::{
     pull::{
         Asker, Collected, Error, Explanation, ExportEvent, ImportTerms, Imported, Inspection,
         KeptImage, KnownClient, Mismatch, Pull, PullEvent, RemovedImage, Status, StoredBlob,
-        Verify, VerifyEvent,
+        Verify, VerifyEvent, VolumeSet,
     },
 };
 
@@ -91,6 +91,9 @@ pub trait Images: Send + Sync {
         archive: Box<dyn Read + Send>,
         terms: ImportTerms,
     ) -> BoxFuture<'_, Result<Imported, Error>>;
+
+    /// Drops what is here of a bundle that waits for volumes.
+    fn drop_volumes<'a>(&'a self, set: &'a str) -> BoxFuture<'a, Result<VolumeSet, Error>>;
 
     /// How this wharf is.
     fn status(&self) -> BoxFuture<'_, Status>;
@@ -192,6 +195,10 @@ impl Images for Pull {
         terms: ImportTerms,
     ) -> BoxFuture<'_, Result<Imported, Error>> {
         self.import(archive, terms).boxed()
+    }
+
+    fn drop_volumes<'a>(&'a self, set: &'a str) -> BoxFuture<'a, Result<VolumeSet, Error>> {
+        self.drop_volumes(set).boxed()
     }
 
     fn status(&self) -> BoxFuture<'_, Status> {

@@ -51,8 +51,9 @@ use crate::metrics::Metrics;
 /// The rows of the API's answers.
 pub use crate::pull::{
     AccountStatus, CacheStatus, Collected, DockerImage, Explanation, ExportEvent, ImportTerms,
-    Imported, ImportedImage, InspectedManifest, Inspection, KeptImage, KeptPlatform, PinnedImage,
-    PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus, Verify, VerifyEvent,
+    Imported, ImportedImage, ImportedVolume, InspectedManifest, Inspection, KeptImage,
+    KeptPlatform, PinnedImage, PullEvent, RemovedImage, ScrubStatus, Status, UpstreamStatus,
+    Verify, VerifyEvent, VolumeSet,
 };
 
 /// Connections served at one time; more wait in the socket's queue.

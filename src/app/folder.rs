@@ -23,6 +23,9 @@ const FILES_MAX: usize = 1000;
 /// What an archive is called.
 const ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".oci"];
 
+/// Behind `.tar.`, fewest digits of a volume's number.
+const NUMBER_DIGITS: usize = 3;
+
 /// Behind an archive's name, the file that says what came of it.
 const TAKEN: &str = ".imported";
 const REFUSED: &str = ".refused";
@@ -111,7 +114,8 @@ fn found(folder: &Path) -> Vec<(PathBuf, Seen)> {
     let archives = entries.flatten().filter_map(|entry| {
         let name = entry.file_name();
         let name = name.to_str()?;
-        let is_archive = !name.starts_with('.') && ENDINGS.iter().any(|end| name.ends_with(end));
+        let is_archive = !name.starts_with('.')
+            && (ENDINGS.iter().any(|end| name.ends_with(end)) || is_volume(name));
         // Links are not followed: a stick must not name a file of this machine.
         let about = is_archive.then(|| entry.metadata().ok()).flatten()?;
         about.is_file().then(|| (entry.path(), (about.len(), about.modified().ok())))
@@ -119,6 +123,14 @@ fn found(folder: &Path) -> Vec<(PathBuf, Seen)> {
     let mut archives: Vec<_> = archives.take(FILES_MAX).collect();
     archives.sort();
     archives
+}
+
+/// Whether a file is called as `wharf export` calls volumes.
+fn is_volume(name: &str) -> bool {
+    let Some((archive, number)) = name.rsplit_once('.') else { return false };
+    archive.ends_with(".tar")
+        && number.len() >= NUMBER_DIGITS
+        && number.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 /// Whether it stands beside the archive what came of it, as it is now.
@@ -134,8 +146,12 @@ fn tell(archive: &Path, seen: Seen, imported: &Result<Imported, Error>) -> io::R
         Ok(imported) => {
             let images =
                 imported.images.iter().map(|image| format!("{} {}", image.name, image.digest));
-            let lines: Vec<_> = images.collect();
-            (TAKEN, REFUSED, format!("taken in\n{}", lines.join("\n")))
+            let volume = imported.volume.as_ref().map(|volume| {
+                format!(": volume {} of {}; {}", volume.number, volume.of, volume.rest())
+            });
+            let taken = format!("taken in{}", volume.unwrap_or_default());
+            let lines: Vec<_> = std::iter::once(taken).chain(images).collect();
+            (TAKEN, REFUSED, lines.join("\n"))
         }
         Err(error) => (REFUSED, TAKEN, format!("refused: {error}")),
     };

@@ -1,4 +1,6 @@
 //! [`Contents`]: what a bundle brings, carries and takes for granted; and [`Volume`], a bundle's share on one medium.
+//!
+//! Long by its tests, and because it is one form.
 
 use std::{collections::HashSet, fmt};
 
@@ -17,6 +19,11 @@ const BLOBS_MAX: usize = 1_000_000;
 const PLATFORMS_MAX: usize = 256;
 /// Most volumes of one bundle.
 const VOLUMES_MAX: u32 = 100_000;
+/// Most parts of blobs in one volume, which ends one blob and begins another: each is made durable for itself.
+const PARTS_MAX: usize = 16;
+
+/// Numbers of volumes, or runs of them, that a sentence names.
+const NUMBERS_TOLD: usize = 20;
 
 /// The form of the documents that is written here.
 const FORM: u32 = 1;
@@ -135,6 +142,9 @@ pub enum ContentsError {
     /// An image whose document is neither carried nor taken for granted.
     #[error("it names {0}, but not that image's own document")]
     Unfounded(String),
+    /// A part that has no bytes.
+    #[error("it has a part of {0} without a byte in it")]
+    Empty(Digest),
     /// A number of a volume that cannot be.
     #[error("it calls itself volume {number} of {of}")]
     Number {
@@ -265,15 +275,45 @@ impl Volume {
         if *number == 0 || number > of || *of > VOLUMES_MAX {
             return Err(ContentsError::Number { number: *number, of: *of });
         }
-        at_most("parts of blobs", segments.len(), BLOBS_MAX)?;
+        at_most("parts of blobs", segments.len(), PARTS_MAX)?;
         let mut seen = HashSet::new();
         for segment in segments {
             segment.offset.checked_add(segment.size).ok_or(ContentsError::Sizes)?;
+            if segment.size == 0 {
+                return Err(ContentsError::Empty(segment.digest));
+            }
             if !seen.insert((segment.digest, segment.offset)) {
                 return Err(ContentsError::Twice(segment.digest.to_string()));
             }
         }
         Ok(())
+    }
+}
+
+impl Segment {
+    /// Its bytes in the whole blob, the first and behind the last.
+    pub const fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.offset.saturating_add(self.size)
+    }
+}
+
+/// `1, 2, 3 and 7`; of five that follow each other, `1 to 5`. Of many, the first, and how many more there are.
+///
+/// `numbers` are in their order.
+pub fn listed_numbers(numbers: &[u32]) -> String {
+    let runs = numbers.chunk_by(|before, next| before.checked_add(1) == Some(*next));
+    let items = runs.flat_map(|run| match run {
+        [first, _, _, _, .., last] => vec![format!("{first} to {last}")],
+        few => few.iter().map(ToString::to_string).collect(),
+    });
+    let mut items: Vec<String> = items.take(NUMBERS_TOLD + 1).collect();
+    if items.len() > NUMBERS_TOLD {
+        items.truncate(NUMBERS_TOLD);
+        return format!("{} and others", items.join(", "));
+    }
+    match items.pop() {
+        Some(last) if !items.is_empty() => format!("{} and {last}", items.join(", ")),
+        last => last.unwrap_or_default(),
     }
 }
 
@@ -500,9 +540,30 @@ mod tests {
         }
         let twice = Volume { segments: vec![part, part], ..volume };
         assert!(matches!(twice.to_bytes(), Err(ContentsError::Twice(_))));
+        let empty = Volume { segments: vec![Segment { size: 0, ..part }], ..twice };
+        assert_eq!(empty.to_bytes(), Err(ContentsError::Empty(part.digest)));
+        let parts = (0..17).map(|offset| Segment { offset, size: 1, ..part }).collect();
+        let many = Volume { segments: parts, ..empty };
+        assert!(matches!(many.to_bytes(), Err(ContentsError::TooMany { most: 16, .. })));
         let beyond = Segment { offset: u64::MAX, ..part };
-        let beyond = Volume { segments: vec![beyond], ..twice };
+        let beyond = Volume { segments: vec![beyond], ..many };
         assert_eq!(beyond.to_bytes(), Err(ContentsError::Sizes));
+    }
+
+    #[test]
+    fn numbers_are_short_in_a_sentence() {
+        for (numbers, said) in [
+            (vec![], ""),
+            (vec![3], "3"),
+            (vec![2, 3, 4, 5], "2, 3, 4 and 5"),
+            (vec![1, 3, 4, 5, 6, 7, 9], "1, 3 to 7 and 9"),
+            ((2..100).collect(), "2 to 99"),
+        ] {
+            assert_eq!(listed_numbers(&numbers), said);
+        }
+        let odd: Vec<u32> = (0..30).map(|n| 2 * n + 1).collect();
+        let said = listed_numbers(&odd);
+        assert!(said.starts_with("1, 3, 5") && said.ends_with("37, 39 and others"), "{said}");
     }
 
     #[test]

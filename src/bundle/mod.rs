@@ -13,8 +13,9 @@ mod write;
 
 pub use contents::{
     Base, Blob, CONTENTS_MAX_BYTES, Contents, ContentsError, Image, Named, Segment, Volume,
+    listed_numbers,
 };
-pub use read::{Brought, BroughtImage, ReadError, Sink, Terms, Why, read};
+pub use read::{Brought, BroughtImage, Joined, ReadError, Sink, TakenVolume, Terms, Why, read};
 pub use split::{Share, SplitError};
 pub use trust::{KEY_MAX_BYTES, KeyError, PublicKey, SecretKey, SignatureError, verify};
 pub use write::{

@@ -7,14 +7,14 @@ mod docker;
 mod error;
 mod layout;
 mod member;
+mod sink;
 mod tree;
+mod volume;
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufRead as _, BufReader, Read},
+    io::{self, BufRead as _, BufReader, Read},
 };
-
-use bytes::Bytes;
 
 pub use self::error::{ReadError, Why};
 use self::{
@@ -22,6 +22,11 @@ use self::{
     error::{cut, unended},
     member::{Kind, Member, Members},
     tree::{DOCUMENTS_MAX_BYTES, Tree},
+    volume::Arriving,
+};
+pub use self::{
+    sink::Sink,
+    volume::{Joined, TakenVolume},
 };
 use super::{
     CONTENTS, CONTENTS_MAX_BYTES, Contents, DOCKER, INDEX, KEY_MAX_BYTES, Named, OCI_LAYOUT,
@@ -42,46 +47,6 @@ const WINDOW_LOG_MAX: u32 = 27;
 /// one may be endless without a member in it.
 const EXTRA_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Where blobs go.
-///
-/// Between [`Sink::begin`] and [`Sink::end`] or [`Sink::abandon`] come the pieces of one blob. What is given up counts for
-/// nothing, and when [`read`] fails nothing that was taken counts for an image.
-pub trait Sink {
-    /// A blob of `size` bytes comes, called `digest` unless the archive does not name it so; whether its bytes are wanted.
-    /// They are checked in either case.
-    ///
-    /// # Errors
-    /// When there is no room: in a sentence, as all errors of a sink.
-    fn begin(&mut self, digest: Option<&Digest>, size: u64) -> Result<bool, String>;
-
-    /// Its next bytes.
-    ///
-    /// # Errors
-    /// When they are not taken.
-    fn piece(&mut self, bytes: &[u8]) -> Result<(), String>;
-
-    /// It is whole, and this is its digest.
-    ///
-    /// # Errors
-    /// When it cannot be kept.
-    fn end(&mut self, digest: &Digest) -> Result<(), String>;
-
-    /// It broke off, or is not what it was called.
-    fn abandon(&mut self);
-
-    /// The length of a blob that is here: taken from the archive, or before.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    fn size(&mut self, digest: &Digest) -> Result<Option<u64>, String>;
-
-    /// A document that is here, of at most [`MANIFEST_MAX_BYTES`](crate::oci::MANIFEST_MAX_BYTES); `None` for what is longer, or not here.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    fn document(&mut self, digest: &Digest) -> Result<Option<Bytes>, String>;
-}
-
 /// What is taken, and from whom.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
@@ -100,6 +65,8 @@ pub struct Brought {
     pub images: Vec<BroughtImage>,
     /// The contents document, if it was a bundle of wharf's.
     pub contents: Option<Contents>,
+    /// Of a volume: which, and what of its set is not here yet. There are no images while something is not.
+    pub volume: Option<TakenVolume>,
 }
 
 /// An image that an archive brought.
@@ -138,6 +105,7 @@ struct Reading<'t, S> {
     terms: &'t Terms,
     sink: &'t mut S,
     contents: Option<(Contents, Vec<u8>)>,
+    volume: Option<Arriving>,
     /// What the contents say of blobs that have not come yet.
     awaited: HashMap<Digest, u64>,
     is_signed: bool,
@@ -155,6 +123,7 @@ impl<'t, S: Sink> Reading<'t, S> {
             terms,
             sink,
             contents: None,
+            volume: None,
             awaited: HashMap::new(),
             is_signed: false,
             is_begun: false,
@@ -170,6 +139,7 @@ impl<'t, S: Sink> Reading<'t, S> {
         while let Some(member) = members.next()? {
             self.take(&member, &mut members).map_err(|why| match why {
                 Why::Unsigned => ReadError::Whole(Box::new(why)),
+                Why::Alone | Why::OtherSet | Why::Outside(_) => of_volume(why),
                 why => member.refused(why),
             })?;
         }
@@ -177,6 +147,10 @@ impl<'t, S: Sink> Reading<'t, S> {
             return Err(ReadError::NoArchive);
         }
         members.read_out()?;
+        if self.volume.is_some() && !members.is_ended() {
+            // Nothing else tells how many blobs a volume holds.
+            return Err(cut(io::Error::new(io::ErrorKind::UnexpectedEof, "it has no end")));
+        }
         let brought = self.finish();
         if members.is_ended() { brought } else { brought.map_err(unended) }
     }
@@ -206,9 +180,17 @@ impl<'t, S: Sink> Reading<'t, S> {
                 self.check_signature(&text)
             }
             VOLUME => {
-                let bytes = document(member, members, CONTENTS_MAX_BYTES)?;
-                let Volume { number, of, .. } = Volume::parse(&bytes).map_err(Why::Contents)?;
-                Err(Why::Volume { number, of })
+                let bytes = document(member, members, LIST_MAX_BYTES)?;
+                if self.is_begun {
+                    return Err(Why::Late);
+                }
+                let volume = Volume::parse(&bytes).map_err(Why::Contents)?;
+                self.volume = Some(Arriving::new(volume));
+                Ok(())
+            }
+            path if self.volume.is_some() && volume::is_part(path) => {
+                self.must_be_trusted()?;
+                self.part(path, member.size, members)
             }
             path => {
                 let digest = layout::blob_name(path)?;
@@ -268,7 +250,7 @@ impl<'t, S: Sink> Reading<'t, S> {
         size: u64,
         members: &mut Members<R>,
     ) -> Result<Digest, Why> {
-        self.is_begun = true;
+        self.begin()?;
         if self.contents.is_some() {
             let awaited = named.and_then(|digest| self.awaited.get(&digest));
             match awaited {
@@ -314,11 +296,16 @@ impl<'t, S: Sink> Reading<'t, S> {
     fn finish(mut self) -> Result<Brought, ReadError> {
         let all = |why| ReadError::Whole(Box::new(why));
         self.must_be_trusted().map_err(all)?;
+        let volume = self.end_volume()?;
+        if volume.as_ref().is_some_and(|volume| !volume.missing.is_empty()) {
+            let contents = self.contents.map(|(contents, _)| contents);
+            return Ok(Brought { images: Vec::new(), contents, volume });
+        }
         let member = |name: &str| {
             let name = name.to_owned();
             move |why| ReadError::Member { name: name.clone(), why: Box::new(why) }
         };
-        if let Some(digest) = self.awaited.keys().min() {
+        if let (None, Some(digest)) = (&volume, self.awaited.keys().min()) {
             let (digest, image) = (*digest, "the bundle".to_owned());
             return Err(member(CONTENTS)(Why::Lacking { digest, image }));
         }
@@ -347,7 +334,7 @@ impl<'t, S: Sink> Reading<'t, S> {
             let documents = tree.walk(&root).map_err(member(from))?;
             images.push(BroughtImage { named, root, documents });
         }
-        Ok(Brought { images, contents: self.contents.map(|(contents, _)| contents) })
+        Ok(Brought { images, contents: self.contents.map(|(contents, _)| contents), volume })
     }
 
     /// Makes the manifests of an archive that has none, and gives them to the sink.
@@ -372,6 +359,10 @@ impl<'t, S: Sink> Reading<'t, S> {
         }
         Ok(roots)
     }
+}
+
+fn of_volume(why: Why) -> ReadError {
+    ReadError::Member { name: VOLUME.to_owned(), why: Box::new(why) }
 }
 
 /// A member that is read as a whole.

@@ -15,10 +15,10 @@ use super::{
     Failure,
     bar::bar,
     cache::{CacheArgs, with_cache},
-    complain, key, say, say_json, words,
+    complain, failed, key, say, say_json, words,
 };
 use crate::{
-    admin::{Client, ImportTerms, Imported},
+    admin::{Client, ImportTerms, Imported, ImportedVolume},
     oci::ImageName,
 };
 
@@ -26,6 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   wharf import /media/stick/site.tar
   wharf import site.tar.zst app.tar                several, one after the other
+  wharf import /media/stick/site.tar.002           a volume: in any order, in one command or over days
   docker save alpine:3.20 | wharf import -
   wharf import --name registry.lan/team/app:1.2 layout/
   wharf import --require-signature site.pub /media/stick/site.tar
@@ -33,7 +34,8 @@ Examples:
 An archive is a bundle that `wharf export` wrote, an OCI image layout (a directory, or packed with tar), or what `docker save`,
 podman, skopeo, buildah, crane, regctl or ctr write; tar as it is, or packed with gzip or zstd. Each image in it becomes
 visible whole, or nothing is taken. What is here already is not written again, so that a command that was interrupted may be
-run again. Images stay until `wharf unpin` or `wharf rm`, unless --no-pin is given.
+run again. Volumes (`wharf export --volume-size`) wait for each other, as `wharf status` tells, and their images come with
+the last; --drop gives up those that are here of a bundle. Images stay until `wharf unpin` or `wharf rm`, unless --no-pin is given.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.";
 
 /// Pieces of an archive that wait to be sent.
@@ -49,7 +51,7 @@ pub(super) struct Import {
     #[command(flatten)]
     cache: CacheArgs,
     /// Archives, or directories of an OCI image layout; - for standard input
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "drop")]
     archives: Vec<PathBuf>,
     /// What an image is called that has no name in its archive; where it has a tag alone, the repository
     #[arg(long, value_name = "IMAGE")]
@@ -60,6 +62,9 @@ pub(super) struct Import {
     /// Refuse what was not signed with this public key: a file, or the line that begins with RW; may be repeated
     #[arg(long, value_name = "KEY")]
     require_signature: Vec<String>,
+    /// Give up the volumes that are here of this bundle, as `wharf status` calls it
+    #[arg(long, value_name = "SET", conflicts_with_all = ["archives", "name", "no_pin", "require_signature"])]
+    drop: Option<String>,
     /// Print what was taken in as JSON, one object for each archive
     #[arg(long)]
     json: bool,
@@ -67,7 +72,10 @@ pub(super) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let Self { cache, archives, name, no_pin, require_signature, json } = self;
+        let Self { cache, archives, name, no_pin, require_signature, drop, json } = self;
+        if let Some(set) = drop {
+            return give_up(&cache, &set, json);
+        }
         let config = cache.load()?;
         let keys = require_signature.iter().map(|text| key::public(text));
         let terms =
@@ -93,6 +101,25 @@ impl Import {
             }
         })
     }
+}
+
+/// Drops the volumes of a bundle.
+fn give_up(cache: &CacheArgs, set: &str, json: bool) -> Result<(), Failure> {
+    with_cache(cache.load_existing()?, async |client| {
+        let dropped = client.drop_volumes(set).await.map_err(failed)?;
+        if json {
+            say_json(&dropped);
+        } else {
+            say(&format!(
+                "{}: dropped, {} of {} were here with {}",
+                dropped.set,
+                dropped.here,
+                words::count(u64::from(dropped.of), "volume"),
+                words::size(dropped.bytes)
+            ));
+        }
+        Ok(())
+    })
 }
 
 /// Sends one archive, and waits for what becomes of it.
@@ -203,9 +230,16 @@ impl Write for &Pieces {
 }
 
 fn text(path: &Path, imported: &Imported) -> String {
-    let Imported { images, blobs, bytes, known, unserved } = imported;
-    let mut lines: Vec<_> =
-        images.iter().map(|image| format!("{}: {}", image.name, image.digest)).collect();
+    let Imported { images, blobs, bytes, known, unserved, volume } = imported;
+    let taken = volume.as_ref().map(|volume| {
+        let ImportedVolume { number, of, .. } = volume;
+        format!("{}: volume {number} of {of} taken in; {}", path.display(), volume.rest())
+    });
+    if let (Some(line), Some(false)) = (&taken, volume.as_ref().map(|v| v.missing.is_empty())) {
+        return line.clone();
+    }
+    let mut lines: Vec<_> = taken.into_iter().collect();
+    lines.extend(images.iter().map(|image| format!("{}: {}", image.name, image.digest)));
     lines.push(format!(
         "{}: {}, {} new in {}, {} here before",
         path.display(),
@@ -225,7 +259,28 @@ fn text(path: &Path, imported: &Imported) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::ImportedImage;
+    use crate::{admin::ImportedImage, oci::Digest};
+
+    #[test]
+    fn of_a_volume_says_what_is_still_to_be_brought() {
+        let volume = |number, missing: &[u32]| Imported {
+            volume: Some(ImportedVolume {
+                set: Digest::sha256(b""),
+                number,
+                of: 5,
+                missing: missing.into(),
+            }),
+            ..Imported::default()
+        };
+        for (number, missing, said) in [
+            (1, &[2, 3, 4, 5][..], "1: volume 1 of 5 taken in; 2, 3, 4 and 5 are not here yet"),
+            (5, &[2], "1: volume 5 of 5 taken in; 2 is not here yet"),
+        ] {
+            assert_eq!(text(Path::new("1"), &volume(number, missing)), said);
+        }
+        let last = text(Path::new("1"), &volume(2, &[]));
+        assert!(last.starts_with("1: volume 2 of 5 taken in; all are here\n1: 0 images"), "{last}");
+    }
 
     #[test]
     fn says_what_came_and_what_is_not_served() {
@@ -240,6 +295,7 @@ mod tests {
             bytes: 5 << 20,
             known: 2,
             unserved: vec!["ghcr.io".into()],
+            volume: None,
         };
         assert_eq!(
             text(Path::new("site.tar"), &imported),

@@ -8,7 +8,10 @@ use super::{
     cache::{CacheArgs, with_cache},
     failed, say, say_json, words,
 };
-use crate::admin::{self, CacheStatus, ScrubStatus, UpstreamStatus};
+use crate::{
+    admin::{self, CacheStatus, ScrubStatus, UpstreamStatus, VolumeSet},
+    bundle::listed_numbers,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +20,9 @@ Examples:
 
 While wharf is stopped, it says what is on the disk; what registries answered is not known then.
 Exit codes: 0 done, 1 there is no cache, 2 wrong usage or configuration.";
+
+/// Digits by which a bundle that waits for volumes is called.
+const SET_DIGITS: usize = 12;
 
 /// Say how this wharf is
 #[derive(Args, Debug)]
@@ -54,7 +60,7 @@ impl Status {
 }
 
 fn text(told: &Told, now: u64) -> String {
-    let admin::Status { version, mode, degraded, cache, scrub, upstreams, downloads } =
+    let admin::Status { version, mode, degraded, cache, scrub, volume_sets, upstreams, downloads } =
         &told.status;
     let state = match (told.running, degraded) {
         (_, Some(why)) => format!("degraded, nothing new is kept: {why}"),
@@ -78,7 +84,11 @@ fn text(told: &Told, now: u64) -> String {
         "Scrub:",
         scrub.as_ref().map_or_else(|| "off".to_owned(), |scrub| scrubbed(scrub, cache, now)),
     );
-    row("Downloads:", under_way(*downloads, cache));
+    let parts = volume_sets.iter().map(|set| set.parts).fold(0, u64::saturating_add);
+    row("Downloads:", under_way(*downloads, cache.partial.saturating_sub(parts), cache));
+    for (number, set) in volume_sets.iter().enumerate() {
+        row(if number == 0 { "Volumes:" } else { "" }, waiting(set, now));
+    }
     let widest = upstreams.iter().map(|upstream| upstream.registry.len()).max().unwrap_or(0);
     for (number, upstream) in upstreams.iter().enumerate() {
         let label = if number == 0 { "Registries:" } else { "" };
@@ -126,13 +136,35 @@ fn scrubbed(scrub: &ScrubStatus, cache: &CacheStatus, now: u64) -> String {
     format!("{round}{bad}{}", last.unwrap_or_default())
 }
 
-fn under_way(downloads: u64, cache: &CacheStatus) -> String {
+/// A bundle that waits for volumes, and how to give it up.
+fn waiting(set: &VolumeSet, now: u64) -> String {
+    let VolumeSet { set, images, more_images, of, here, missing, bytes, size, touched, .. } = set;
+    let more = match more_images {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let awaited = match (of - here.min(of), missing.as_slice()) {
+        (0, _) => "bring any of them once more".to_owned(),
+        (all, told) if all as usize > told.len() => format!("{all} are awaited"),
+        (_, told) => format!("{} awaited", listed_numbers(told)),
+    };
+    let name: String = set.encoded().chars().take(SET_DIGITS).collect();
+    format!(
+        "{name}  {}{more}: {here} of {of} here, {awaited}; {} of {}, the last {} ago; wharf import --drop {name} gives it up",
+        images.join(", "),
+        words::size(*bytes),
+        words::size(*size),
+        words::age(*touched, now),
+    )
+}
+
+fn under_way(downloads: u64, partial: u64, cache: &CacheStatus) -> String {
     let mut said = match downloads {
         0 => "none".to_owned(),
         some => some.to_string(),
     };
-    if cache.partial > 0 {
-        said.push_str(&format!(", {} unfinished on the disk", words::size(cache.partial)));
+    if partial > 0 {
+        said.push_str(&format!(", {} unfinished on the disk", words::size(partial)));
     }
     if cache.reserved > 0 {
         said.push_str(&format!(", {} reserved for them", words::size(cache.reserved)));
@@ -204,6 +236,7 @@ mod tests {
             degraded: None,
             cache,
             scrub: Some(scrub),
+            volume_sets: Vec::new(),
             upstreams: vec![
                 registry("docker.io", Some(true), Some(97 * 86_400), Some(98)),
                 registry("ghcr.io", Some(false), Some(100 * 86_400 - 300), None),
@@ -244,6 +277,33 @@ Registries:  docker.io  up for 3 days, 98 pulls left
     }
 
     #[test]
+    fn bundles_that_wait_for_volumes_are_told_of() {
+        let set = |images: &[&str], more_images, missing: &[u32]| VolumeSet {
+            set: crate::oci::Digest::sha256(b""),
+            images: images.iter().map(|name| (*name).to_owned()).collect(),
+            more_images,
+            of: 5,
+            here: 5 - missing.len() as u32,
+            missing: missing.into(),
+            bytes: 4 << 20,
+            parts: 1 << 20,
+            size: 9 << 20,
+            touched: 99 * 86_400,
+        };
+        let mut told = told();
+        told.status.volume_sets =
+            vec![set(&["a:1", "b:2", "c:3"], 4, &[2, 5]), set(&["a:1"], 0, &[])];
+        let said = text(&told, 100 * 86_400);
+        for line in [
+            "Downloads:   2, 1.00 MiB unfinished on the disk, 2.00 MiB reserved for them",
+            "Volumes:     e3b0c44298fc  a:1, b:2, c:3 and 4 more: 3 of 5 here, 2 and 5 awaited; 4.00 MiB of 9.00 MiB, the last 24 hours ago; wharf import --drop e3b0c44298fc gives it up",
+            "             e3b0c44298fc  a:1: 5 of 5 here, bring any of them once more; 4.00 MiB of 9.00 MiB, the last 24 hours ago; wharf import --drop e3b0c44298fc gives it up",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_said_first() {
         let mut told = told();
         told.status.degraded = Some("No space left on device (os error 28)".into());
@@ -260,6 +320,7 @@ Registries:  docker.io  up for 3 days, 98 pulls left
             mode: "offline".into(),
             degraded: None,
             cache: CacheStatus::default(),
+            volume_sets: Vec::new(),
             upstreams: Vec::new(),
             downloads: 0,
             ..told.status

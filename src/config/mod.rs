@@ -298,6 +298,7 @@ impl Config {
         set(&mut ahead.quota_floor, prefetch.quota_floor);
         set(&mut self.pull.airgap.trusted, airgap.trusted_keys);
         set(&mut self.pull.airgap.watch, airgap.watch.map(|path| Some(path.0)));
+        set(&mut self.pull.airgap.volumes_kept, airgap.volumes_kept);
         set(&mut self.log.format, log.format);
         set(&mut self.log.level, log.level);
         Tables {

@@ -196,6 +196,7 @@ pub(super) struct Log {
 pub(super) struct Airgap {
     pub(super) trusted_keys: Option<Distinct<TrustedKey>>,
     pub(super) watch: Option<FilePath>,
+    pub(super) volumes_kept: Option<Wait>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -387,6 +388,7 @@ impl From<&Config> for Raw {
                     pull.airgap.trusted.iter().cloned().map(TrustedKey).collect(),
                 )),
                 watch: pull.airgap.watch.clone().map(FilePath),
+                volumes_kept: Some(Wait(pull.airgap.volumes_kept)),
             },
             log: Log { format: Some(log.format), level: Some(Filter(log.level.clone())) },
             listener: listeners.iter().map(listeners::shown).map(anywhere).collect(),

@@ -39,12 +39,21 @@ pub struct Config {
 }
 
 /// `[airgap]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Airgap {
     /// Keys of which one must have signed every archive that is taken in; empty: none need be signed.
     pub trusted: Vec<PublicKey>,
     /// Where archives that appear are taken in.
     pub watch: Option<PathBuf>,
+    /// For how long volumes of a bundle wait for the others, from when the last came.
+    pub volumes_kept: Duration,
+}
+
+impl Default for Airgap {
+    fn default() -> Self {
+        let volumes_kept = Duration::from_secs(30 * 24 * 60 * 60);
+        Self { trusted: Vec::new(), watch: None, volumes_kept }
+    }
 }
 
 /// `[limits]`, as far as they are of what clients ask for.

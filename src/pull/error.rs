@@ -105,6 +105,9 @@ pub enum Error {
     /// The cache failed and the registry could not stand in for it.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A bundle that waits for volumes is not dropped.
+    #[error("{0}")]
+    Volumes(String),
     /// The registry could not be reached, failed, or answered nonsense.
     #[error("the registry did not answer: {0}")]
     Unavailable(String),
@@ -178,7 +181,8 @@ impl Error {
             | Self::PlatformNotKept(_)
             | Self::PlatformRefused(_)
             | Self::RegistryUnknown(_)
-            | Self::SignIn(_) => false,
+            | Self::SignIn(_)
+            | Self::Volumes(_) => false,
         }
     }
 }

@@ -19,8 +19,10 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 use self::taking::Taking;
 use super::{Error, Inner, Pull};
 use crate::{
-    bundle::{BroughtImage, Named, PublicKey, ReadError, Terms, Why, read},
-    oci::{ImageName, Manifest, Reference},
+    bundle::{
+        BroughtImage, Named, PublicKey, ReadError, TakenVolume, Terms, Why, listed_numbers, read,
+    },
+    oci::{Digest, ImageName, Manifest, Reference},
 };
 
 /// How an archive is to be taken in.
@@ -47,6 +49,33 @@ pub struct Imported {
     pub known: u64,
     /// Registries of images that are not served, since they are not configured.
     pub unserved: Vec<String>,
+    /// Of a volume of a bundle: which. Without the others there is no image yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<ImportedVolume>,
+}
+
+/// One volume of a bundle, and what of the bundle is not here yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedVolume {
+    /// What all volumes of the bundle have in common: the digest of its contents.
+    pub set: Digest,
+    /// Which it is.
+    pub number: u32,
+    /// Of how many.
+    pub of: u32,
+    /// The numbers of those that are not here yet, in their order. The images come with the last.
+    pub missing: Vec<u32>,
+}
+
+impl ImportedVolume {
+    /// What is still to be brought, in a few words.
+    pub fn rest(&self) -> String {
+        match self.missing.as_slice() {
+            [] => "all are here".to_owned(),
+            [one] => format!("{one} is not here yet"),
+            many => format!("{} are not here yet", listed_numbers(many)),
+        }
+    }
 }
 
 /// One image that an archive brought.
@@ -67,6 +96,7 @@ impl Pull {
     }
 
     /// Takes in an archive: each of its images whole, or nothing. What is read again after a kill is not written again.
+    /// What was verified of a volume of a bundle stays, and waits for the others.
     ///
     /// `archive` is read on a thread that may block; when it fails, nothing was taken.
     ///
@@ -81,15 +111,20 @@ impl Pull {
         self.0.tell_usage();
         match &imported {
             Ok(imported) => {
-                let Imported { images, blobs, bytes, known, .. } = imported;
-                self.0.metrics.imported("taken");
-                tracing::info!(
-                    images = images.len(),
-                    blobs,
-                    bytes,
-                    known,
-                    "an archive was taken in"
-                );
+                let Imported { images, blobs, bytes, known, volume, .. } = imported;
+                let waits = volume.as_ref().filter(|volume| !volume.missing.is_empty());
+                self.0.metrics.imported(if waits.is_some() { "volume" } else { "taken" });
+                if let Some(ImportedVolume { set, number, of, .. }) = waits {
+                    tracing::info!(%set, number, of, blobs, bytes, known, "a volume was taken in");
+                } else {
+                    tracing::info!(
+                        images = images.len(),
+                        blobs,
+                        bytes,
+                        known,
+                        "an archive was taken in"
+                    );
+                }
             }
             Err(error) => {
                 let outcome = if matches!(error, Error::Archive(_)) { "refused" } else { "failed" };
@@ -110,8 +145,9 @@ impl Inner {
         let ImportTerms { name, unpinned, trusted } = terms;
         let trusted = self.trusted(trusted)?;
         let reading = Terms { bytes: self.store.usage().limit, name, trusted };
-        let mut taking = Taking::new(Arc::clone(self), Handle::current());
         let given_up = GivenUp::default();
+        let is_given_up = Arc::clone(&given_up.0);
+        let mut taking = Taking::new(Arc::clone(self), Handle::current(), is_given_up);
         let archive = Watched { archive, is_given_up: Arc::clone(&given_up.0) };
         let read = spawn_blocking(move || {
             let brought = read(archive, &reading, &mut taking);
@@ -119,24 +155,17 @@ impl Inner {
             (brought, taking)
         });
         let (brought, taking) = read.await.map_err(|_| Error::Busy)?;
-        let images = match brought {
-            Ok(brought) => brought.images,
-            Err(error) => {
-                let added = taking.into_added();
-                if let Err(error) = self.store.drop_unnamed(&added).await {
-                    tracing::warn!(%error, "what was read of a refused archive stays until the next sweep");
-                }
-                return Err(match &error {
-                    ReadError::Member { why, .. } | ReadError::Whole(why)
-                        if matches!(**why, Why::Sink(_)) =>
-                    {
-                        Error::NotTaken(error.to_string())
-                    }
-                    _ => Error::Archive(error.to_string()),
-                });
-            }
+        let (images, volume, mut taking) = match brought {
+            Ok(brought) => (brought.images, brought.volume, taking),
+            Err(error) => return Err(self.refused(&error, taking).await),
         };
         let mut imported = taking.told();
+        imported.volume = volume.map(|TakenVolume { set, number, of, missing }| ImportedVolume {
+            set,
+            number,
+            of,
+            missing,
+        });
         let mut unserved = BTreeSet::new();
         for image in &images {
             self.keep_image(image, unpinned).await?;
@@ -154,9 +183,35 @@ impl Inner {
             });
         }
         imported.unserved = unserved.into_iter().collect();
+        if let Some(left) = taking.take_left().filter(|left| left.is_whole) {
+            left.taken.end(&self.store, true).await;
+        }
         // Held until here: nothing of it went before it had its name.
         drop(taking);
         Ok(imported)
+    }
+
+    /// What becomes of that which was read of an archive that is not taken in.
+    async fn refused(&self, error: &ReadError, mut taking: Taking) -> Error {
+        let is_ours = match error {
+            ReadError::Member { why, .. } | ReadError::Whole(why) => matches!(**why, Why::Sink(_)),
+            _ => false,
+        };
+        match taking.take_left() {
+            // What was verified stays; but contents that are wrong with all of their blobs are never right.
+            Some(left) => {
+                drop(taking);
+                if left.is_empty || (left.is_whole && !is_ours) {
+                    left.taken.end(&self.store, false).await;
+                }
+            }
+            None => {
+                if let Err(error) = self.store.drop_unnamed(&taking.into_added()).await {
+                    tracing::warn!(%error, "what was read of a refused archive stays until the next sweep");
+                }
+            }
+        }
+        if is_ours { Error::NotTaken(error.to_string()) } else { Error::Archive(error.to_string()) }
     }
 
     /// The keys of which one must have signed: those of the configuration, or of them those that are asked for.

@@ -57,6 +57,7 @@ impl Pull {
     /// # Errors
     /// When the disk fails.
     pub async fn collect(&self) -> Result<Collected, Error> {
+        self.expire_volumes().await;
         let freed = self.0.store.collect().await?;
         self.0.tell_all();
         let store::Usage { bytes: kept, limit, .. } = self.0.store.usage();
@@ -92,6 +93,7 @@ impl Pull {
             degraded: self.failing(),
             cache: self.0.cache_status().await,
             scrub: self.scrub_status(),
+            volume_sets: self.0.sets.told(),
             upstreams: self.0.registries(),
             downloads: self.0.downloads.open() as u64,
         }
@@ -112,6 +114,7 @@ impl Inner {
     pub(super) fn tell_usage(&self) {
         let store::Usage { blobs, bytes, reserved, limit, .. } = self.store.usage();
         self.metrics.cache_holds(blobs, bytes, reserved, limit);
+        self.metrics.volume_sets(self.sets.count());
         let Evicted { images, bytes, refused } = self.store.take_evicted();
         self.metrics.evicted(images, bytes, refused);
         if images > 0 {

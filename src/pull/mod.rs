@@ -41,6 +41,7 @@ mod skipped;
 mod tasks;
 mod upkeep;
 mod verify;
+mod volumes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,12 +64,12 @@ pub use self::{
     content::{Cut, PART_BYTES, Reader, SendsParts},
     error::Error,
     export::{DockerImage, ExportEvent},
-    import::{ImportTerms, Imported, ImportedImage},
+    import::{ImportTerms, Imported, ImportedImage, ImportedVolume},
     listing::{ListedTags, Referrers},
     report::{
         AccountStatus, CacheStatus, Collected, Explanation, InspectedManifest, Inspection,
         KeptImage, KeptPlatform, KnownClient, Mismatch, PinnedImage, PullEvent, RemovedImage,
-        ScrubStatus, Status, UpstreamStatus, VerifyEvent,
+        ScrubStatus, Status, UpstreamStatus, VerifyEvent, VolumeSet,
     },
     verify::Verify,
 };
@@ -88,6 +89,7 @@ use self::{
     served::Mismatches,
     skipped::Skipped,
     tasks::Tasks,
+    volumes::Sets,
 };
 use crate::{
     clock::Clock,
@@ -125,6 +127,7 @@ struct Inner {
     composer: Composer,
     disputes: Disputes,
     scrub: Scrubber,
+    sets: Sets,
     tag_checks: Coalesced<(Repository, Tag, Want), Result<manifest::Resolved, Error>>,
     manifest_heads: Coalesced<(Repository, Digest), Result<Descriptor, Error>>,
     manifest_fetches: Coalesced<(Repository, Digest), Result<manifest::Fetched, Error>>,
@@ -197,6 +200,7 @@ impl Pull {
             composer: Composer::new(&config.compose, &limits, metrics),
             disputes: Disputes::new(&limits, metrics),
             scrub: Scrubber::new(config.scrub, downloads.wanted()),
+            sets: Sets::default(),
             downloads,
             config,
             store,

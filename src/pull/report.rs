@@ -327,10 +327,38 @@ pub struct Status {
     pub cache: CacheStatus,
     /// The slow check of all blobs; `None` when it is off.
     pub scrub: Option<ScrubStatus>,
+    /// Bundles of which some volumes are here, and others are not.
+    #[serde(default)]
+    pub volume_sets: Vec<VolumeSet>,
     /// The registries, by name.
     pub upstreams: Vec<UpstreamStatus>,
     /// Blob downloads that run or wait for their turn.
     pub downloads: u64,
+}
+
+/// A bundle that waits for volumes. What is here of it counts in the budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSet {
+    /// What all of its volumes have in common: the digest of its contents.
+    pub set: Digest,
+    /// The first of the images that it brings.
+    pub images: Vec<String>,
+    /// How many others it brings.
+    pub more_images: u64,
+    /// How many volumes it has.
+    pub of: u32,
+    /// How many of them are here.
+    pub here: u32,
+    /// The first of the numbers of the others, in their order.
+    pub missing: Vec<u32>,
+    /// Bytes of its blobs that are here.
+    pub bytes: u64,
+    /// Of these, in parts of blobs that are not whole yet.
+    pub parts: u64,
+    /// Bytes of all of its blobs.
+    pub size: u64,
+    /// When the last volume came, in seconds since 1970.
+    pub touched: u64,
 }
 
 /// How much is kept, and how much may be. All sizes are in bytes.

@@ -14,8 +14,10 @@ const SCRUB: &str = "scrub.json";
 const JOBS: &str = "prefetch.json";
 
 impl Pull {
-    /// Recalls what was learned of clients, and how far the scrub was. To be called once, before the first request.
+    /// Recalls what was learned of clients, how far the scrub was, and what waits for volumes. To be called once, before the
+    /// first request.
     pub async fn recall(&self) {
+        self.0.recall_volumes().await;
         if let Some(bytes) = self.0.store.read_state(CLIENTS).await {
             self.0.clients.learned().restore(&bytes);
         }

@@ -476,6 +476,7 @@ pub(super) fn failure(failed: &Error) -> Answer {
         | Error::NotKept(_)
         | Error::NotWhole(_)
         | Error::Pinned(_)
+        | Error::Volumes(_)
         | Error::PinnedByConfiguration(_) => (StatusCode::FORBIDDEN, ErrorCode::Denied),
         Error::Offline(absent) => {
             let code = match absent.kind {

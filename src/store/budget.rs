@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::{
-    Error, Fact, Held, PartialBlob, Store,
+    AllHeld, Error, Fact, Held, PartialBlob, Store,
     layout::Layout,
     ledger::{Ledger, Promise},
 };
@@ -173,6 +173,11 @@ impl Store {
     /// Keeps `digest`, and the images that lead to it, from eviction.
     pub fn hold(&self, digest: &Digest) -> Held {
         self.holds.hold(digest)
+    }
+
+    /// [`Store::hold`] of many.
+    pub fn hold_all(&self, digests: Vec<Digest>) -> AllHeld {
+        self.holds.hold_all(digests)
     }
 
     /// Has room for `bytes` more of a download.

@@ -44,7 +44,7 @@ pub enum Touch<'a> {
         /// To this one.
         to: &'a Path,
     },
-    /// A file is deleted.
+    /// A file is deleted, or an empty directory.
     Remove(&'a Path),
     /// A file is read, or its length.
     Read(&'a Path),
@@ -218,6 +218,12 @@ impl Disk {
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         self.before(Touch::Remove(path))?;
         fs::remove_file(path)
+    }
+
+    /// Deletes a directory that is empty.
+    pub(super) fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.before(Touch::Remove(path))?;
+        fs::remove_dir(path)
     }
 
     /// Makes a rename or a removal in the directory of `path` durable.

@@ -35,6 +35,13 @@ pub struct Held {
     holds: Holds,
 }
 
+/// [`Held`] for many digests.
+#[derive(Debug)]
+pub struct AllHeld {
+    digests: Vec<Digest>,
+    holds: Holds,
+}
+
 /// An eviction runs, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Watching(Holds);
@@ -43,6 +50,15 @@ impl Holds {
     pub(super) fn hold(&self, digest: &Digest) -> Held {
         *self.lock().held.entry(*digest).or_default() += 1;
         Held { digest: *digest, holds: self.clone() }
+    }
+
+    pub(super) fn hold_all(&self, digests: Vec<Digest>) -> AllHeld {
+        let mut state = self.lock();
+        for digest in &digests {
+            *state.held.entry(*digest).or_default() += 1;
+        }
+        drop(state);
+        AllHeld { digests, holds: self.clone() }
     }
 
     /// Something is about to refer to these.
@@ -95,15 +111,39 @@ impl Holds {
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut state = self.holds.lock();
-        if let Some(count) = state.held.get_mut(&self.digest) {
+impl State {
+    fn release(&mut self, digest: &Digest) {
+        if let Some(count) = self.held.get_mut(digest) {
             *count -= 1;
             if *count == 0 {
-                state.held.remove(&self.digest);
+                self.held.remove(digest);
             }
         }
+    }
+}
+
+impl AllHeld {
+    /// How many digests are held by it.
+    pub fn count(&self) -> usize {
+        self.digests.len()
+    }
+
+    /// Which.
+    pub fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.holds.lock().release(&self.digest);
+    }
+}
+
+impl Drop for AllHeld {
+    fn drop(&mut self) {
+        let mut state = self.holds.lock();
+        self.digests.iter().for_each(|digest| state.release(digest));
     }
 }
 
@@ -134,5 +174,11 @@ mod tests {
         assert!(holds.unless_wanted(&first, || ()).is_some());
         drop(watching);
         assert!(holds.unless_wanted(&second, || ()).is_some());
+        let (all, one) = (holds.hold_all(vec![first, second]), holds.hold(&second));
+        assert_eq!(all.count(), 2);
+        drop(all);
+        assert!(!holds.is_held(&first) && holds.is_held(&second));
+        drop(one);
+        assert!(holds.held().is_empty());
     }
 }

@@ -10,6 +10,7 @@
 //! <dir>/wharf/lock            held by the one wharf that uses the directory
 //! <dir>/wharf/journal-<n>     facts newer than index.json, one checksummed line each
 //! <dir>/wharf/partial/        downloads in progress, and where each comes from
+//! <dir>/wharf/volumes/        what came of bundles of which volumes are not here yet (`store/volumes.rs`)
 //! <dir>/wharf/quarantine/     blobs that are not what their names say, and why each was put here
 //! <dir>/wharf/index.sled/     look-up tables made from the files above; may be deleted
 //! <dir>/wharf/index.sled.new/ the same, after those failed: until the next start
@@ -250,6 +251,16 @@ impl Layout {
     /// The directory of blobs that were put aside.
     pub(super) fn quarantine_dir(&self) -> PathBuf {
         self.dir.join("wharf/quarantine")
+    }
+
+    /// The directory of sets of volumes of which not all are here; made when there is one.
+    pub(super) fn volume_sets(&self) -> PathBuf {
+        self.dir.join("wharf/volumes")
+    }
+
+    /// The directory of one of them.
+    pub(super) fn volume_set(&self, set: &Digest) -> PathBuf {
+        self.volume_sets().join(set.encoded())
     }
 
     /// `index.json`.

@@ -311,6 +311,12 @@ impl Ledger {
         account.partial = account.partial.saturating_sub(bytes);
     }
 
+    /// An unfinished file that took `before` bytes takes `now`.
+    pub(super) fn partial_changed(&self, before: u64, now: u64) {
+        let mut account = self.account();
+        account.partial = account.partial.saturating_add(now).saturating_sub(before);
+    }
+
     /// So many bytes that were put aside are gone.
     pub(super) fn aside_went(&self, bytes: u64) {
         let mut account = self.account();

@@ -32,6 +32,7 @@ mod recovery;
 mod state;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::{
     io,
@@ -53,8 +54,8 @@ pub use disk::{Disk, Space, Touch, Watch, is_damage};
 pub use error::Error;
 pub use facts::Fact;
 use failing::Write;
-pub use holds::Held;
 use holds::Holds;
+pub use holds::{AllHeld, Held};
 pub use intake::Intake;
 use layout::Layout;
 use ledger::Ledger;
@@ -63,6 +64,7 @@ pub use memo::Shown;
 pub use partial::{PartialBlob, VerifiedBlob};
 pub use quarantine::Seen;
 pub use state::STATE_MAX_BYTES;
+pub use volumes::{Join, Part, Room, Volumes};
 
 use crate::{
     clock::Clock,

@@ -74,3 +74,47 @@ def digest_in(archive):
             return None
         (entry,) = json.load(members.extractfile("index.json"))["manifests"]
     return entry["digest"]
+
+
+def test_volumes_are_taken_in_in_another_order_with_a_stop_between(site):
+    workspace, demo = site.workspace, site.hub.images["library/demo-oci", "latest"]
+    hub = site.new_hub("hub-volumes")
+    home = site.new_wharf("wharf-volumes-home", {"docker.io": [hub.url]})
+    made = workspace.make_dir("import", "volumes")
+    home.command(
+        "export", "--platform", "linux/amd64", "--platform", "linux/arm64", "--volume-size", "400KiB",
+        "-o", made / "b.tar", "demo-oci",
+    )
+    hub.stop()
+    home.stop()
+    volumes = sorted(made.glob("b.tar.[0-9]*"))
+    expect(len(volumes) >= 3, f"only {len(volumes)} volumes")
+
+    wharf = site.new_wharf("wharf-volumes", DARK)
+    # The last first, a stop and a kill between, and one twice.
+    order = [volumes[-1], *volumes[1:-1], volumes[1], volumes[0]]
+    for number, volume in enumerate(order[:-1]):
+        said = json.loads(wharf.command("import", "--json", volume).out)
+        expect(not said["images"] and 1 in said["volume"]["missing"], f"{volume.name}: {said}")
+        if number == 0:
+            wharf.stop()
+            wharf.start()
+        elif number == 1:
+            wharf.kill()
+            wharf.start()
+    (waits,) = json.loads(wharf.command("status", "--json").out)["volume_sets"]
+    same((waits["missing"], waits["here"]), ([1], len(volumes) - 1), "what is still to be brought")
+    said = json.loads(wharf.command("import", "--json", order[-1]).out)
+    (image,) = said["images"]
+    same(image["digest"], demo.digest, "the list's digest")
+    same(json.loads(wharf.command("status", "--json").out)["volume_sets"], [], "nothing waits")
+    ctrd = Containerd(workspace, "ctrd-volumes")
+    hosts = f'server = "{wharf.url}"\n[host."{wharf.url}"]\n  capabilities = ["pull", "resolve"]\n'
+    workspace.path("ctrd-volumes", "hosts", "docker.io", "hosts.toml").write_text(hosts)
+    ctrd.pull(DEMO, "--platform", "linux/amd64")
+    same(ctrd.image_digest(DEMO), demo.digest, "the digest that containerd pulled")
+    ctrd.stop()
+    missing = demo.below("linux/arm64") - wharf.blobs()
+    expect(not missing, f"not taken in: {missing}")
+    wharf.stop()
+    site.nobody_left()

@@ -43,4 +43,5 @@ mod stale;
 mod support;
 mod survives;
 mod tls;
+mod volumes;
 mod wear;

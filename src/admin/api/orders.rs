@@ -62,6 +62,9 @@ impl Api {
             Order::Remove(image) => {
                 self.done(async move { images.remove(&image).await }, caller).await
             }
+            Order::Drop(set) => {
+                self.done(async move { images.drop_volumes(&set).await }, caller).await
+            }
             Order::Collect => self.done(async move { images.collect().await }, caller).await,
         }
     }

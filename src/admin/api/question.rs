@@ -59,17 +59,29 @@ pub(super) enum Kind {
     Collect,
     Verify,
     Export,
+    Drop,
 }
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    Pull { image: ImageName, platforms: Vec<Platform> },
-    Pin { image: ImageName, pinned: bool },
+    Pull {
+        image: ImageName,
+        platforms: Vec<Platform>,
+    },
+    Pin {
+        image: ImageName,
+        pinned: bool,
+    },
     Remove(ImageName),
     Collect,
     Verify(Verify),
-    Export { images: Vec<ImageName>, platforms: Vec<Platform> },
+    Export {
+        images: Vec<ImageName>,
+        platforms: Vec<Platform>,
+    },
+    /// The volumes of a bundle that this is the name of, or its beginning.
+    Drop(String),
 }
 
 impl Question {
@@ -138,6 +150,7 @@ impl Kind {
             "/api/v1/gc" => Self::Collect,
             "/api/v1/verify" => Self::Verify,
             "/api/v1/export" => Self::Export,
+            "/api/v1/drop" => Self::Drop,
             _ => return None,
         })
     }
@@ -160,6 +173,7 @@ impl Kind {
             Self::Collect => "a collection",
             Self::Verify => "a check",
             Self::Export => "an export",
+            Self::Drop => "a drop of volumes",
         }
     }
 }
@@ -192,6 +206,10 @@ impl Order {
                 let images = images.iter().map(|image| image_name(image));
                 let images = images.collect::<Result<_, _>>()?;
                 Self::Export { images, platforms: several(&platforms)? }
+            }
+            Kind::Drop => {
+                let Volumes { set } = parse(kind, body)?;
+                Self::Drop(set)
             }
             Kind::Verify => {
                 let Check { repair, rate } = parse(kind, or_nothing(body))?;
@@ -227,6 +245,12 @@ struct Export {
 #[serde(deny_unknown_fields)]
 struct Named {
     image: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Volumes {
+    set: String,
 }
 
 #[derive(Deserialize)]

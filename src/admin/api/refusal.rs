@@ -130,7 +130,9 @@ impl From<Error> for Refusal {
             | Error::Offline(_)
             | Error::RegistryUnknown(_) => StatusCode::NOT_FOUND,
             Error::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Error::Pinned(_) | Error::PinnedByConfiguration(_) => StatusCode::CONFLICT,
+            Error::Pinned(_) | Error::PinnedByConfiguration(_) | Error::Volumes(_) => {
+                StatusCode::CONFLICT
+            }
             Error::Denied
             | Error::NotServed(_)
             | Error::PlatformNotKept(_)

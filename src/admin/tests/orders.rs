@@ -31,7 +31,7 @@ async fn begin(client: &Client) -> Events<VerifyEvent> {
 #[tokio::test]
 async fn what_is_to_be_done_is_asked_for_on_the_control_socket_alone() {
     let site = Site::start().await;
-    for path in ["pin", "unpin", "rm", "gc", "verify"] {
+    for path in ["pin", "unpin", "rm", "gc", "verify", "drop"] {
         let answer = site.on_tcp(&post(&format!("/api/v1/{path}"), "{\"image\":\"a\"}")).await;
         assert_eq!(answer.status, 403, "{path}: {}", answer.body);
         assert!(answer.error().contains("control.sock"), "{}", answer.body);
@@ -53,12 +53,14 @@ async fn orders_are_carried_out_alike_by_both_clients() {
         assert_eq!(client.remove(&image("alpine:3")).await.expect("removed"), removed);
         let collected = Collected { bytes: 7, limit: 100, ..Collected::default() };
         assert_eq!(client.collect().await.expect("collected"), collected);
+        assert_eq!(client.drop_volumes("e3b0").await.expect("dropped"), script::volume_set());
         let status = Status {
             version: "1.2.3".into(),
             mode: "auto".into(),
             degraded: None,
             cache: CacheStatus { bytes: 7, limit: 100, ..CacheStatus::default() },
             scrub: None,
+            volume_sets: Vec::new(),
             upstreams: Vec::new(),
             downloads: 0,
         };
@@ -78,6 +80,8 @@ async fn what_is_no_order_changes_nothing() {
         ("unpin", "{}", 400, "the body is not an unpin to ask for: missing field `image`"),
         ("rm", "{\"image\":\"Alpine\"}", 400, "image \"Alpine\": not a repository name"),
         ("rm", "{\"image\":\"a\",\"force\":true}", 400, "unknown field `force`"),
+        ("drop", "", 400, "the body is not a drop of volumes to ask for"),
+        ("drop", "{\"set\":\"f00d\"}", 409, "no f00d"),
         ("gc", "{\"image\":\"a\"}", 400, "the body is not a collection to ask for: unknown field"),
         ("verify", "[]x", 400, "the body is not a check to ask for"),
         ("verify", "{\"rate\":-1}", 400, "the body is not a check to ask for"),

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io};
 
 use crate::{
-    bundle::{Base, ContentsError, SignatureError},
+    bundle::{Base, ContentsError, SignatureError, listed_numbers},
     oci::{Digest, ManifestError, MediaType},
 };
 
@@ -100,16 +100,32 @@ pub enum Why {
     /// Without a signature, where one is demanded.
     #[error("is not signed, or not before its first blob, and only signed bundles are taken here")]
     Unsigned,
-    /// One medium of several.
+    /// A volume without the contents that all of its set have.
     #[error(
-        "this is volume {number} of {of}, which is not taken by itself: join the volumes first"
+        "it is a volume's, and wharf-bundle.json does not stand beside it before the first blob"
     )]
-    Volume {
-        /// Which.
-        number: u32,
-        /// Of how many.
-        of: u32,
-    },
+    Alone,
+    /// A volume beside other contents than those it was made for.
+    #[error("it belongs to other contents than the wharf-bundle.json beside it")]
+    OtherSet,
+    /// A part that lies in no blob of the contents.
+    #[error("it speaks of a part of {0} that the contents do not list, or that reaches beyond it")]
+    Outside(Digest),
+    /// A part that the volume does not speak of.
+    #[error("wharf-volume.json does not list it")]
+    Stray,
+    /// A part that is not what the volume says.
+    #[error("its SHA-256 is {0}, and wharf-volume.json says another")]
+    Part(Digest),
+    /// Parts that came each as it was said to be, and are not the blob together.
+    #[error("{0}")]
+    Joined(String),
+    /// A set that lacks something, though all of its volumes came.
+    #[error(
+        "this volume and all others of its set came, and {0} was in none of them, or is lost since: bring all of them \
+         again; what is here is not written again"
+    )]
+    Short(Digest),
     /// What a delta was made without is not here.
     #[error("this bundle brings only what changed, and here is missing: {0}; nothing was taken")]
     Base(String),
@@ -176,6 +192,16 @@ pub enum Why {
 }
 
 impl Why {
+    /// Parts that came in these volumes are not the blob together.
+    pub(super) fn joined(digest: &Digest, found: &Digest, volumes: &[u32]) -> Self {
+        let many = if volumes.len() == 1 { "" } else { "s" };
+        Self::Joined(format!(
+            "{digest}, joined from its parts, has the digest {found}, so that one of them is not what it should be: they \
+             were deleted; bring volume{many} {} again",
+            listed_numbers(volumes)
+        ))
+    }
+
     /// What a delta was made without, by image.
     pub(super) fn base(missing: &[Base]) -> Self {
         let mut text = String::new();

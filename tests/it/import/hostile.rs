@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tar::EntryType;
 use wharf::{
     bundle::{Contents, SecretKey, Terms, read},
@@ -84,6 +84,26 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         "base": [{ "digest": Digest::sha256(LAYERED), "size": 5, "image": "site/app:1" }] });
     let short = json!({ "wharfBundle": 1, "images": [], "blobs": [{ "digest": Digest::sha256(LAYERED), "size": 5 }],
         "base": [] });
+    // The volumes of a bundle of one blob, one of one.
+    let of_short = |segments: &Value| {
+        let set = Digest::sha256(short.to_string().as_bytes());
+        let volume =
+            json!({ "wharfVolume": 1, "set": set, "number": 1, "of": 1, "segments": segments });
+        Tar::default().json("wharf-volume.json", &volume).json("wharf-bundle.json", &short)
+    };
+    let abc = Digest::sha256(b"abc").encoded();
+    let part = |offset: u64, size: u64, of: &[u8]| {
+        of_short(
+            &json!([{ "digest": Digest::sha256(of), "offset": offset, "size": size, "sha256": abc }]),
+        )
+    };
+    let liar = of_short(&json!([{ "digest": Digest::sha256(LAYERED), "offset": 0, "size": 5,
+        "sha256": Digest::sha256(b"wrong").encoded() }]));
+    // Their names are longer than one of ustar may be.
+    let with = |volume: Tar, offset: u64, bytes: &[u8]| {
+        let path = format!("segments/sha256/{}/{offset:020}", Digest::sha256(LAYERED).encoded());
+        extended(volume, "path", &path).file("part", bytes)
+    };
     let mut rotten = whole.clone();
     let header_of_blob = 1024;
     rotten[header_of_blob] ^= 1;
@@ -423,9 +443,75 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "minisig: it comes before what it signs",
         ),
         (
-            "one volume",
+            "a volume without contents",
             Tar::default().layout().json("wharf-volume.json", &volume).end(),
-            "wharf-volume.json: this is volume 2 of 5",
+            "wharf-volume.json: it is a volume's, and wharf-bundle.json does not stand beside it",
+        ),
+        (
+            "a volume of other contents",
+            Tar::default()
+                .json("wharf-volume.json", &volume)
+                .json("wharf-bundle.json", &short)
+                .end(),
+            "wharf-volume.json: it belongs to other contents",
+        ),
+        (
+            "a volume that says so behind a blob",
+            Tar::default().blob(LAYERED).json("wharf-volume.json", &volume).end(),
+            "wharf-volume.json: it comes behind blobs",
+        ),
+        (
+            "a part beyond its blob",
+            part(0, 6, LAYERED).end(),
+            "wharf-volume.json: it speaks of a part of sha256:",
+        ),
+        (
+            "a part of another blob than there are",
+            of_short(
+                &json!([{ "digest": Digest::sha256(b"x"), "offset": 0, "size": 1, "sha256": abc }]),
+            )
+            .end(),
+            "wharf-volume.json: it speaks of a part of sha256:",
+        ),
+        (
+            "a part without a byte",
+            part(2, 0, b"").end(),
+            "wharf-volume.json: it has a part of sha256:",
+        ),
+        (
+            "a part that is not what the volume says",
+            with(part(0, 3, LAYERED), 0, b"xyz").end(),
+            "its SHA-256 is sha256:",
+        ),
+        (
+            "a part of another length",
+            with(part(0, 3, LAYERED), 0, b"xyzu").end(),
+            "it has 4 bytes, where 3 are said",
+        ),
+        (
+            "a part that the volume does not list",
+            with(part(0, 3, LAYERED), 1, b"xyz").end(),
+            "wharf-volume.json does not list it",
+        ),
+        (
+            "a volume without a part that it lists",
+            part(0, 3, LAYERED).end(),
+            "wharf-volume.json: \"segments/sha256/",
+        ),
+        (
+            "a volume that is cut off behind a member",
+            of_short(&json!([])).unended(),
+            "the archive is cut off or damaged: it has no end",
+        ),
+        (
+            "a blob whose parts are not it",
+            with(liar, 0, b"wrong").end(),
+            ", joined from its parts, has the digest sha256:",
+        ),
+        (
+            "all volumes, and not all blobs",
+            of_short(&json!([])).end(),
+            "wharf-volume.json: this volume and all others of its set came, and sha256:",
         ),
         ("no archive", b"#!/bin/sh\nexit 1\n".repeat(100), "this is no tar archive"),
         ("nothing", Vec::new(), "this is no tar archive"),

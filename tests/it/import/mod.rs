@@ -5,7 +5,7 @@ mod hostile;
 mod served;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{Cursor, Write as _},
 };
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 use wharf::{
-    bundle::{Brought, ReadError, Sink, Terms, read},
+    bundle::{Brought, Contents, Joined, ReadError, Segment, Sink, Terms, Volume, read},
     oci::{Digest, MANIFEST_MAX_BYTES},
 };
 
@@ -34,6 +34,12 @@ pub(super) struct Taken {
     /// The most bytes of one blob that were held before it was known to be right.
     pub(super) most: usize,
     pub(super) given_up: usize,
+    /// The volume that comes, the numbers of those that came, and how long the blobs are.
+    volume: Option<Volume>,
+    volumes: BTreeSet<u32>,
+    sizes: HashMap<Digest, u64>,
+    /// Parts of blobs, by where they begin.
+    parts: HashMap<Digest, BTreeMap<u64, Vec<u8>>>,
 }
 
 impl Tar {
@@ -123,6 +129,60 @@ impl Sink for Taken {
     fn document(&mut self, digest: &Digest) -> Result<Option<Bytes>, String> {
         let bytes = self.blobs.get(digest).filter(|bytes| bytes.len() <= MANIFEST_MAX_BYTES);
         Ok(bytes.cloned())
+    }
+
+    fn begin_volume(
+        &mut self,
+        volume: &Volume,
+        contents: &Contents,
+        document: &[u8],
+    ) -> Result<(), String> {
+        assert_eq!(Digest::sha256(document), volume.set);
+        self.sizes = contents.blobs.iter().map(|blob| (blob.digest, blob.size)).collect();
+        self.volume = Some(volume.clone());
+        Ok(())
+    }
+
+    fn begin_part(&mut self, part: &Segment) -> Result<bool, String> {
+        assert!(self.open.is_none(), "one at a time");
+        let is_here = self.blobs.contains_key(&part.digest);
+        self.open = (!is_here).then(Vec::new);
+        Ok(!is_here)
+    }
+
+    fn end_part(&mut self, part: &Segment) -> Result<Joined, String> {
+        let bytes = self.open.take().expect("begun");
+        assert_eq!(Digest::sha256(&bytes), part.sha256, "what counts was verified");
+        let parts = self.parts.entry(part.digest).or_default();
+        parts.insert(part.offset, bytes);
+        let mut whole = Vec::new();
+        for (offset, bytes) in parts.iter() {
+            if *offset != whole.len() as u64 {
+                return Ok(Joined::Waits);
+            }
+            whole.extend_from_slice(bytes);
+        }
+        if whole.len() as u64 != self.sizes[&part.digest] {
+            return Ok(Joined::Waits);
+        }
+        self.parts.remove(&part.digest);
+        let found = Digest::of(part.digest.algorithm(), &whole);
+        if found != part.digest {
+            return Ok(Joined::Wrong { found, volumes: self.volumes.iter().copied().collect() });
+        }
+        self.blobs.insert(found, whole.into());
+        Ok(Joined::Whole)
+    }
+
+    fn end_volume(&mut self) -> Result<Vec<u32>, String> {
+        let Volume { number, of, .. } = self.volume.take().expect("begun");
+        self.volumes.insert(number);
+        Ok((1..=of).filter(|number| !self.volumes.contains(number)).collect())
+    }
+
+    fn recall_volumes(&mut self) -> Result<(), String> {
+        self.volumes.clear();
+        Ok(())
     }
 }
 
