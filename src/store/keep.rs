@@ -5,7 +5,13 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Error, Fact, Store, failing::Write, ledger::Came, links::Link, quarantine, recorder};
+use super::{
+    Error, Fact, Store,
+    failing::Write,
+    ledger::{Came, Promise},
+    links::Link,
+    quarantine, recorder,
+};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 
 impl Store {
@@ -23,10 +29,10 @@ impl Store {
         bytes: &Bytes,
         tags: &[Tag],
     ) -> Result<(), Error> {
-        let (_held, _room) = self.room_for(&manifest.digest, bytes).await?;
+        let (_held, room) = self.room_for(&manifest.digest, bytes).await?;
         let _changes = self.changes.read().await;
         self.touch(manifest, document);
-        self.write_document(&manifest.digest, bytes).await?;
+        self.write_document(&manifest.digest, bytes, room).await?;
         self.record_manifest(repository, manifest, document, tags).await?;
         // A copy: `bytes` may be part of something longer, or be counted for as long as a clone is there.
         self.heat(&manifest.digest, Bytes::copy_from_slice(bytes));
@@ -108,23 +114,31 @@ impl Store {
         if is_known && self.sizes(vec![index.digest]).await? == [Some(bytes.len() as u64)] {
             return Ok(());
         }
-        let (_held, _room) = self.room_for(&index.digest, bytes).await?;
+        let (_held, room) = self.room_for(&index.digest, bytes).await?;
         let _changes = self.changes.read().await;
         self.holds.touch([&index.digest, subject]);
-        self.write_document(&index.digest, bytes).await?;
+        self.write_document(&index.digest, bytes, room).await?;
         let (repository, index) = (repository.clone(), index.clone());
         self.record(vec![Fact::Referrers { repository, subject: *subject, index }], Vec::new())
             .await
     }
 
-    async fn write_document(&self, digest: &Digest, bytes: &Bytes) -> Result<(), Error> {
+    async fn write_document(
+        &self,
+        digest: &Digest,
+        bytes: &Bytes,
+        mut room: Promise,
+    ) -> Result<(), Error> {
         let (layout, ledger) = (Arc::clone(&self.layout), Arc::clone(&self.ledger));
         let (digest, bytes) = (*digest, bytes.clone());
         let writing = spawn_blocking(move || {
             let size = bytes.len() as u64;
             layout.replace_blob(&digest, &bytes, |temporary| {
-                let came = Came { size, partial: 0 };
-                quarantine::put_in_place(&layout, &ledger, temporary, &digest, came)
+                // Until it has its name it counts as unfinished: at no time twice.
+                room.written(size);
+                let came = Came { size, partial: size };
+                let put = quarantine::put_in_place(&layout, &ledger, temporary, &digest, came);
+                put.inspect_err(|_| ledger.partial_shrank(size))
             })
         });
         let written = writing.await.map_err(Error::join)?.map_err(Error::write);
