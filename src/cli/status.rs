@@ -124,6 +124,7 @@ fn scrubbed(scrub: &ScrubStatus, cache: &CacheStatus, now: u64) -> String {
     let ScrubStatus { period, since, blobs, bad, finished, .. } = scrub;
     let round = match cache.blobs {
         0 => "nothing to read".to_owned(),
+        _ if *since == 0 => format!("not begun, all within {}", words::age(0, *period)),
         all => format!(
             "{} % read since {} ago, all within {}",
             percent(*blobs, all),
@@ -301,6 +302,14 @@ Registries:  docker.io  up for 3 days, 98 pulls left
         ] {
             assert!(said.lines().any(|said| said == line), "{line}\n{said}");
         }
+    }
+
+    #[test]
+    fn a_round_of_the_scrub_that_has_not_begun_has_no_age() {
+        let mut told = told();
+        told.status.scrub.as_mut().expect("it is on").since = 0;
+        let said = text(&told, 100 * 86_400);
+        assert!(said.contains("\nScrub:       not begun, all within 4 weeks"), "{said}");
     }
 
     #[test]
