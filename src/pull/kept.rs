@@ -110,7 +110,8 @@ impl Inner {
     }
 
     /// What a pinned tag meant when its registry had it, now that it says `error`: what somebody brought by hand, or wants to
-    /// stay whatever happens, is not taken away by a registry that never had it, or has it no more.
+    /// stay whatever happens, is not taken away by a registry that never had it, or has it no more. Where clients bring their
+    /// own accounts, the no is about the client.
     pub(super) async fn pinned_in_spite_of(
         &self,
         repository: &Repository,
@@ -118,7 +119,8 @@ impl Inner {
         error: Error,
     ) -> Result<ManifestAnswer, Error> {
         let is_no = matches!(error, Error::ManifestUnknown | Error::NameUnknown | Error::Denied);
-        if !is_no || !self.store.is_pinned(repository, &Reference::Tag(tag.clone())) {
+        let is_pinned = || self.store.is_pinned(repository, &Reference::Tag(tag.clone()));
+        if !is_no || self.terms(repository).is_some() || !is_pinned() {
             return Err(error);
         }
         self.stand_in(repository, tag).await?.ok_or(error)

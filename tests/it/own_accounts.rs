@@ -196,6 +196,26 @@ async fn a_yes_counts_for_its_time_and_costs_one_question() {
     wharf.end().await;
 }
 
+/// Elsewhere a pin outlives the registry's no: here that no is about the client.
+#[tokio::test]
+async fn a_pin_gives_nothing_to_whom_the_registry_says_no() {
+    let hub = FakeHub::start().await;
+    let (site, image) = private(Challenge::Basic).await;
+    let wharf = wharf_before(&hub, &site).await;
+    let alice = alice();
+    assert_open(&wharf, &image, &alice, "first").await;
+    wharf.quiet().await;
+    let name = format!("{LAN}/{REPO}:1").parse().expect("a name");
+    wharf.pull.pin(&name, true).await.expect("pinned");
+    site.disallow("alice", "alices-secret");
+    // The tag is asked for again, though the last yes to her is young.
+    wharf.clock.advance(Duration::from_secs(60));
+    let tag = format!("/v2/{LAN}/{REPO}/manifests/1");
+    assert_eq!(get(&wharf, &tag, Some(&alice)).await.status, 401);
+    assert_closed(&wharf, &image, Some(&alice), "taken back").await;
+    wharf.end().await;
+}
+
 #[tokio::test]
 async fn without_the_registry_a_yes_counts_for_the_time_of_grace() {
     let hub = FakeHub::start().await;
