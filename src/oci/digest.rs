@@ -1,6 +1,6 @@
 //! [`Digest`]: the name of a blob, and [`Hasher`], which finds it.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, hash::Hash, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::Digest as _;
@@ -10,10 +10,10 @@ use sha2::Digest as _;
 ///
 /// Always well formed: lower-case hex of the algorithm's exact length. An algorithm that cannot be
 /// verified here (`blake3`, `md5`, …) does not parse, so an unverifiable blob is never asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(Bytes);
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Bytes {
     Sha256([u8; 32]),
     Sha512([u8; 64]),
@@ -46,6 +46,9 @@ pub enum DigestError {
 }
 
 impl Digest {
+    /// Bytes of the longest one's text.
+    pub const LONGEST_TEXT: usize = "sha512:".len() + 2 * LONGEST_BYTES;
+
     /// The SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
         Self::of(Algorithm::Sha256, bytes)
@@ -69,6 +72,20 @@ impl Digest {
     /// The part behind the colon: lower-case hex.
     pub fn encoded(&self) -> String {
         hex::encode(self.as_bytes())
+    }
+
+    /// Puts `algorithm:hex` behind what `text` has.
+    pub fn append_to(&self, text: &mut String) {
+        let mut digits = [0; 2 * LONGEST_BYTES];
+        text.push_str(self.algorithm().as_str());
+        text.push(':');
+        text.push_str(self.hex(&mut digits));
+    }
+
+    fn hex<'a>(&self, digits: &'a mut [u8; 2 * LONGEST_BYTES]) -> &'a str {
+        let digits = &mut digits[..2 * self.as_bytes().len()];
+        hex::encode_to_slice(self.as_bytes(), digits).expect("as many digits as there is room for");
+        std::str::from_utf8(digits).expect("hex digits are ASCII")
     }
 
     /// The raw digest, 32 or 64 bytes.
@@ -105,15 +122,20 @@ impl FromStr for Digest {
     }
 }
 
+impl Hash for Digest {
+    /// In one piece: digests are most of what is looked up. How long they are tells their algorithms apart.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Printed several times for each request: neither allocated nor made digit by digit.
         let mut digits = [0; 2 * LONGEST_BYTES];
-        let digits = &mut digits[..2 * self.as_bytes().len()];
-        hex::encode_to_slice(self.as_bytes(), digits).map_err(|_| fmt::Error)?;
         f.write_str(self.algorithm().as_str())?;
         f.write_str(":")?;
-        f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
+        f.write_str(self.hex(&mut digits))
     }
 }
 

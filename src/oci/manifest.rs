@@ -52,13 +52,21 @@ impl MediaType {
     /// Whether a document of this type belongs under `manifests/`: one of the four types that clients pull, an
     /// older schema, or an artifact's; not a web page of a captive portal.
     pub fn names_a_manifest(&self) -> bool {
-        self.as_str().contains(".manifest.") || self.as_str().contains(".index.")
+        self.is_manifest()
+            || self.as_str().contains(".manifest.")
+            || self.as_str().contains(".index.")
     }
 
     /// Whether this is one of the four types that clients pull.
     pub fn is_manifest(&self) -> bool {
-        self.is_index()
-            || matches!(self.as_str(), media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
+        self.well_known().is_some()
+    }
+
+    /// The type, if it is one of the four that clients pull.
+    pub fn well_known(&self) -> Option<&'static str> {
+        use media_type::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+        let types = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+        types.into_iter().find(|known| *known == self.as_str())
     }
 }
 

@@ -1,6 +1,11 @@
 //! Names: which registry, which repository, which tag or digest.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -72,7 +77,8 @@ pub enum NameError {
 impl RegistryName {
     /// Docker Hub.
     pub fn docker_hub() -> Self {
-        Self(DOCKER_HUB.into())
+        static HUB: LazyLock<Arc<str>> = LazyLock::new(|| DOCKER_HUB.into());
+        Self(Arc::clone(&HUB))
     }
 
     /// The name.
@@ -96,10 +102,13 @@ impl FromStr for RegistryName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let lower = text.to_ascii_lowercase();
+        let lower = match text.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(text.to_ascii_lowercase()),
+            false => Cow::Borrowed(text),
+        };
         let (host, port) = match lower.rsplit_once(':') {
             Some((host, port)) if !host.ends_with(':') => (host, Some(port)),
-            _ => (lower.as_str(), None),
+            _ => (&*lower, None),
         };
         let port_ok = port.is_none_or(|port| {
             port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
@@ -113,10 +122,10 @@ impl FromStr for RegistryName {
         if !port_ok || !host_ok || lower.len() > NAME_MAX_BYTES {
             return Err(NameError::Registry);
         }
-        Ok(Self(match lower.as_str() {
-            "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB.into(),
-            _ => lower.into(),
-        }))
+        Ok(match &*lower {
+            DOCKER_HUB | "index.docker.io" | "registry-1.docker.io" => Self::docker_hub(),
+            other => Self(other.into()),
+        })
     }
 }
 

@@ -1,10 +1,10 @@
 //! What is asked of a manifest, and what is answered.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Outcome, Resolution};
+use super::{Outcome, Resolution, ready::Found};
 use crate::oci::{Descriptor, Platform};
 
 /// What the client asked for.
@@ -31,6 +31,8 @@ pub struct ManifestAnswer {
     pub resolution: Option<Resolution>,
     /// The platform of the manifest, where the client cannot run it.
     pub mismatch: Option<Platform>,
+    /// What it was answered from, if that was [ready](super::ready).
+    pub(super) found: Option<Arc<Found>>,
 }
 
 impl ManifestAnswer {
@@ -39,6 +41,7 @@ impl ManifestAnswer {
         bytes: Option<Bytes>,
         outcome: Outcome,
     ) -> Self {
-        Self { descriptor, bytes, outcome, stale_for: None, resolution: None, mismatch: None }
+        let (stale_for, resolution, mismatch, found) = (None, None, None, None);
+        Self { descriptor, bytes, outcome, stale_for, resolution, mismatch, found }
     }
 }

@@ -155,7 +155,8 @@ impl Clients {
         if let Some(platform) = &asker.in_path {
             return told(vec![platform.clone()], Signal::Path);
         }
-        if let Some(platform) = asker.in_header.as_ref().filter(|_| self.may_announce(asker)) {
+        let may_announce = |_: &&Platform| self.may_announce(asker.address);
+        if let Some(platform) = asker.in_header.as_ref().filter(may_announce) {
             return told(vec![platform.clone()], Signal::Header);
         }
         if let Some(rule) = self.config.clients.iter().find(|rule| fits(rule, asker)) {
@@ -196,8 +197,8 @@ impl Clients {
     }
 
     /// Whether `Wharf-Platform` counts when this client sends it.
-    pub(super) fn may_announce(&self, asker: &Asker) -> bool {
-        let address = asker.address.to_canonical();
+    pub(super) fn may_announce(&self, client: IpAddr) -> bool {
+        let address = client.to_canonical();
         self.config.header_from.iter().any(|net| net.contains(&address))
     }
 

@@ -1,6 +1,13 @@
 //! What is remembered of names for a short while: tags that were just confirmed, and names that are unknown.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use moka::{notification::RemovalCause, sync::Cache};
 use tokio::time::Instant;
@@ -28,6 +35,8 @@ pub(super) struct Freshness {
     tag_ttl: Duration,
     unknown_ttl: Duration,
     confirmed: Cache<(Repository, Tag), (Descriptor, Instant)>,
+    /// How often something changed in `confirmed`.
+    edition: AtomicU64,
     unknown: Cache<(Repository, Kind, Reference), (Error, Instant)>,
     /// Tags that a `HEAD` resolved to a manifest that is not kept yet.
     waiting: Cache<(Repository, Digest), Arc<BTreeSet<Tag>>>,
@@ -59,6 +68,7 @@ impl Freshness {
             tag_ttl,
             unknown_ttl,
             confirmed: Cache::new(NAMES_MAX),
+            edition: AtomicU64::new(0),
             unknown: unknown.build(),
             waiting: Cache::new(NAMES_MAX),
         }
@@ -68,6 +78,22 @@ impl Freshness {
     pub(super) fn confirmed(&self, repository: &Repository, tag: &Tag) -> Option<Descriptor> {
         let (manifest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
         (self.clock.now().duration_since(at) < self.tag_ttl).then_some(manifest)
+    }
+
+    /// How often what is known of tags has changed.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// Until when the registry's word holds that the tag means `manifest`, if that is what it said last.
+    pub(super) fn confirmed_until(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        manifest: &Digest,
+    ) -> Option<Instant> {
+        let (latest, at) = self.confirmed.get(&(repository.clone(), tag.clone()))?;
+        at.checked_add(self.tag_ttl).filter(|_| latest.digest == *manifest)
     }
 
     /// What the tag means, if the registry said so a few times to live ago at most: for when it is to be asked sparingly.
@@ -96,6 +122,11 @@ impl Freshness {
     pub(super) fn confirm(&self, repository: &Repository, tag: &Tag, manifest: &Descriptor) {
         let value = (manifest.clone(), self.clock.now());
         self.confirmed.insert((repository.clone(), tag.clone()), value);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.edition.fetch_add(1, Ordering::AcqRel);
     }
 
     /// What the registry said of the tag is of no use: it is to be asked again. That the tag means `manifest`
@@ -104,12 +135,14 @@ impl Freshness {
         let key = (repository.clone(), tag.clone());
         if self.confirmed.get(&key).is_some_and(|(latest, _)| latest.digest != *manifest) {
             self.confirmed.invalidate(&key);
+            self.changed();
         }
     }
 
     /// What the tag was said to mean cannot be had: it is to be asked again.
     pub(super) fn forget(&self, repository: &Repository, tag: &Tag) {
         self.confirmed.invalidate(&(repository.clone(), tag.clone()));
+        self.changed();
     }
 
     /// How asking for a name failed a moment ago.

@@ -46,17 +46,40 @@ impl Pull {
     ) -> Result<ManifestAnswer, Error> {
         let who = self.0.clients.resolve(asker);
         let answer = async {
+            let answer = self.meant(repository, reference, want).await?;
             match reference {
-                Reference::Tag(tag) => {
-                    let answer = self.tagged(repository, tag, want).await?;
-                    self.for_client(repository, answer, want, asker, &who).await
-                }
-                Reference::Digest(digest) => self.with_digest(repository, digest, want).await,
+                Reference::Tag(_) => self.for_client(repository, answer, want, asker, &who).await,
+                Reference::Digest(_) => Ok(answer),
             }
         };
         let absent = || self.0.absent_for(repository, reference, &who);
         let answer = answer.await.map_err(|error| error.naming(absent))?;
         self.served(repository, reference, answer, want, asker, who).await
+    }
+
+    /// What `reference` means to any client, from what is ready if it is.
+    async fn meant(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        want: Want,
+    ) -> Result<ManifestAnswer, Error> {
+        let pull = &self.0;
+        let editions = pull.editions();
+        if let Some(found) = pull.ready(repository, reference, editions) {
+            pull.upstream(repository)?;
+            return Ok(found.answer());
+        }
+        // What is answered from memory has room for no more than that, and so has a connection.
+        let looked_up = Box::pin(async {
+            match reference {
+                Reference::Tag(tag) => self.tagged(repository, tag, want).await,
+                Reference::Digest(digest) => self.with_digest(repository, digest, want).await,
+            }
+        });
+        let answer = looked_up.await?;
+        pull.found(repository, reference, &answer, editions);
+        Ok(answer)
     }
 
     /// What a tag means: an index as it is.

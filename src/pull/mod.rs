@@ -30,6 +30,7 @@ mod passing;
 mod platform;
 mod prefetch;
 mod ranges;
+mod ready;
 mod registries;
 mod relay;
 mod report;
@@ -43,7 +44,7 @@ mod upkeep;
 mod verify;
 mod volumes;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -85,6 +86,7 @@ use self::{
     passing::Passing,
     platform::Indexes,
     prefetch::{Prefetcher, Schedule},
+    ready::Ready,
     scrub::Scrubber,
     served::Mismatches,
     skipped::Skipped,
@@ -112,6 +114,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     freshness: Freshness,
+    ready: Ready,
     admissions: Admissions,
     /// There are repositories that are not for everybody who is served.
     has_closed: bool,
@@ -181,6 +184,7 @@ impl Pull {
         );
         let limits = config.limits;
         Self(Arc::new(Inner {
+            ready: Ready::default(),
             freshness: Freshness::new(
                 clock,
                 (config.tag_ttl, config.unknown_ttl),
@@ -228,8 +232,8 @@ impl Pull {
     }
 
     /// Whether this client may announce its platform.
-    pub fn hears(&self, asker: &Asker) -> bool {
-        self.0.clients.may_announce(asker)
+    pub fn hears(&self, client: IpAddr) -> bool {
+        self.0.clients.may_announce(client)
     }
 
     /// Why the cache does not take writes; `None` while it does.

@@ -70,7 +70,10 @@ impl Pull {
         if want == Want::Content {
             let digest = answer.descriptor.digest;
             pull.store.pulled(repository, &digest);
-            let listed = pull.store.listed(repository, &digest);
+            let listed = match &answer.found {
+                Some(found) => found.listed.clone(),
+                None => pull.store.listed(repository, &digest),
+            };
             let has_default = pull.clients.default().is_some();
             let platform = who.fetched_ahead(has_default);
             let label = who.platforms.first().map_or_else(String::new, Platform::label);

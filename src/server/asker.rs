@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderName,
     header::{ACCEPT, AUTHORIZATION, HOST},
 };
 
@@ -17,14 +17,16 @@ use crate::{
 };
 
 /// In which a client may say what it is; the second is how Docker passes on a header of its own configuration file.
-const PLATFORM_HEADERS: [&str; 2] = ["wharf-platform", "x-meta-wharf-platform"];
+const PLATFORM_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("wharf-platform"), HeaderName::from_static("x-meta-wharf-platform")];
 
-/// The client behind `peer` that sent this head.
+/// The client behind `peer` that sent this head. What platform it announces is read where that is heard.
 pub(super) fn asker(
     peer: &Peer,
     route: &Route,
     headers: &HeaderMap,
     user_agent: &Arc<str>,
+    hears: bool,
 ) -> Asker {
     Asker {
         address: peer.address.ip(),
@@ -33,7 +35,7 @@ pub(super) fn asker(
         listener: Some(peer.listener),
         host: host(headers),
         in_path: route.platform.clone(),
-        in_header: announced(headers).and_then(Result::ok),
+        in_header: hears.then(|| announced(headers)?.ok()).flatten(),
         reads_index: reads_index(headers),
     }
 }
@@ -59,7 +61,7 @@ pub(super) fn wanted(endpoint: &Endpoint) -> Wanted {
 
 /// The platform that a client announces, if it does.
 pub(super) fn announced(headers: &HeaderMap) -> Option<Result<Platform, PlatformError>> {
-    let value = PLATFORM_HEADERS.iter().find_map(|name| headers.get(*name))?;
+    let value = PLATFORM_HEADERS.iter().find_map(|name| headers.get(name))?;
     Some(value.to_str().map_err(|_| PlatformError::Form).and_then(|text| text.trim().parse()))
 }
 

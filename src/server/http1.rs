@@ -37,6 +37,9 @@ use crate::metrics::Limit;
 /// next piece. By default a client that does not read would hold seven pieces of a blob.
 const CONNECTION_BUFFER: usize = 64 * 1024;
 
+/// Header lines that hyper takes of a request when it is not told how many.
+const HYPER_HEADERS: usize = 100;
+
 /// How long hyper keeps a connection on which nothing is said: a client that pulls says something again sooner, and need
 /// not wait for new buffers. The timer is not set anew for requests that are answered as they come: a connection that is
 /// asked all the time is let go, and taken up at the next byte, ten times a second.
@@ -108,13 +111,17 @@ impl Server {
             let parts = parts.clone();
             async move { Ok::<_, Infallible>(answer.await.map(|body| body.on(parts, turn))) }
         });
-        let mut connection = http1::Builder::new()
+        let mut hyper = http1::Builder::new();
+        hyper
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.header_timeout)
-            .max_headers(self.config.headers)
             .max_header_size(self.config.header_bytes)
-            .max_buf_size(CONNECTION_BUFFER)
-            .serve_connection(io, service);
+            .max_buf_size(CONNECTION_BUFFER);
+        if self.config.headers != HYPER_HEADERS {
+            // Told of a number, hyper makes room for so many on the heap for each request, and writes all of it.
+            hyper.max_headers(self.config.headers);
+        }
+        let mut connection = hyper.serve_connection(io, service);
         let (mut stopped, mut timer) = (pin!(stop.cancelled()), pin!(sleep(QUIET)));
         let (mut is_stopping, mut was_quiet) = (false, false);
         let ended = poll_fn(|context| {

@@ -56,7 +56,7 @@ use self::{
     misses::Misses,
     parts::{PartStream, Parts},
     peer::Peer,
-    record::Record,
+    record::{Asked, Record},
     respond::Answer,
     route::{Endpoint, Route},
     seats::{Seat, Seats},
@@ -281,10 +281,10 @@ impl Server {
     ) -> Response<Body> {
         let (mut head, _) = request.into_parts();
         let mut record = Record::new(&self.metrics, head.method.clone(), peer.address);
-        let agent =
-            head.headers.get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        record.user_agent = agent.unwrap_or_default().into();
-        record.repository = head.uri.path().to_owned();
+        if let Some(agent) = head.headers.get(USER_AGENT) {
+            record.user_agent = String::from_utf8_lossy(agent.as_bytes()).into();
+        }
+        record.asked = Asked::Address(head.uri.clone());
         if head.method != Method::GET && head.method != Method::HEAD {
             return respond::method_not_allowed().into_response(record, None);
         }
@@ -306,8 +306,7 @@ impl Server {
             Err(bad) => Err(bad),
         };
         if let Ok(route) = &route {
-            (record.repository, record.reference) = route.endpoint.named();
-            record.endpoint = route.endpoint.kind();
+            record.asked = Asked::Endpoint(route.endpoint.clone());
         }
         let turn = match seat.try_turn() {
             Some(turn) => Some(turn),
@@ -334,7 +333,7 @@ impl Server {
         let answer = self.ask_within(&route, &head, &peer, &seat, &mut record).await;
         drop(turn);
         let answer = answer.unwrap_or_else(|error| {
-            let (repository, reference) = (&record.repository, &record.reference);
+            let (repository, reference) = (&record.asked.repository(), &record.asked.reference());
             tracing::debug!(%repository, %reference, %error, "not answered");
             respond::failure(&error)
         });
@@ -434,11 +433,13 @@ impl Server {
             }
             Endpoint::Manifest(repository, reference) => {
                 let want = if head { Want::Descriptor } else { Want::Content };
-                let asker = asker::asker(peer, route, headers, &record.user_agent);
-                let answer = pull.manifest(repository, reference, want, &asker).await?;
-                record.resolution = answer.resolution.clone();
-                let mut answer = respond::manifest(answer, repository, headers);
-                if let Some(Err(error)) = asker::announced(headers).filter(|_| pull.hears(&asker)) {
+                let hears = pull.hears(peer.address.ip());
+                let asker = asker::asker(peer, route, headers, &record.user_agent, hears);
+                let mut answer = pull.manifest(repository, reference, want, &asker).await?;
+                record.resolution = answer.resolution.take();
+                let resolution = record.resolution.as_ref();
+                let mut answer = respond::manifest(answer, resolution, repository, headers);
+                if let Some(Err(error)) = hears.then(|| asker::announced(headers)).flatten() {
                     answer.warn(&format!("Wharf-Platform was not read: {error}"));
                 }
                 answer

@@ -28,7 +28,7 @@ use tokio::{
 use crate::pull::{BlobFile, PART_BYTES, SendsParts};
 
 /// Bytes that the system sends by one call.
-const STEP_BYTES: usize = 1024 * 1024;
+const STEP_BYTES: usize = PART_BYTES;
 
 /// Bytes that one connection sends before others have their turn.
 const TURN_BYTES: usize = 2 * 1024 * 1024;

@@ -1,10 +1,15 @@
 //! One request, as it will stand in the log and be counted: once, when its answer is over.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::route::Endpoint;
 use crate::{
     metrics::{Metrics, RequestDone},
     pull::{Cut, Resolution},
@@ -18,12 +23,7 @@ pub(super) struct Record {
     pub(super) user_agent: Arc<str>,
     /// Who has signed in.
     pub(super) user: Option<Arc<str>>,
-    /// `manifest`, `blob`, …; `other` for what is no endpoint.
-    pub(super) endpoint: &'static str,
-    /// The full repository name, or the path as it came if it names none.
-    pub(super) repository: String,
-    /// The tag, digest or page.
-    pub(super) reference: String,
+    pub(super) asked: Asked,
     pub(super) status: StatusCode,
     /// `hit`, `miss`, `coalesced`, `stale`, `relay`, or how it failed.
     pub(super) outcome: &'static str,
@@ -36,6 +36,15 @@ pub(super) struct Record {
     complete: bool,
 }
 
+/// What a request is for.
+pub(super) enum Asked {
+    /// Nothing that could be read yet.
+    Nothing,
+    /// This address, which names no endpoint.
+    Address(Uri),
+    Endpoint(Endpoint),
+}
+
 /// Longest text of a client's choosing in a log line.
 const TEXT_MAX: usize = 300;
 
@@ -45,11 +54,9 @@ impl Record {
             metrics: metrics.clone(),
             method,
             client,
-            user_agent: "".into(),
+            user_agent: unsaid(),
             user: None,
-            endpoint: "other",
-            repository: String::new(),
-            reference: String::new(),
+            asked: Asked::Nothing,
             status: StatusCode::OK,
             outcome: "client_error",
             resolution: None,
@@ -69,7 +76,8 @@ impl Record {
     /// The body cannot be finished; the connection is cut.
     pub(super) fn cut(&self, cut: &Cut) {
         tracing::warn!(
-            repository = %self.repository, reference = %self.reference, client = %self.client,
+            repository = %self.asked.repository(), reference = %self.asked.reference(),
+            client = %self.client,
             sent = self.bytes, "cut a client off: {cut}"
         );
     }
@@ -80,12 +88,41 @@ impl Record {
     }
 }
 
+impl Asked {
+    /// `manifest`, `blob`, …; `other` for what is no endpoint.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Nothing | Self::Address(_) => "other",
+            Self::Endpoint(endpoint) => endpoint.kind(),
+        }
+    }
+
+    /// The full repository name, or the path as it came if it names none.
+    pub(super) fn repository(&self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Address(uri) => uri.path().to_owned(),
+            Self::Endpoint(endpoint) => {
+                endpoint.repository().map_or_else(String::new, ToString::to_string)
+            }
+        }
+    }
+
+    /// The tag or digest; empty where there is none.
+    pub(super) fn reference(&self) -> String {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.reference(),
+            Self::Nothing | Self::Address(_) => String::new(),
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let duration = self.begun.elapsed();
         let outcome = if self.complete { self.outcome } else { "cut" };
         self.metrics.request_done(&RequestDone {
-            endpoint: self.endpoint,
+            endpoint: self.asked.kind(),
             outcome,
             duration,
             first_byte: self.first_byte,
@@ -97,9 +134,9 @@ impl Drop for Record {
         tracing::info!(
             target: "wharf::request",
             method = %self.method,
-            endpoint = self.endpoint,
-            repository = shortened(&self.repository),
-            reference = shortened(&self.reference),
+            endpoint = self.asked.kind(),
+            repository = shortened(&self.asked.repository()),
+            reference = shortened(&self.asked.reference()),
             outcome,
             status = self.status.as_u16(),
             bytes = self.bytes,
@@ -113,7 +150,16 @@ impl Drop for Record {
     }
 }
 
+/// What a client calls itself that does not say so.
+fn unsaid() -> Arc<str> {
+    static UNSAID: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+    Arc::clone(&UNSAID)
+}
+
 fn shortened(text: &str) -> &str {
+    if text.len() <= TEXT_MAX {
+        return text;
+    }
     let end = text.char_indices().nth(TEXT_MAX).map_or(text.len(), |(at, _)| at);
     &text[..end]
 }

@@ -28,15 +28,15 @@ use crate::{
 };
 
 /// How an answer came about: `hit`, `miss`, `coalesced`, `stale` or `relay`.
-const WHARF_CACHE: &str = "wharf-cache";
+const WHARF_CACHE: HeaderName = HeaderName::from_static("wharf-cache");
 /// The digest of what is answered ([spec.md, "Pulling manifests"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests)).
-const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// Says that this is a registry; old Docker Engines look for it.
-const API_VERSION: &str = "docker-distribution-api-version";
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 /// Echoes `?ns=` ([spec.md, "Registry Proxying"](https://github.com/opencontainers/distribution-spec/blob/main/spec.md#registry-proxying)).
-const OCI_NAMESPACE: &str = "oci-namespace";
+const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Which filter a referrers list was put through.
-const OCI_FILTERS_APPLIED: &str = "oci-filters-applied";
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// When a client that came at a busy time should come again.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
@@ -149,14 +149,22 @@ pub(super) fn ping() -> Answer {
 }
 
 /// end-3.
+///
+/// `resolution`: which platform the client was taken to have.
 pub(super) fn manifest(
     answer: ManifestAnswer,
+    resolution: Option<&Resolution>,
     repository: &Repository,
     request: &HeaderMap,
 ) -> Answer {
-    let ManifestAnswer { descriptor, bytes, outcome, stale_for, resolution, mismatch } = answer;
+    let ManifestAnswer { descriptor, bytes, outcome, stale_for, mismatch, .. } = answer;
     let mut answered = Answer::cached(outcome);
-    answered.text(CONTENT_TYPE, descriptor.media_type.as_str());
+    match descriptor.media_type.well_known() {
+        Some(name) => {
+            answered.headers.insert(CONTENT_TYPE, HeaderValue::from_static(name));
+        }
+        None => answered.text(CONTENT_TYPE, descriptor.media_type.as_str()),
+    }
     answered.headers.insert(CONTENT_LENGTH, descriptor.size.into());
     name_content(&mut answered, &descriptor.digest);
     if let Some(stale_for) = stale_for {
@@ -166,8 +174,7 @@ pub(super) fn manifest(
             "{registry} did not answer; the tag was last confirmed {minutes} min ago"
         ));
     }
-    let runs = resolution.as_ref().and_then(Resolution::runs);
-    if let (Some(image), Some(runs)) = (mismatch, runs) {
+    if let (Some(image), Some(runs)) = (mismatch, resolution.and_then(Resolution::runs)) {
         answered.warn(&format!("this image is for {image}, and this host runs {runs}"));
     }
     if let Some(bytes) = bytes {
@@ -521,10 +528,18 @@ fn error(status: StatusCode, code: ErrorCode, message: &str) -> Answer {
     Answer::new(status, outcome).document("application/json", body)
 }
 
+fn etag(digest: &Digest) -> String {
+    let mut etag = String::with_capacity(2 + Digest::LONGEST_TEXT);
+    etag.push('"');
+    digest.append_to(&mut etag);
+    etag.push('"');
+    etag
+}
+
 fn name_content(answered: &mut Answer, digest: &Digest) {
-    let etag = Bytes::from(format!("\"{digest}\""));
+    let etag = Bytes::from(etag(digest));
     let bare = etag.slice(1..etag.len() - 1);
-    for (name, value) in [(HeaderName::from_static(DOCKER_CONTENT_DIGEST), bare), (ETAG, etag)] {
+    for (name, value) in [(DOCKER_CONTENT_DIGEST, bare), (ETAG, etag)] {
         let value = HeaderValue::from_maybe_shared(value);
         answered.headers.insert(name, value.expect("hex digits are a header value"));
     }
@@ -540,7 +555,7 @@ fn blob_headers(answered: &mut Answer, digest: &Digest) {
 fn wanted_range(digest: &Digest, request: &HeaderMap) -> Option<RangeRequest> {
     let mut headers = request.get_all(RANGE).iter();
     let (header, None) = (headers.next()?, headers.next()) else { return None };
-    let same = |etag: &HeaderValue| etag.as_bytes() == format!("\"{digest}\"").as_bytes();
+    let same = |known: &HeaderValue| known.as_bytes() == etag(digest).as_bytes();
     if !request.get(IF_RANGE).is_none_or(same) {
         return None;
     }
@@ -557,7 +572,7 @@ fn is_known(digest: &Digest, request: &HeaderMap) -> bool {
     if conditions.peek().is_none() {
         return false;
     }
-    let etag = format!("\"{digest}\"");
+    let etag = etag(digest);
     let known = |header: &HeaderValue| {
         let listed = header.to_str().unwrap_or_default().split(',').map(str::trim);
         listed.map(|tag| tag.trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)

@@ -80,6 +80,9 @@ pub(super) struct RouteError {
 /// Longest `last` and `artifactType` taken.
 const QUERY_VALUE_MAX: usize = 255;
 
+/// Parts of a path, as a rule at most.
+const SEGMENTS_USUAL: usize = 8;
+
 /// Most characters of a name that an error repeats.
 const SHOWN_MAX: usize = 80;
 
@@ -93,8 +96,14 @@ impl Route {
         let query = Query::parse(query)?;
         let namespace = query.ns.as_deref().map(|ns| known(ns, &serves)).transpose()?;
         let path = path.strip_prefix('/').ok_or_else(unknown_address)?;
-        let segments = path.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
-        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        let decoded: Vec<Cow<'_, str>>;
+        let mut segments: Vec<&str> = Vec::with_capacity(SEGMENTS_USUAL);
+        if path.contains('%') {
+            decoded = path.split('/').map(decode).collect::<Result<_, _>>()?;
+            segments.extend(decoded.iter().map(AsRef::as_ref));
+        } else {
+            segments.extend(path.split('/'));
+        }
         let (outer_platform, segments) = match segments.as_slice() {
             ["platform", platform, rest @ ..] => (Some(platform_of(platform)?), rest),
             segments => (None, segments),
@@ -160,17 +169,12 @@ impl Route {
 }
 
 impl Endpoint {
-    /// Repository and reference for the log; empty where the endpoint has none.
-    pub(super) fn named(&self) -> (String, String) {
+    /// Tag or digest for the log; empty where the endpoint has none.
+    pub(super) fn reference(&self) -> String {
         match self {
-            Self::Catalog | Self::Ping => (String::new(), String::new()),
-            Self::Blob(repository, digest) | Self::Referrers(repository, digest) => {
-                (repository.to_string(), digest.to_string())
-            }
-            Self::Manifest(repository, reference) => {
-                (repository.to_string(), reference.to_string())
-            }
-            Self::Tags(repository) => (repository.to_string(), String::new()),
+            Self::Catalog | Self::Ping | Self::Tags(_) => String::new(),
+            Self::Blob(_, digest) | Self::Referrers(_, digest) => digest.to_string(),
+            Self::Manifest(_, reference) => reference.to_string(),
         }
     }
 

@@ -208,6 +208,11 @@ impl Index {
         self.shown(repository, digest).map(|shown| shown.link.clone())
     }
 
+    /// How often the tables were changed.
+    pub(super) fn edition(&self) -> u64 {
+        self.memo.edition()
+    }
+
     /// All that is known of what the repository may show under `digest`.
     pub(super) fn shown(&self, repository: &Repository, digest: &Digest) -> Option<Arc<Shown>> {
         self.memo.shown(repository, digest, || {
@@ -269,11 +274,8 @@ impl Index {
 
     /// What a tag means and when (seconds since 1970) that was confirmed.
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Option<(Descriptor, u64)> {
-        let found = self.memo.tag(repository, tag, || {
-            let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
-            serde_json::from_slice(&value).ok()
-        })?;
-        Some((*found).clone())
+        let value = self.read(&key(b't', repository, tag.as_str().as_bytes()))?;
+        serde_json::from_slice(&value).ok()
     }
 
     /// The tags of a repository, in order.

@@ -13,6 +13,11 @@ impl Store {
         self.index.link(repository, digest)
     }
 
+    /// How often anything changed of what is known: what was looked up before one change may be old after it.
+    pub fn edition(&self) -> u64 {
+        self.index.edition()
+    }
+
     /// All that is known of what `repository` may show under `digest`.
     pub fn shown(&self, repository: &Repository, digest: &Digest) -> Option<Arc<Shown>> {
         self.index.shown(repository, digest)

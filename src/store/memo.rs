@@ -4,33 +4,26 @@
 //! Nothing here is ever told to forget one record. Each change of the tables begins a new edition, and what was read for an
 //! older one counts no more.
 
-use std::{
-    hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use moka::sync::Cache;
 
 use super::links::Listed;
-use crate::oci::{Descriptor, Digest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Repository};
 
-/// Records remembered of each kind, of some 300 bytes each.
+/// Records remembered, of some 300 bytes each.
 const RECORDS_MAX: u64 = 2048;
 
 /// What was read lately, and of which edition of the tables.
 #[derive(Debug)]
 pub(super) struct Memo {
     edition: AtomicU64,
-    shown: Cache<(Repository, Digest), Read<Shown>>,
-    tags: Cache<(Repository, Tag), Read<(Descriptor, u64)>>,
+    /// With the edition that each was read of.
+    shown: Cache<(Repository, Digest), (u64, Arc<Shown>)>,
 }
-
-/// Something that was read, for one edition.
-#[derive(Debug)]
-struct Read<T>(u64, Arc<T>);
 
 /// What the tables say of what a repository may show under a digest.
 #[derive(Clone, Debug)]
@@ -58,47 +51,27 @@ impl Memo {
         digest: &Digest,
         read: impl FnOnce() -> Option<Shown>,
     ) -> Option<Arc<Shown>> {
-        self.remembered(&self.shown, (repository.clone(), *digest), read)
-    }
-
-    /// What a tag means, and since when; likewise.
-    pub(super) fn tag(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-        read: impl FnOnce() -> Option<(Descriptor, u64)>,
-    ) -> Option<Arc<(Descriptor, u64)>> {
-        self.remembered(&self.tags, (repository.clone(), tag.clone()), read)
-    }
-
-    fn remembered<K: Hash + Eq + Send + Sync + 'static, T: Send + Sync + 'static>(
-        &self,
-        records: &Cache<K, Read<T>>,
-        key: K,
-        read: impl FnOnce() -> Option<T>,
-    ) -> Option<Arc<T>> {
         // Before the look: what changes meanwhile makes it one of an older edition.
-        let edition = self.edition.load(Ordering::Acquire);
-        match records.get(&key) {
-            Some(Read(of, found)) if of == edition => return Some(found),
+        let edition = self.edition();
+        let key = (repository.clone(), *digest);
+        match self.shown.get(&key) {
+            Some((of, found)) if of == edition => return Some(found),
             _ => {}
         }
         let found = Arc::new(read()?);
-        records.insert(key, Read(edition, Arc::clone(&found)));
+        self.shown.insert(key, (edition, Arc::clone(&found)));
         Some(found)
+    }
+
+    /// How often the tables were changed.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
     }
 }
 
 impl Default for Memo {
     fn default() -> Self {
-        let (shown, tags) = (Cache::new(RECORDS_MAX), Cache::new(RECORDS_MAX));
-        Self { edition: AtomicU64::new(0), shown, tags }
-    }
-}
-
-impl<T> Clone for Read<T> {
-    fn clone(&self) -> Self {
-        Self(self.0, Arc::clone(&self.1))
+        Self { edition: AtomicU64::new(0), shown: Cache::new(RECORDS_MAX) }
     }
 }
 

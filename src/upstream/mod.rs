@@ -32,7 +32,7 @@ mod tests;
 mod tls;
 mod token;
 
-use std::{collections::HashMap, fmt, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -197,7 +197,8 @@ impl fmt::Debug for Secret {
 
 /// Every configured registry.
 pub struct Upstreams {
-    by_name: HashMap<RegistryName, Arc<Upstream>>,
+    /// A few: found sooner by comparing than by hashing.
+    by_name: BTreeMap<RegistryName, Arc<Upstream>>,
     documents: Documents,
     switch: Switch,
     metrics: Metrics,
@@ -232,7 +233,7 @@ impl Upstreams {
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
         let (switch, open_bodies) = (Switch::default(), OpenBodies::default());
-        let mut by_name = HashMap::with_capacity(configs.len());
+        let mut by_name = BTreeMap::new();
         for config in configs {
             let registry = config.registry.clone();
             let shared = (&documents, &open_bodies);

@@ -36,6 +36,7 @@ mod pieces;
 mod platforms;
 mod prefetch;
 mod ranges;
+mod ready;
 mod registries;
 mod rot;
 mod shared;

@@ -147,8 +147,11 @@ impl Platform {
 
     /// What stands in for this platform as a metric's label: its plain form if that is known, else `other`.
     pub fn label(&self) -> String {
-        let plain = self.plain();
-        if plain.is_known() { plain.to_string() } else { "other".to_owned() }
+        if known::check(self).is_err() {
+            return "other".to_owned();
+        }
+        let variant = self.variant().map_or_else(String::new, |variant| format!("/{variant}"));
+        [self.os(), "/", self.architecture(), &variant].concat()
     }
 
     /// Whether this says that nothing is known, as indexes say of what is not for running.
