@@ -39,9 +39,11 @@ mod shared;
 mod shortage;
 mod skipped;
 mod tasks;
+mod turns;
 mod upkeep;
 mod verify;
 mod volumes;
+mod whose;
 
 use std::{sync::Arc, time::Duration};
 
@@ -72,6 +74,7 @@ pub use self::{
         ScrubStatus, Status, UpstreamStatus, VerifyEvent, VolumeSet,
     },
     verify::Verify,
+    whose::on_behalf_of,
 };
 use self::{
     admission::Admissions,
