@@ -123,7 +123,8 @@ where
 
     fn turns_of(&self, registry: Option<&RegistryName>) -> Turns {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(registry.cloned()).or_insert_with(|| Turns::new(self.most.1)).clone()
+        let fresh = || Turns::new(self.most.1, "question", &self.metrics);
+        turns.entry(registry.cloned()).or_insert_with(fresh).clone()
     }
 
     fn busy(&self) -> Error {
@@ -209,6 +210,50 @@ mod tests {
         tasks.finish(Duration::ZERO).await;
         assert!(matches!(waiting.await, Err(Error::Busy)));
         assert_eq!(questions.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_asks_what_another_has_asked_already_brings_its_own_turn() {
+        let limits = Limits { questions_per_registry: 1, ..Limits::default() };
+        let questions = Coalesced::new(&limits, &Metrics::new());
+        let (tasks, order) = (Tasks::default(), Arc::new(Mutex::new(Vec::new())));
+        let client = |last| std::net::IpAddr::from([10, 0, 0, last]);
+        let ask = |n: u8| {
+            let (order, question) = (Arc::clone(&order), question("docker.io", n));
+            let asking = questions.get(question, &tasks, async move {
+                order.lock().expect("no panic").push((n, Whose::now()));
+            });
+            Box::pin(asking)
+        };
+        // The first is being asked when the others come.
+        let gate = Arc::new(Notify::new());
+        let held = Arc::clone(&gate);
+        let first = questions.get(question("docker.io", 0), &tasks, async move {
+            held.notified().await;
+        });
+        let mut first = Box::pin(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        let mut flood = Vec::new();
+        for n in 1..=9 {
+            let mut asking = Box::pin(super::super::on_behalf_of(client(1), ask(n)));
+            assert!(futures_util::poll!(&mut asking).is_pending());
+            flood.push(asking);
+            tokio::task::yield_now().await;
+        }
+        let mut same = Box::pin(super::super::on_behalf_of(client(2), ask(9)));
+        assert!(futures_util::poll!(&mut same).is_pending());
+        tokio::task::yield_now().await;
+        gate.notify_one();
+        assert!(!same.await.expect("answered").1);
+        first.await.expect("answered");
+        for asked in flood {
+            asked.await.expect("answered");
+        }
+        let order = order.lock().expect("no panic");
+        let whose = Whose::Client(client(1));
+        assert_eq!(order[..2], [(1, whose), (9, whose)]);
+        tasks.finish(Duration::ZERO).await;
     }
 
     #[tokio::test]

@@ -47,6 +47,9 @@ pub(super) struct InFlight {
     metrics: Metrics,
 }
 
+/// What turns are for that downloads wait for.
+const DOWNLOAD: &str = "download";
+
 /// Why somebody joins a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Purpose {
@@ -145,9 +148,9 @@ impl InFlight {
         let running_each = if registries > 1 { running - running / 4 } else { running };
         Self {
             flights: Arc::default(),
-            turns: Turns::new(running),
+            turns: Turns::new(running, DOWNLOAD, metrics),
             by_registry: Mutex::default(),
-            relay_turns: Turns::new(running),
+            relay_turns: Turns::new(running, "relay", metrics),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             wanted: Arc::new(watch::Sender::new(0)),
             running_each,
@@ -207,7 +210,8 @@ impl InFlight {
     /// configured.
     pub(super) fn turns_of(&self, registry: &RegistryName) -> Turns {
         let mut turns = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.entry(registry.clone()).or_insert_with(|| Turns::new(self.running_each)).clone()
+        let fresh = || Turns::new(self.running_each, DOWNLOAD, &self.metrics);
+        turns.entry(registry.clone()).or_insert_with(fresh).clone()
     }
 
     /// Whether a download that a client waits for is running.
@@ -311,5 +315,27 @@ impl Drop for Lead {
                 progress.phase = Phase::Failed(Error::Busy);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pull::on_behalf_of;
+
+    #[tokio::test]
+    async fn whoever_joins_a_download_is_one_of_those_whose_turn_it_waits_for() {
+        let downloads = InFlight::new(1, 1, &Limits::default(), &Metrics::new());
+        let (digest, origin) =
+            (Digest::sha256(b"a"), "docker.io/library/app".parse().expect("a name"));
+        let join = |wanted| downloads.join(&digest, &origin, Purpose { wanted, keep: true });
+        let (flight, lead) = join(false).expect("room");
+        let [one, two] = [1, 2].map(|last| std::net::IpAddr::from([10, 0, 0, last]));
+        for client in [one, two, one] {
+            on_behalf_of(client, async { join(true).map(drop) }).await.expect("room");
+        }
+        let crowd = flight.interest.crowd().members();
+        assert_eq!(*crowd.borrow(), [Whose::Wharf, Whose::Client(one), Whose::Client(two)]);
+        drop(lead);
     }
 }

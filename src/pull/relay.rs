@@ -112,7 +112,8 @@ impl Relay {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let fresh = connect(&self.pull, &self.repository, &self.digest, from, &self.crowd).await?;
+                let fresh =
+                    connect(&self.pull, &self.repository, &self.digest, from, &self.crowd).await?;
                 self.connection.insert(fresh)
             }
         };

@@ -18,12 +18,21 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::oneshot;
 
 use super::whose::{Crowd, Whose};
+use crate::metrics::Metrics;
 
 /// So many turns. Clones are the same ones.
 ///
 /// Who waits is bounded by who may: each has a place in one of the maps of what runs or waits.
 #[derive(Clone, Debug)]
-pub(super) struct Turns(Arc<Mutex<State>>);
+pub(super) struct Turns(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What they are for, as metrics say it.
+    kind: &'static str,
+    metrics: Metrics,
+    state: Mutex<State>,
+}
 
 /// The right to do what there are turns for; given to the next when it is dropped.
 #[derive(Debug)]
@@ -59,10 +68,11 @@ struct Waiting {
 }
 
 impl Turns {
-    /// `count` of them, at least one.
-    pub(super) fn new(count: usize) -> Self {
+    /// `count` of them, at least one, for what metrics call `kind`.
+    pub(super) fn new(count: usize, kind: &'static str, metrics: &Metrics) -> Self {
         let (round, lines) = (BTreeMap::new(), HashMap::new());
-        Self(Arc::new(Mutex::new(State { free: count.max(1), round, lines, fresh: 0 })))
+        let state = Mutex::new(State { free: count.max(1), round, lines, fresh: 0 });
+        Self(Arc::new(Inner { kind, metrics: metrics.clone(), state }))
     }
 
     /// A turn, as soon as any member of `crowd` has one. Who joins meanwhile lines up as well.
@@ -78,10 +88,13 @@ impl Turns {
 
     async fn in_line(&self, crowd: &Crowd) -> Turn {
         let (mut members, mut waiting) = (crowd.members(), FuturesUnordered::new());
+        let mut counted = None;
         loop {
             let known = waiting.len();
             let joined = members.borrow_and_update()[known..].to_vec();
             waiting.extend(joined.into_iter().map(|whose| self.line_up(whose)));
+            // It stands in line by now.
+            counted.get_or_insert_with(|| self.0.metrics.waits_for_turn(self.0.kind));
             tokio::select! {
                 biased;
                 // There always is one: a crowd has a member.
@@ -140,7 +153,7 @@ impl Turns {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

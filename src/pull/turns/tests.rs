@@ -7,6 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn turns_of(count: usize) -> Turns {
+    Turns::new(count, "download", &Metrics::new())
+}
+
 fn client(number: u32) -> Whose {
     Whose::Client(IpAddr::from(number.to_be_bytes()))
 }
@@ -36,7 +40,7 @@ fn free(turns: &Turns) -> usize {
 
 #[test]
 fn who_comes_behind_a_thousand_of_another_client_is_next_but_one() {
-    let turns = Turns::new(2);
+    let turns = turns_of(2);
     let mut held = VecDeque::from([take(&turns), take(&turns)]);
     let mut crowd: VecDeque<_> = (0..1000).map(|_| wait_for(&turns, 1)).collect();
     let mut newcomer = wait_for(&turns, 2);
@@ -58,7 +62,7 @@ fn who_comes_behind_a_thousand_of_another_client_is_next_but_one() {
 
 #[test]
 fn who_leaves_takes_no_turn_along_called_or_not() {
-    let turns = Turns::new(1);
+    let turns = turns_of(1);
     let held = take(&turns);
     let [first, second, mut third] = [1, 1, 2].map(|number| wait_for(&turns, number));
     drop(second);
@@ -75,7 +79,7 @@ fn who_leaves_takes_no_turn_along_called_or_not() {
 
 #[test]
 fn who_joins_what_another_waits_for_brings_its_own_place_in_the_round() {
-    let turns = Turns::new(1);
+    let turns = turns_of(1);
     let held = take(&turns);
     let _crowd: Vec<_> = (0..100).map(|_| wait_for(&turns, 1)).collect();
     let shared = Arc::new(Crowd::of(client(1)));
@@ -112,21 +116,27 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Has all who were called take their turns.
+/// Has all who were called take their turns, and those who are called by that: who has two takes one.
 fn look(waiting: &mut Vec<BoxFuture<'static, Turn>>, held: &mut Vec<Turn>) {
-    waiting.retain_mut(|one| match one.now_or_never() {
-        Some(turn) => {
-            held.push(turn);
-            false
+    loop {
+        let before = waiting.len();
+        waiting.retain_mut(|one| match one.now_or_never() {
+            Some(turn) => {
+                held.push(turn);
+                false
+            }
+            None => true,
+        });
+        if waiting.len() == before {
+            return;
         }
-        None => true,
-    });
+    }
 }
 
 proptest! {
     #[test]
     fn no_turn_is_lost_or_given_twice(count in 1..4_usize, steps in prop::collection::vec(step(), 0..120)) {
-        let turns = Turns::new(count);
+        let turns = turns_of(count);
         let (mut waiting, mut held) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
@@ -171,7 +181,7 @@ proptest! {
     fn a_client_waits_for_one_turn_of_each_other_at_most(
         lines in prop::collection::vec(1..20_usize, 1..6),
     ) {
-        let turns = Turns::new(1);
+        let turns = turns_of(1);
         let mut held = Some(take(&turns));
         let mut waiting = Vec::new();
         for (number, length) in lines.iter().enumerate() {
