@@ -250,10 +250,10 @@ mod tests {
         for asked in flood {
             asked.await.expect("answered");
         }
+        tasks.finish(Duration::ZERO).await;
         let order = order.lock().expect("no panic");
         let whose = Whose::Client(client(1));
         assert_eq!(order[..2], [(1, whose), (9, whose)]);
-        tasks.finish(Duration::ZERO).await;
     }
 
     #[tokio::test]

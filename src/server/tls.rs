@@ -43,7 +43,7 @@ struct Current {
     identity: Arc<CertifiedKey>,
     clients: Option<Clients>,
     /// Lists that count and have not run out, as far as anybody was told: whose, and when they do.
-    lasting: Vec<(String, SystemTime)>,
+    lasting: Vec<revoked::End>,
 }
 
 /// Which certificates of clients are believed.
@@ -248,7 +248,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
 fn verifier(
     clients: &Clients,
     provider: Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<(String, SystemTime)>), TlsError> {
+) -> Result<(Arc<dyn ClientCertVerifier>, Vec<revoked::End>), TlsError> {
     let authorities = pem_certificates(&clients.authorities).map_err(TlsError::ClientCa)?;
     let mut roots = RootCertStore::empty();
     for certificate in &authorities {

@@ -84,7 +84,7 @@ async fn a_clients_download_is_next_but_one_however_many_another_one_waits_for()
     until_waiting(&wharf, "download", MANY - AT_ONCE).await;
     open.push(get(DEVICE, wharf.addr, &path(MANY)));
     until_waiting(&wharf, "download", MANY + 1 - AT_ONCE).await;
-    let marks: Vec<String> = digests.iter().map(|digest| digest.encoded().to_owned()).collect();
+    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
     hub.until("two downloads", |_| asked(&hub, &marks).len() == AT_ONCE).await;
     assert_next_but_one(&hub, &marks, &gates).await;
     gates.iter().for_each(Gate::open);

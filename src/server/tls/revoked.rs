@@ -24,12 +24,15 @@ const NO_LIST: &str = "holds no PEM list of revoked certificates: write one that
 const BAD_LIST: &str = "holds a list of revoked certificates that cannot be used: write it anew, as its \
                         authority gave it, whole and in PEM form";
 
+/// Whose a list is, and when it runs out.
+pub(super) type End = (String, SystemTime);
+
 /// What was taken back, by lists that are good.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub(super) der: Vec<CertificateRevocationListDer<'static>>,
-    /// Whose each is, and when it runs out.
-    pub(super) ends: Vec<(String, SystemTime)>,
+    /// Of each of them.
+    pub(super) ends: Vec<End>,
 }
 
 /// The lists in `pem`: one that still counts of each of `authorities`, and no others.
