@@ -2,13 +2,14 @@
 
 mod commands;
 mod folder;
+mod leisure;
 
 use std::{
     convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -73,6 +74,7 @@ pub struct Reload {
     pull: Pull,
     store: Arc<Store>,
     limits_changed: Arc<Notify>,
+    clock: Clock,
 }
 
 /// Why wharf cannot start: one sentence for its operator.
@@ -181,8 +183,9 @@ impl App {
 
     /// Changes what can be changed while this runs.
     pub fn reload(&self) -> Reload {
-        let Cache { pull, store, limits_changed, .. } = &self.cache;
+        let Cache { pull, store, limits_changed, clock, .. } = &self.cache;
         Reload {
+            clock: clock.clone(),
             pull: pull.clone(),
             store: Arc::clone(store),
             limits_changed: Arc::clone(limits_changed),
@@ -206,6 +209,7 @@ impl App {
         if let Some(folder) = cache.pull.drop_folder() {
             parts.spawn(folder::watch(cache.pull.clone(), folder, shutdown.clone()));
         }
+        parts.spawn(leisure::give_back(cache.clone(), shutdown.clone()));
         parts.spawn(watch_registries(cache.pull.clone(), shutdown.clone()));
         server.run(listeners, shutdown).await;
         cache.pull.finish(DOWNLOADS_DRAIN).await;
@@ -257,6 +261,11 @@ impl Reload {
         self.pull.set_scrub(config.pull.scrub);
         self.pull.reread_accounts();
         self.limits_changed.notify_one();
+    }
+
+    /// The time by which what was read runs out.
+    pub fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.clock.unix_seconds())
     }
 }
 

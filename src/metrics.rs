@@ -7,7 +7,10 @@ mod limit;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,10 +48,13 @@ struct Inner {
     cache_blobs: IntGauge,
     cache_images: IntGauge,
     downloads_in_flight: IntGauge,
+    waiting_for_turn: IntGaugeVec,
     download_resumes: IntCounter,
     verify_failures: IntCounterVec,
     store_failures: IntCounter,
     open_connections: IntGauge,
+    /// The most that were open since somebody looked.
+    most_connections: AtomicI64,
     connections_refused: IntCounterVec,
     sign_ins: IntCounterVec,
     requests_delayed: IntCounter,
@@ -238,6 +244,12 @@ impl Metrics {
                 "wharf_downloads_in_flight",
                 "Blob downloads that run or wait for their turn.",
             ),
+            waiting_for_turn: gauges(
+                &registry,
+                "wharf_waiting_for_turn",
+                "What waits for its client's turn: downloads, questions to registries, and relays past the disk.",
+                &["kind"],
+            ),
             download_resumes: counter(
                 &registry,
                 "wharf_download_resumes_total",
@@ -321,6 +333,7 @@ impl Metrics {
                 "wharf_log_lines_dropped_total",
                 "Lines of the log that were dropped because its reader was too slow.",
             ),
+            most_connections: AtomicI64::new(0),
             log: OnceLock::new(),
             done: Default::default(),
             registry,
@@ -355,6 +368,14 @@ impl Metrics {
     /// A client connected to the registry address.
     pub fn connection_opened(&self) {
         self.0.open_connections.inc();
+        self.0.most_connections.fetch_max(self.0.open_connections.get(), Ordering::Relaxed);
+    }
+
+    /// How many connections of clients are open, and the most that were since this was last asked.
+    pub fn connections(&self) -> (u64, u64) {
+        let open = self.0.open_connections.get();
+        let most = self.0.most_connections.swap(open, Ordering::Relaxed).max(open);
+        (u64::try_from(open).unwrap_or_default(), u64::try_from(most).unwrap_or_default())
     }
 
     /// A client got no connection, or has to make room for another.
@@ -468,6 +489,13 @@ impl Metrics {
         self.0.downloads_in_flight.dec();
     }
 
+    /// Something of this kind waits for its client's turn, for as long as what is returned is held.
+    pub fn waits_for_turn(&self, kind: &'static str) -> WaitsForTurn {
+        let gauge = self.0.waiting_for_turn.with_label_values(&[kind]);
+        gauge.inc();
+        WaitsForTurn(gauge)
+    }
+
     /// A download went on by `Range` after its connection broke.
     pub fn download_resumed(&self) {
         self.0.download_resumes.inc();
@@ -561,6 +589,16 @@ impl fmt::Debug for Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Counts one that waits, for as long as this is held.
+#[derive(Debug)]
+pub struct WaitsForTurn(IntGauge);
+
+impl Drop for WaitsForTurn {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

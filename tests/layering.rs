@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("clock", &[]),
     ("documents", &[]),
+    ("memory", &[]),
     ("bundle", &["oci"]),
     ("upstream", &["clock", "documents", "metrics", "oci"]),
     ("store", &["clock", "oci"]),
@@ -34,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "documents",
+            "memory",
             "metrics",
             "pull",
             "server",
@@ -140,6 +142,18 @@ fn each_outside_crate_has_one_home() {
     let unused: Vec<_> =
         HOMES.iter().map(|(name, _)| *name).filter(|name| !used.contains(name)).collect();
     assert!(unused.is_empty(), "homes of crates that nobody uses: {unused:?}");
+}
+
+/// Where `unsafe_code` is allowed, the compiler says nothing: there is one such file.
+#[test]
+fn unsafe_code_stands_in_one_file() {
+    let files = source_files().into_iter().map(|(file, _)| file);
+    let allows = |file: &String| {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file));
+        let text = text.expect("source is UTF-8");
+        text.replace("forbid(unsafe_code)", "").contains("unsafe_code")
+    };
+    assert_eq!(files.filter(allows).collect::<Vec<_>>(), ["memory.rs"]);
 }
 
 /// What `SECURITY.md` says is shown by a test is shown by one.

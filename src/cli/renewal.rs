@@ -1,6 +1,9 @@
 //! Certificates and users that are renewed while the daemon runs.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     task::spawn_blocking,
@@ -20,12 +23,17 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// Looks again and again.
-    pub(super) async fn watch(&mut self, config: &Config) -> Infallible {
+    pub(super) async fn watch(
+        &mut self,
+        config: &Config,
+        now: impl Fn() -> SystemTime,
+    ) -> Infallible {
         let mut looks = interval(LOOKS);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             self.look(config).await;
+            warn_of_ends(config, now());
         }
     }
 
@@ -62,6 +70,18 @@ impl Renewal {
                 (_, Some(Err(problem))) => tracing::warn!("users stay as they were: {problem}"),
                 _ => {}
             }
+        }
+    }
+}
+
+/// Says once of each list of revoked certificates that it has run out: whoever sees to it may not have noticed.
+fn warn_of_ends(config: &Config, now: SystemTime) {
+    for (_, door, _) in config.doors() {
+        for list in door.tls.iter().flat_map(|tls| tls.ran_out(now)) {
+            tracing::warn!(
+                "the list of revoked certificates {list}, and counts on: have that authority issue another, and write it to \
+                 client_crl; with this one, no start is possible"
+            );
         }
     }
 }
@@ -174,6 +194,24 @@ mod tests {
         fs::remove_file(dir.path().join("crl")).expect("it was there");
         renewal.look(&config).await;
         assert!(running.is_as(&tls(&second)), "what is gone changes nothing");
+        // 2090-01-01T00:00:00Z
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(3_786_912_000);
+        assert_eq!(running.ran_out(end - Duration::from_secs(1)), [""; 0]);
+        let told = running.ran_out(end);
+        assert!(
+            told.len() == 1 && told[0].ends_with(" ran out at 2090-01-01T00:00:00Z"),
+            "{told:?}"
+        );
+        assert_eq!(running.ran_out(end), [""; 0], "it is told once");
+        assert!(running.is_as(&tls(&second)), "it counts on");
+        write("crl", &list(&[1, 2], 2091));
+        renewal.look(&config).await;
+        assert_eq!(running.ran_out(end), [""; 0]);
+        assert_eq!(
+            running.ran_out(end + Duration::from_secs(400 * 86_400)).len(),
+            1,
+            "the next one"
+        );
     }
 
     #[tokio::test]

@@ -137,7 +137,7 @@ impl Read {
         loop {
             let hangup = tokio::select! {
                 hangup = hangups.recv() => hangup,
-                never = renewal.watch(&self.config) => match never {},
+                never = renewal.watch(&self.config, || reload.now()) => match never {},
             };
             if hangup.is_none() {
                 // The runtime is ending, and this with it.

@@ -10,6 +10,7 @@ use super::{
     freshness::Kind,
     in_flight::{Flight, Phase, Purpose},
     passing::{Because, Passed},
+    whose::Whose,
 };
 use crate::{
     oci::{Digest, Reference, Repository, Rules},
@@ -267,6 +268,7 @@ impl Inner {
             repository: repository.clone(),
             digest: *digest,
             whole: false,
+            whose: Whose::now(),
         }
     }
 

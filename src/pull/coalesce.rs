@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 
-use super::{Error, Limits, Tasks};
+use super::{
+    Error, Limits, Tasks,
+    turns::Turns,
+    whose::{Crowd, Whose},
+};
 use crate::{
     metrics::{Limit, Metrics},
     oci::{Digest, RegistryName, Repository},
@@ -26,7 +27,7 @@ pub(super) struct Coalesced<K, V> {
     running: Arc<Mutex<Running<K, V>>>,
     /// Each registry has turns of its own: of one that does not answer, nobody else is to know. There are as many as are
     /// configured.
-    turns: Mutex<HashMap<Option<RegistryName>, Arc<Semaphore>>>,
+    turns: Mutex<HashMap<Option<RegistryName>, Turns>>,
     /// Different questions that may be open at once, and of these, how many are asked of one registry.
     most: (usize, usize),
     metrics: Metrics,
@@ -60,7 +61,8 @@ where
     }
 }
 
-type Running<K, V> = HashMap<K, watch::Receiver<Option<V>>>;
+/// Each with who waits for its answer, and where that will be.
+type Running<K, V> = HashMap<K, (Arc<Crowd>, watch::Receiver<Option<V>>)>;
 
 /// How long anybody waits for an answer. Questions end by deadlines of their own, within about a minute; this one
 /// holds when many wait for their turn, or a disk hangs.
@@ -94,31 +96,35 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
+        let whose = Whose::now();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = running.get(&key) {
+        if let Some((crowd, answer)) = running.get(&key) {
+            crowd.join(whose);
             return Ok((answer.clone(), false));
         }
         if running.len() >= self.most.0 {
             return Err(self.busy());
         }
         let (sender, answer) = watch::channel(None);
-        running.insert(key.clone(), answer.clone());
+        let crowd = Arc::new(Crowd::of(whose));
+        running.insert(key.clone(), (Arc::clone(&crowd), answer.clone()));
         let entry = Entry { running: Arc::clone(&self.running), key };
         let turns = self.turns_of(entry.key.registry());
         tasks.spawn(async move {
             // Dropped with the task, however it ends: the key is free again and `sender` wakes all who wait.
             let _entry = entry;
-            let Ok(_turn) = turns.acquire_owned().await else { return };
-            let value = ask.await;
+            let _turn = turns.turn(&crowd).await;
+            // What it leads to is asked for whoever came first.
+            let value = whose.does(ask).await;
             sender.send_replace(Some(value));
         });
         Ok((answer, true))
     }
 
-    fn turns_of(&self, registry: Option<&RegistryName>) -> Arc<Semaphore> {
+    fn turns_of(&self, registry: Option<&RegistryName>) -> Turns {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Semaphore::new(self.most.1));
-        Arc::clone(turns.entry(registry.cloned()).or_insert_with(fresh))
+        let fresh = || Turns::new(self.most.1, "question", &self.metrics);
+        turns.entry(registry.cloned()).or_insert_with(fresh).clone()
     }
 
     fn busy(&self) -> Error {
@@ -204,6 +210,50 @@ mod tests {
         tasks.finish(Duration::ZERO).await;
         assert!(matches!(waiting.await, Err(Error::Busy)));
         assert_eq!(questions.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_asks_what_another_has_asked_already_brings_its_own_turn() {
+        let limits = Limits { questions_per_registry: 1, ..Limits::default() };
+        let questions = Coalesced::new(&limits, &Metrics::new());
+        let (tasks, order) = (Tasks::default(), Arc::new(Mutex::new(Vec::new())));
+        let client = |last| std::net::IpAddr::from([10, 0, 0, last]);
+        let ask = |n: u8| {
+            let (order, question) = (Arc::clone(&order), question("docker.io", n));
+            let asking = questions.get(question, &tasks, async move {
+                order.lock().expect("no panic").push((n, Whose::now()));
+            });
+            Box::pin(asking)
+        };
+        // The first is being asked when the others come.
+        let gate = Arc::new(Notify::new());
+        let held = Arc::clone(&gate);
+        let first = questions.get(question("docker.io", 0), &tasks, async move {
+            held.notified().await;
+        });
+        let mut first = Box::pin(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        let mut flood = Vec::new();
+        for n in 1..=9 {
+            let mut asking = Box::pin(super::super::on_behalf_of(client(1), ask(n)));
+            assert!(futures_util::poll!(&mut asking).is_pending());
+            flood.push(asking);
+            tokio::task::yield_now().await;
+        }
+        let mut same = Box::pin(super::super::on_behalf_of(client(2), ask(9)));
+        assert!(futures_util::poll!(&mut same).is_pending());
+        tokio::task::yield_now().await;
+        gate.notify_one();
+        assert!(!same.await.expect("answered").1);
+        first.await.expect("answered");
+        for asked in flood {
+            asked.await.expect("answered");
+        }
+        tasks.finish(Duration::ZERO).await;
+        let order = order.lock().expect("no panic");
+        let whose = Whose::Client(client(1));
+        assert_eq!(order[..2], [(1, whose), (9, whose)]);
     }
 
     #[tokio::test]

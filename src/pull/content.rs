@@ -11,6 +11,7 @@ use super::{
     in_flight::{Flight, Phase},
     relay::Relay,
     shared::{Follower, Next},
+    whose::Whose,
 };
 use crate::{
     oci::{Digest, Repository},
@@ -68,6 +69,8 @@ pub(super) struct Alone {
     pub(super) digest: Digest,
     /// Whether the reader wants the blob from its first byte to its last, so that it can be verified.
     pub(super) whole: bool,
+    /// For whom it is read: a body goes on behind the request that it answers.
+    pub(super) whose: Whose,
 }
 
 /// What to do next, as far as the download tells.

@@ -154,7 +154,7 @@ pub(super) async fn leave_file(
     at: u64,
     error: &io::Error,
 ) -> Result<Option<Hasher>, Cut> {
-    let Alone { pull, repository, digest, whole } = alone;
+    let Alone { pull, repository, digest, whole, .. } = alone;
     tracing::error!(%digest, %repository, at, %error, "the disk failed a client, which goes on at the registry");
     if store::is_damage(error) {
         let why = match error.kind() {

@@ -7,7 +7,7 @@ use std::{convert::Infallible, future::pending, pin::pin, sync::Arc, time::Durat
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit},
+    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 
@@ -18,6 +18,7 @@ use super::{
     ranges::{self, Incoming, Pieces},
     relay::Relay,
     shared::Shared,
+    whose::Whose,
 };
 use crate::{
     metrics::Limit,
@@ -108,16 +109,15 @@ impl Inner {
         let _turn = match &ahead {
             None => {
                 let of_registry = self.downloads.turns_of(&repository.registry);
+                let crowd = lead.interest().crowd();
                 let turns = async {
-                    let first = of_registry.acquire_owned().await?;
-                    Ok::<_, AcquireError>((first, self.downloads.turns.acquire().await?))
+                    (of_registry.turn(crowd).await, self.downloads.turns.turn(crowd).await)
                 };
                 let turn = timeout(TURN_DEADLINE, turns).await;
-                let turn = turn.map_err(|_| {
+                Some(turn.map_err(|_| {
                     self.metrics.limit_reached(Limit::WaitingDownloads);
                     Error::Busy
-                })?;
-                Some(turn.map_err(|_| Error::Busy)?)
+                })?)
             }
             Some(_) => None,
         };
@@ -176,7 +176,7 @@ impl Inner {
     async fn in_turn(&self, lead: &Lead, ahead: Option<OwnedSemaphorePermit>) -> Infallible {
         let Some(ahead) = ahead else { return pending().await };
         lead.interest().wanted().await;
-        let _turn = self.downloads.turns.acquire().await;
+        let _turn = self.downloads.turns.turn(lead.interest().crowd()).await;
         drop(ahead);
         pending().await
     }
@@ -420,8 +420,10 @@ impl Inner {
             repository: repository.clone(),
             digest: *lead.digest(),
             whole: true,
+            whose: Whose::Wharf,
         };
-        let mut relay = Relay::new(&alone, published..u64::MAX, total, Some(hasher));
+        let relay = Relay::new(&alone, published..u64::MAX, total, Some(hasher));
+        let mut relay = relay.for_all_of(lead.interest().crowd());
         let ended = loop {
             match relay.next().await {
                 Ok(Some(piece)) => {

@@ -13,7 +13,13 @@ use std::{
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Error, Limits, ranges::WAITING_MAX, shared::Shared};
+use super::{
+    Error, Limits,
+    ranges::WAITING_MAX,
+    shared::Shared,
+    turns::Turns,
+    whose::{Crowd, Whose},
+};
 use crate::{
     metrics::{Limit, Metrics},
     oci::{Digest, Hasher, RegistryName, Repository},
@@ -24,12 +30,12 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct InFlight {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
-    /// One permit for each connection to an upstream that fills a partial file.
-    pub(super) turns: Arc<Semaphore>,
+    /// One for each connection to an upstream that fills a partial file.
+    pub(super) turns: Turns,
     /// For each registry, one for each of these that may be its own: of one that sends nothing, others are to notice little.
-    by_registry: Mutex<HashMap<RegistryName, Arc<Semaphore>>>,
+    by_registry: Mutex<HashMap<RegistryName, Turns>>,
     /// One for each that serves a single client, at that client's pace: they must not hold up the others.
-    pub(super) relay_turns: Arc<Semaphore>,
+    pub(super) relay_turns: Turns,
     /// One for each piece of a blob that may be in memory before its turn.
     pub(super) waiting: Arc<Semaphore>,
     /// Downloads that run and that a client waits for.
@@ -40,6 +46,9 @@ pub(super) struct InFlight {
     readers: Arc<Semaphore>,
     metrics: Metrics,
 }
+
+/// What turns are for that downloads wait for.
+const DOWNLOAD: &str = "download";
 
 /// Why somebody joins a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +74,8 @@ pub(super) struct Interest {
     keep: AtomicBool,
     wanted: AtomicBool,
     became_wanted: Notify,
+    /// Who waits for it, or did: its turn is the first that any of them has.
+    crowd: Arc<Crowd>,
     /// Whether it was begun before any client wanted it.
     ahead: bool,
     /// The count that this download is in while it is wanted and runs.
@@ -137,9 +148,9 @@ impl InFlight {
         let running_each = if registries > 1 { running - running / 4 } else { running };
         Self {
             flights: Arc::default(),
-            turns: Arc::new(Semaphore::new(running)),
+            turns: Turns::new(running, DOWNLOAD, metrics),
             by_registry: Mutex::default(),
-            relay_turns: Arc::new(Semaphore::new(running)),
+            relay_turns: Turns::new(running, "relay", metrics),
             waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             wanted: Arc::new(watch::Sender::new(0)),
             running_each,
@@ -173,6 +184,7 @@ impl InFlight {
             keep: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             became_wanted: Notify::new(),
+            crowd: Arc::new(Crowd::of(Whose::now())),
             ahead: !purpose.wanted,
             running: Arc::clone(&self.wanted),
         });
@@ -196,10 +208,10 @@ impl InFlight {
 
     /// The turns of one registry, of which one is to be taken before one of all. There are as many registries as are
     /// configured.
-    pub(super) fn turns_of(&self, registry: &RegistryName) -> Arc<Semaphore> {
+    pub(super) fn turns_of(&self, registry: &RegistryName) -> Turns {
         let mut turns = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Semaphore::new(self.running_each));
-        Arc::clone(turns.entry(registry.clone()).or_insert_with(fresh))
+        let fresh = || Turns::new(self.running_each, DOWNLOAD, &self.metrics);
+        turns.entry(registry.clone()).or_insert_with(fresh).clone()
     }
 
     /// Whether a download that a client waits for is running.
@@ -220,11 +232,17 @@ impl InFlight {
 
 impl Interest {
     fn add(&self, purpose: Purpose) {
+        self.crowd.join(Whose::now());
         self.keep.fetch_or(purpose.keep, Ordering::Relaxed);
         if purpose.wanted && !self.wanted.swap(true, Ordering::Relaxed) {
             self.running.send_modify(|running| *running += 1);
             self.became_wanted.notify_waiters();
         }
+    }
+
+    /// For whom it is downloaded.
+    pub(super) const fn crowd(&self) -> &Arc<Crowd> {
+        &self.crowd
     }
 
     /// Whether anybody wants the blob to be kept.
@@ -297,5 +315,27 @@ impl Drop for Lead {
                 progress.phase = Phase::Failed(Error::Busy);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pull::on_behalf_of;
+
+    #[tokio::test]
+    async fn whoever_joins_a_download_is_one_of_those_whose_turn_it_waits_for() {
+        let downloads = InFlight::new(1, 1, &Limits::default(), &Metrics::new());
+        let (digest, origin) =
+            (Digest::sha256(b"a"), "docker.io/library/app".parse().expect("a name"));
+        let join = |wanted| downloads.join(&digest, &origin, Purpose { wanted, keep: true });
+        let (flight, lead) = join(false).expect("room");
+        let [one, two] = [1, 2].map(|last| std::net::IpAddr::from([10, 0, 0, last]));
+        for client in [one, two, one] {
+            on_behalf_of(client, async { join(true).map(drop) }).await.expect("room");
+        }
+        let crowd = flight.interest.crowd().members();
+        assert_eq!(*crowd.borrow(), [Whose::Wharf, Whose::Client(one), Whose::Client(two)]);
+        drop(lead);
     }
 }

@@ -40,9 +40,11 @@ mod shared;
 mod shortage;
 mod skipped;
 mod tasks;
+mod turns;
 mod upkeep;
 mod verify;
 mod volumes;
+mod whose;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -73,6 +75,7 @@ pub use self::{
         ScrubStatus, Status, UpstreamStatus, VerifyEvent, VolumeSet,
     },
     verify::Verify,
+    whose::on_behalf_of,
 };
 use self::{
     admission::Admissions,

@@ -4,15 +4,14 @@ use std::{ops::Range, sync::Arc};
 
 use backon::ExponentialBackoff;
 use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     Inner,
     content::{Alone, Cut},
     download::{TURN_DEADLINE, pauses},
+    turns::Turn,
+    whose::Crowd,
 };
 use crate::{
     oci::{Digest, Hasher, Repository},
@@ -31,7 +30,9 @@ pub(super) struct Relay {
     hasher: Option<Hasher>,
     /// With a hasher, the latest piece is held until another follows or the digest is verified.
     held: Option<Bytes>,
-    connection: Option<(BlobBody, OwnedSemaphorePermit)>,
+    connection: Option<(BlobBody, Turn)>,
+    /// For whom it is, or for which of them it was begun.
+    crowd: Arc<Crowd>,
     /// How long to wait after each broken connection; as many as may break without a byte between them.
     pauses: ExponentialBackoff,
 }
@@ -52,8 +53,14 @@ impl Relay {
             hasher,
             held: None,
             connection: None,
+            crowd: Arc::new(Crowd::of(alone.whose)),
             pauses: pauses(),
         }
+    }
+
+    /// The same, for all who follow one download.
+    pub(super) fn for_all_of(self, crowd: &Arc<Crowd>) -> Self {
+        Self { crowd: Arc::clone(crowd), ..self }
     }
 
     /// The next piece; `None` after the last.
@@ -105,7 +112,8 @@ impl Relay {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let fresh = connect(&self.pull, &self.repository, &self.digest, from).await?;
+                let fresh =
+                    connect(&self.pull, &self.repository, &self.digest, from, &self.crowd).await?;
                 self.connection.insert(fresh)
             }
         };
@@ -127,10 +135,11 @@ async fn connect(
     repository: &Repository,
     digest: &Digest,
     from: u64,
-) -> Result<(BlobBody, OwnedSemaphorePermit), Error> {
+    crowd: &Crowd,
+) -> Result<(BlobBody, Turn), Error> {
     let busy = || Error::Unavailable { reason: "too many downloads run here".to_owned() };
-    let turn = Arc::clone(&pull.downloads.relay_turns).acquire_owned();
-    let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?.map_err(|_| busy())?;
+    let turn = pull.downloads.relay_turns.turn(crowd);
+    let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?;
     let upstream = pull.upstream(repository).map_err(|_| busy())?;
     Ok((upstream.blob(&repository.name, digest, from).await?, turn))
 }

@@ -63,7 +63,7 @@ use self::{
 };
 use crate::{
     metrics::{Limit, Metrics},
-    pull::{Pull, Want},
+    pull::{Pull, Want, on_behalf_of},
 };
 
 /// Limits of the registry address.
@@ -330,7 +330,8 @@ impl Server {
             Ok(route) => route,
             Err(bad) => return respond::bad_address(&bad).into_response(record, None),
         };
-        let answer = self.ask_within(&route, &head, &peer, &seat, &mut record).await;
+        let asking = self.ask_within(&route, &head, &peer, &seat, &mut record);
+        let answer = on_behalf_of(seat.client(), asking).await;
         drop(turn);
         let answer = answer.unwrap_or_else(|error| {
             let (repository, reference) = (&record.asked.repository(), &record.asked.reference());

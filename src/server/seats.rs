@@ -239,6 +239,11 @@ impl Seat {
         Ok(OpenAnswer { _of_client: of_client, _of_all: of_all })
     }
 
+    /// By what stands for all addresses that count as the same client.
+    pub(super) const fn client(&self) -> IpAddr {
+        self.place.client
+    }
+
     /// Room for the documents that its client has not taken yet.
     pub(super) fn documents(&self) -> &Documents {
         &self.place.documents

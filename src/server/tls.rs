@@ -29,6 +29,7 @@ use x509_cert::{
     },
 };
 
+use self::revoked::Lists;
 use super::http2;
 
 /// What the registry address needs to speak TLS, checked. Clones are the same one, and change together.
@@ -41,6 +42,8 @@ struct Current {
     config: Arc<ServerConfig>,
     identity: Arc<CertifiedKey>,
     clients: Option<Clients>,
+    /// Lists that count and have not run out, as far as anybody was told: whose, and when they do.
+    lasting: Vec<revoked::End>,
 }
 
 /// Which certificates of clients are believed.
@@ -122,9 +125,14 @@ impl Tls {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
+        let mut lasting = Vec::new();
         let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(verifier(clients, provider)?),
+            Some(clients) => {
+                let verifier;
+                (verifier, lasting) = self::verifier(clients, provider)?;
+                builder.with_client_cert_verifier(verifier)
+            }
         };
         let mut config =
             builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
@@ -135,7 +143,7 @@ impl Tls {
         if let Ok(ticketer) = ring::Ticketer::new() {
             config.ticketer = ticketer;
         }
-        let current = Current { config: Arc::new(config), identity, clients };
+        let current = Current { config: Arc::new(config), identity, clients, lasting };
         Ok(Self(Arc::new(RwLock::new(current))))
     }
 
@@ -155,6 +163,7 @@ impl Tls {
             config.ticketer = Arc::clone(&current.config.ticketer);
             config.session_storage = Arc::clone(&current.config.session_storage);
             new.config = Arc::new(config);
+            new.lasting.clone_from(&current.lasting);
         }
         *current = new;
         true
@@ -168,6 +177,17 @@ impl Tls {
     /// Whether a client that shows no certificate is turned away.
     pub fn wants_certificate(&self) -> bool {
         self.current().clients.is_some_and(|clients| clients.auth == ClientAuth::Required)
+    }
+
+    /// The lists of revoked certificates that have run out by `now`, each told once, by whose it is and when
+    /// it ran out. They count on.
+    pub fn ran_out(&self, now: SystemTime) -> Vec<String> {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let lists = std::mem::take(&mut current.lasting).into_iter();
+        let (lasting, ended): (Vec<_>, Vec<_>) = lists.partition(|(_, ends)| *ends > now);
+        current.lasting = lasting;
+        let ended = ended.into_iter();
+        ended.map(|(issuer, at)| format!("of {issuer} ran out at {}", revoked::shown(at))).collect()
     }
 
     /// Whether both answer with the same certificate, and believe the same clients.
@@ -228,7 +248,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
 fn verifier(
     clients: &Clients,
     provider: Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+) -> Result<(Arc<dyn ClientCertVerifier>, Vec<revoked::End>), TlsError> {
     let authorities = pem_certificates(&clients.authorities).map_err(TlsError::ClientCa)?;
     let mut roots = RootCertStore::empty();
     for certificate in &authorities {
@@ -236,7 +256,7 @@ fn verifier(
     }
     let lists = match &clients.revoked {
         Some(pem) => revoked::lists(pem, &authorities, &provider, SystemTime::now())?,
-        None => Vec::new(),
+        None => Lists::default(),
     };
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match clients.auth {
@@ -244,10 +264,11 @@ fn verifier(
         ClientAuth::Required => builder,
     };
     // A list that runs out while wharf runs counts on: without an uplink there is no other, and what it names stays out.
-    builder.with_crls(lists).build().map_err(|error| match error {
+    let verifier = builder.with_crls(lists.der).build().map_err(|error| match error {
         VerifierBuilderError::InvalidCrl(_) => revoked::unusable(),
         _ => TlsError::ClientCa(NO_CERTIFICATE),
-    })
+    })?;
+    Ok((verifier, lists.ends))
 }
 
 /// At least one.

@@ -15,6 +15,7 @@ mod dialling;
 mod disk_fails;
 mod documents;
 mod export;
+mod fairness;
 mod fake_hub;
 mod fake_hub_faults;
 mod floods;

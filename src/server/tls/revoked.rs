@@ -24,6 +24,17 @@ const NO_LIST: &str = "holds no PEM list of revoked certificates: write one that
 const BAD_LIST: &str = "holds a list of revoked certificates that cannot be used: write it anew, as its \
                         authority gave it, whole and in PEM form";
 
+/// Whose a list is, and when it runs out.
+pub(super) type End = (String, SystemTime);
+
+/// What was taken back, by lists that are good.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) der: Vec<CertificateRevocationListDer<'static>>,
+    /// Of each of them.
+    pub(super) ends: Vec<End>,
+}
+
 /// The lists in `pem`: one that still counts of each of `authorities`, and no others.
 ///
 /// # Errors
@@ -33,7 +44,7 @@ pub(super) fn lists(
     authorities: &[CertificateDer<'_>],
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+) -> Result<Lists, TlsError> {
     let authorities = authorities.iter().map(|one| Authority::read(one));
     let authorities = authorities.collect::<Option<Vec<_>>>();
     let authorities = authorities.ok_or(TlsError::ClientCa(BAD_CERTIFICATE))?;
@@ -50,13 +61,13 @@ fn checked(
     authorities: &[Authority],
     provider: &CryptoProvider,
     now: SystemTime,
-) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+) -> Result<Lists, String> {
     let lists = CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let lists = lists.map_err(|_| BAD_LIST)?;
     if lists.is_empty() {
         return Err(NO_LIST.to_owned());
     }
-    let mut listed: Vec<Name> = Vec::new();
+    let (mut listed, mut lasting) = (Vec::<Name>::new(), Vec::new());
     for list in &lists {
         let list = List::read(list).ok_or(BAD_LIST)?;
         let issuer = list.content.tbs_cert_list.issuer.clone();
@@ -80,9 +91,10 @@ fn checked(
         if ends <= now {
             return Err(format!(
                 "holds a list of {issuer} that ran out at {}: have that authority issue another, and write that one",
-                humantime::format_rfc3339_seconds(ends)
+                shown(ends)
             ));
         }
+        lasting.push((issuer.to_string(), ends));
         listed.push(issuer);
     }
     if let Some(without) = authorities.iter().find(|one| !listed.contains(&one.name)) {
@@ -92,7 +104,12 @@ fn checked(
             without.name
         ));
     }
-    Ok(lists)
+    Ok(Lists { der: lists, ends: lasting })
+}
+
+/// A time as people write it.
+pub(super) fn shown(at: SystemTime) -> String {
+    format!("{}", humantime::format_rfc3339_seconds(at))
 }
 
 struct Authority {

@@ -1,0 +1,130 @@
+//! Clients take turns (bug class: who comes with a thousand requests is served to the end before anybody else is).
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+use wharf::oci::Digest;
+
+use crate::support::{
+    Challenge, FakeHub, Fault, Gate, On, Wharf, blob_path,
+    client::{Answer, get_from},
+    deadline, noise,
+};
+
+const REPO: &str = "library/app";
+const CROWD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const DEVICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// As many as one client may have worked on.
+const MANY: usize = 30;
+const AT_ONCE: usize = 2;
+
+fn get(from: Ipv4Addr, addr: SocketAddr, path: &str) -> JoinHandle<Answer> {
+    let path = path.to_owned();
+    tokio::spawn(async move { get_from(from, addr, &path, &[]).await })
+}
+
+/// Waits until so many stand in line.
+async fn until_waiting(wharf: &Wharf, kind: &str, count: usize) {
+    let metric = format!("wharf_waiting_for_turn{{kind=\"{kind}\"}}");
+    let waiting = async {
+        while wharf.metric(&metric) as usize != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline(&format!("{count} in line"), waiting).await;
+}
+
+async fn start() -> (FakeHub, Wharf) {
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.max_downloads = AT_ONCE;
+        config.pull.limits.questions_per_registry = AT_ONCE;
+    })
+    .await;
+    (hub, wharf)
+}
+
+/// The hub's requests that say one of `marks`, by its place among these, in the order in which they came.
+fn asked(hub: &FakeHub, marks: &[String]) -> Vec<usize> {
+    let log = hub.log();
+    let of = |path: &str| marks.iter().position(|mark| path.contains(mark));
+    log.iter().filter_map(|seen| of(&seen.path)).collect()
+}
+
+/// Lets what the hub was asked go on one by one until the device is asked for, which is the last of `marks`.
+///
+/// Two are asked of a crowd's when the device comes; the first place that is free goes to one more of the crowd, which is first
+/// in the round, and the second to the device.
+async fn assert_next_but_one(hub: &FakeHub, marks: &[String], gates: &[Gate]) {
+    let device = marks.len() - 1;
+    for turn in 0..2 {
+        let at = asked(hub, marks);
+        assert_eq!(at.len(), AT_ONCE + turn);
+        assert!(!at.contains(&device), "no place was free");
+        gates[at[turn]].open();
+        let more = |_: &[_]| asked(hub, marks).len() > AT_ONCE + turn;
+        hub.until("the next turn", more).await;
+    }
+    assert_eq!(asked(hub, marks).last(), Some(&device), "{:?}", asked(hub, marks));
+}
+
+#[tokio::test]
+async fn a_clients_download_is_next_but_one_however_many_another_one_waits_for() {
+    let (hub, wharf) = start().await;
+    let blobs: Vec<_> = (0..=MANY).map(|n| noise(&format!("blob {n}"), 10_000)).collect();
+    let digests: Vec<Digest> = blobs.iter().map(|blob| hub.put_blob(REPO, blob.clone())).collect();
+    let gates: Vec<Gate> = digests.iter().map(|_| Gate::after(0)).collect();
+    for (digest, gate) in digests.iter().zip(&gates) {
+        hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
+    }
+    let path = |n: usize| blob_path(REPO, &digests[n]);
+    let mut open: Vec<_> = (0..MANY).map(|n| get(CROWD, wharf.addr, &path(n))).collect();
+    until_waiting(&wharf, "download", MANY - AT_ONCE).await;
+    open.push(get(DEVICE, wharf.addr, &path(MANY)));
+    until_waiting(&wharf, "download", MANY + 1 - AT_ONCE).await;
+    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
+    hub.until("two downloads", |_| asked(&hub, &marks).len() == AT_ONCE).await;
+    assert_next_but_one(&hub, &marks, &gates).await;
+    gates.iter().for_each(Gate::open);
+    for (answer, blob) in join_all(open).await.into_iter().zip(&blobs) {
+        assert_eq!(answer.expect("no panic").bytes(), blob);
+    }
+    until_waiting(&wharf, "download", 0).await;
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_clients_question_is_next_but_one_however_many_another_one_asks() {
+    const NAMES: [&str; 8] = [
+        "library/a1/",
+        "library/a2/",
+        "library/a3/",
+        "library/a4/",
+        "library/a5/",
+        "library/a6/",
+        "library/a7/",
+        "library/own/",
+    ];
+    let (hub, wharf) = start().await;
+    let gates: Vec<Gate> = NAMES.iter().map(|_| Gate::after(0)).collect();
+    for (name, gate) in NAMES.iter().zip(&gates) {
+        hub.push_single(name.trim_end_matches('/'), "1", ("linux", "arm64", None), &[10]);
+        hub.fault(On::Path(name), Fault::Hold(gate.clone()));
+    }
+    let crowd = NAMES.len() - 1;
+    let ask = |from, n: usize| get(from, wharf.addr, &format!("/v2/{}tags/list", NAMES[n]));
+    let mut open: Vec<_> = (0..crowd).map(|n| ask(CROWD, n)).collect();
+    until_waiting(&wharf, "question", crowd - AT_ONCE).await;
+    open.push(ask(DEVICE, crowd));
+    until_waiting(&wharf, "question", crowd + 1 - AT_ONCE).await;
+    let marks = NAMES.map(str::to_owned);
+    hub.until("two questions", |_| asked(&hub, &marks).len() == AT_ONCE).await;
+    assert_next_but_one(&hub, &marks, &gates).await;
+    gates.iter().for_each(Gate::open);
+    for answer in join_all(open).await {
+        assert_eq!(answer.expect("no panic").status, 200);
+    }
+    wharf.end().await;
+}
