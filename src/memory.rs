@@ -46,6 +46,11 @@ mod tests {
 
     #[test]
     fn what_lies_between_what_is_used_is_given_back() {
+        // Other tests of this process take memory meanwhile, and give some back.
+        assert!((0..10).any(|_| gives_back()));
+    }
+
+    fn gives_back() -> bool {
         const PIECES: usize = 16 * 1024;
         let mut pieces: Vec<Vec<u8>> = (0..PIECES).map(|_| vec![1; 4 * 1024]).collect();
         let full = resident();
@@ -57,8 +62,7 @@ mod tests {
         });
         assert!(give_back());
         let left = resident();
-        // Other tests may take some meanwhile.
-        assert!(left + 32 * 1024 < full, "{left} of {full} KiB left");
         assert!(pieces.iter().all(|piece| piece.iter().all(|byte| *byte == 1)));
+        left + 32 * 1024 < full
     }
 }
