@@ -122,6 +122,11 @@ impl Inner {
             Some(_) => None,
         };
         let mut in_turn = pin!(self.in_turn(lead, ahead));
+        let asked = tokio::select! {
+            asked = self.ask_first(&upstream, repository, digest, size) => asked,
+            never = &mut in_turn => match never {},
+        };
+        let given = asked.map_err(Error::of_blob)?;
         let keep = lead.interest().keeps();
         let partial = match self.store.begin(digest, repository, size, keep).await {
             Ok(partial) => partial,
@@ -138,7 +143,7 @@ impl Inner {
         // For whom they came, they were to be kept.
         let had = partial.written() > 0;
         let filled = tokio::select! {
-            filled = self.fill(lead, &upstream, repository, partial, size) => filled,
+            filled = self.fill(lead, &upstream, repository, partial, (size, given)) => filled,
             never = &mut in_turn => match never {},
         };
         match filled {
@@ -171,6 +176,21 @@ impl Inner {
         }
     }
 
+    /// Asks for a blob that no manifest names before anything is done for it: whoever invents digests costs no file. `None`
+    /// where there may be bytes of it already, or where somebody is known to have it.
+    async fn ask_first(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<Option<BlobBody>, upstream::Error> {
+        if size.is_some() || self.store.vouched(digest).await > 0 {
+            return Ok(None);
+        }
+        upstream.blob(&repository.name, digest, 0).await.map(Some)
+    }
+
     /// Holds the turn of a download that was begun ahead. Once a client waits for it, it takes one of the clients' as soon
     /// as there is one, and the other goes to what is to be fetched next.
     async fn in_turn(&self, lead: &Lead, ahead: Option<OwnedSemaphorePermit>) -> Infallible {
@@ -181,14 +201,15 @@ impl Inner {
         pending().await
     }
 
-    /// Asks the registry for what is missing until nothing is, or it has failed too often in a row.
+    /// Asks the registry for what is missing until nothing is, or it has failed too often in a row. It may have `given` an
+    /// answer already, of all of it.
     async fn fill(
         &self,
         lead: &Lead,
         upstream: &Arc<Upstream>,
         repository: &Repository,
         mut partial: PartialBlob,
-        mut total: Option<u64>,
+        (mut total, mut given): (Option<u64>, Option<BlobBody>),
     ) -> Filled {
         let digest = lead.digest();
         let mut pauses = pauses();
@@ -203,9 +224,12 @@ impl Inner {
                 ranges::first(before, total).filter(|_| by_pieces && upstream.takes_ranges());
             // Whatever comes of it, what is missing then is asked for at once.
             by_pieces = false;
-            let asked = match &first {
-                Some(first) => upstream.blob_part(&repository.name, digest, first.clone()).await,
-                None => upstream.blob(&repository.name, digest, before).await,
+            let asked = match (&first, given.take().filter(|_| before == 0)) {
+                (None, Some(body)) => Ok(body),
+                (Some(first), _) => {
+                    upstream.blob_part(&repository.name, digest, first.clone()).await
+                }
+                (None, None) => upstream.blob(&repository.name, digest, before).await,
             };
             let is_part = asked.as_ref().is_ok_and(BlobBody::is_part);
             match &asked {

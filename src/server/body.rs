@@ -18,7 +18,7 @@ use crate::pull::{Cut, Reader, SendsParts};
 /// The body of one answer.
 pub(super) struct Body {
     content: Content,
-    record: Record,
+    record: Box<Record>,
     /// Of a connection that sends parts of files as such.
     parts: Option<Parts>,
     /// Ends when the connection drops this: it has all of the body then.
@@ -63,7 +63,7 @@ impl Content {
 }
 
 impl Body {
-    pub(super) const fn new(content: Content, record: Record) -> Self {
+    pub(super) const fn new(content: Content, record: Box<Record>) -> Self {
         Self { content, record, parts: None, _turn: None }
     }
 

@@ -49,8 +49,9 @@ pub(super) enum Asked {
 const TEXT_MAX: usize = 300;
 
 impl Record {
-    pub(super) fn new(metrics: &Metrics, method: Method, client: SocketAddr) -> Self {
-        Self {
+    /// In a box: it moves from hand to hand, from the request's future to the answer's body.
+    pub(super) fn new(metrics: &Metrics, method: Method, client: SocketAddr) -> Box<Self> {
+        Box::new(Self {
             metrics: metrics.clone(),
             method,
             client,
@@ -64,7 +65,7 @@ impl Record {
             first_byte: None,
             bytes: 0,
             complete: false,
-        }
+        })
     }
 
     /// A piece of the body goes to the connection.

@@ -121,7 +121,7 @@ impl Answer {
     /// The response to `method`; its body's end writes `record`.
     pub(super) fn into_response(
         mut self,
-        mut record: Record,
+        mut record: Box<Record>,
         route: Option<&Route>,
     ) -> Response<Body> {
         if let Some(namespace) = route.and_then(|route| route.namespace.as_ref()) {

@@ -57,6 +57,21 @@ async fn readiness(wharf: &Wharf) -> String {
 }
 
 #[tokio::test]
+async fn a_digest_that_nobody_has_costs_no_file() {
+    let hub = FakeHub::start().await;
+    let wharf = Wharf::start(&hub).await;
+    // It would be noticed.
+    break_disk(&wharf);
+    for n in 0..3_u8 {
+        let answer = wharf.get(&blob_path(REPO, &Digest::sha256(&[n]))).await;
+        assert_eq!(answer.status, 404);
+    }
+    assert_eq!(readiness(&wharf).await, "ready\n");
+    mend_disk(&wharf);
+    wharf.stop().await;
+}
+
+#[tokio::test]
 async fn pulls_go_on_as_relays_until_the_directory_is_well_again() {
     let hub = FakeHub::start().await;
     let (image, layer, paths) = push(&hub, "latest", 500_000);
