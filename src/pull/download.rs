@@ -185,7 +185,9 @@ impl Inner {
         digest: &Digest,
         size: Option<u64>,
     ) -> Result<Option<BlobBody>, upstream::Error> {
-        if size.is_some() || self.store.vouched(digest).await > 0 {
+        // What cannot be begun is asked for past the disk, and not twice.
+        if size.is_some() || self.store.failing().is_some() || self.store.vouched(digest).await > 0
+        {
             return Ok(None);
         }
         upstream.blob(&repository.name, digest, 0).await.map(Some)

@@ -66,7 +66,7 @@ async fn a_digest_that_nobody_has_costs_no_file() {
         let answer = wharf.get(&blob_path(REPO, &Digest::sha256(&[n]))).await;
         assert_eq!(answer.status, 404);
     }
-    assert_eq!(readiness(&wharf).await, "ready\n");
+    assert_eq!(readiness(&wharf).await, "ok\n");
     mend_disk(&wharf);
     wharf.stop().await;
 }
