@@ -101,9 +101,12 @@ impl Inner {
         }
         let until = match reference {
             Reference::Tag(tag) => {
+                // One whose name was removed is to be given it again by whoever asks next.
+                let named = self.store.tag(repository, tag);
+                let is_named = named.is_some_and(|(meant, _)| meant.digest == descriptor.digest);
                 match self.freshness.confirmed_until(repository, tag, &descriptor.digest) {
-                    Some(until) => Some(until),
-                    None => return,
+                    Some(until) if is_named => Some(until),
+                    _ => return,
                 }
             }
             Reference::Digest(_) => None,
