@@ -27,6 +27,9 @@ use tokio::{
 
 use crate::pull::{BlobFile, PART_BYTES, SendsParts};
 
+/// Bytes that the system sends by one call.
+const STEP_BYTES: usize = 1024 * 1024;
+
 /// Bytes that one connection sends before others have their turn.
 const TURN_BYTES: usize = 2 * 1024 * 1024;
 
@@ -144,7 +147,7 @@ impl PartStream {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let most = usize::try_from(part.len()).unwrap_or(usize::MAX);
+        let most = usize::try_from(part.len()).map_or(STEP_BYTES, |len| len.min(STEP_BYTES));
         loop {
             if self.stream.poll_write_ready(context)?.is_pending() {
                 self.sent = 0;
