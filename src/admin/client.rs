@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Admin, CONNECTION_BUFFER, Event, control};
+use super::{Access, Admin, CONNECTION_BUFFER, Event, control, hearing::Hearing};
 use crate::{
     oci::{Digest, ImageName, Platform, Repository, TagPattern},
     pull::{
@@ -345,7 +345,7 @@ impl Client {
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("wharf"));
         let mut tasks = JoinSet::new();
         let stream = self.connect(&mut tasks).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(Hearing::new(stream))).await?;
         tasks.spawn(async move {
             // Its failure is seen by who reads the answer.
             let _ = connection.await;

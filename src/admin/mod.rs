@@ -10,6 +10,7 @@ mod body;
 mod client;
 mod control;
 mod events;
+mod hearing;
 mod images;
 mod ready;
 mod respond;

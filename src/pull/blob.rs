@@ -108,6 +108,7 @@ impl Pull {
         if kept.is_some() && link.is_none() {
             // No manifest tells its length here, but now the registry does.
             let told = Box::pin(self.confirm_blob(repository, digest)).await?;
+            pull.took_unnamed(repository);
             kept = pull.kept_blob(repository, digest, Some(told)).await;
         }
         if let Some(blob) = kept {
@@ -119,7 +120,11 @@ impl Pull {
         if pull.is_offline() {
             return Err(Lacking::Blob.offline());
         }
-        Box::pin(self.downloaded(repository, digest, link, keep)).await
+        let answer = Box::pin(self.downloaded(repository, digest, link, keep)).await?;
+        if link.is_none() {
+            pull.took_unnamed(repository);
+        }
+        Ok(answer)
     }
 
     /// The blob, from the download that runs, or from one that is begun. `size` is what a manifest of this repository says of

@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod export;
 mod freshness;
+mod headed;
 mod import;
 mod in_flight;
 mod inventory;
@@ -84,6 +85,7 @@ use self::{
     compose::Composer,
     damage::Disputes,
     freshness::Freshness,
+    headed::Headed,
     in_flight::InFlight,
     pace::Pace,
     passing::Passing,
@@ -117,6 +119,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     freshness: Freshness,
+    headed: Headed,
     ready: Ready,
     admissions: Admissions,
     /// There are repositories that are not for everybody who is served.
@@ -188,6 +191,7 @@ impl Pull {
         let limits = config.limits;
         Self(Arc::new(Inner {
             ready: Ready::default(),
+            headed: Headed::default(),
             freshness: Freshness::new(
                 clock,
                 (config.tag_ttl, config.unknown_ttl),

@@ -99,6 +99,8 @@ impl Pull {
                 );
                 pull.tasks.spawn(follows);
             }
+        } else if matches!(reference, Reference::Tag(_)) {
+            pull.headed(repository, &answer.descriptor, &who);
         }
         answer.resolution = Some(who);
         Ok(answer)

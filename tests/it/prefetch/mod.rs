@@ -8,7 +8,7 @@ mod warm;
 use std::time::Duration;
 
 use serde_json::json;
-use wharf::oci::media_type;
+use wharf::oci::{Digest, media_type};
 
 use crate::{
     platforms::{Client, OFFICIAL, REPO, asked, by_digest, by_tag, engine, is_there, is_whole},
@@ -202,4 +202,31 @@ async fn a_head_fetches_nothing_unless_a_kept_tag_is_to_be_followed() {
         wharf.end().await;
         hub.clear_log();
     }
+}
+
+/// Docker Engine keeps manifests for a while when their image is removed: it then asks what the tag means, and for blobs.
+#[tokio::test]
+async fn a_client_that_has_the_manifests_already_leaves_an_image_with_a_name() {
+    let mut hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000, 10, 200_000]);
+    let child = image.child(ARM64);
+    let wharf = prefetching(&hub).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    // Asking what a tag means is no pull, whoever asks for what else.
+    assert_eq!(arm.head(&by_tag("1")).await.status, 200);
+    assert_eq!(arm.get(&blob_path(REPO, &Digest::sha256(b"nothing"))).await.status, 404);
+    wharf.quiet().await;
+    assert_eq!(asked(&hub, child), 0);
+    for blob in child.layers.iter().chain([&child.config]) {
+        arm.get(&blob_path(REPO, &blob.digest)).await.expect(&blob.bytes);
+    }
+    until_whole(&wharf, child).await;
+    wharf.quiet().await;
+    // Each once: its manifest, its config and its layers.
+    assert_eq!(asked(&hub, child), 5);
+    // It has its name: it is there when nobody can be asked what that means.
+    hub.stop().await;
+    wharf.clock.advance(Duration::from_secs(3601));
+    Client::new(&wharf, &engine("arm64")).pull("1", &image, ARM64).await;
+    wharf.end().await;
 }
