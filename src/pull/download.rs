@@ -67,6 +67,18 @@ enum Filled {
     Stopped { partial: PartialBlob, total: Option<u64>, why: store::Error },
 }
 
+/// Where a download stands that goes on past the disk.
+struct PastDisk {
+    /// The blob's length, as far as it is known.
+    total: Option<u64>,
+    /// Its first `published` bytes, hashed by `hasher`, if there are any.
+    file: Option<BlobFile>,
+    published: u64,
+    hasher: Hasher,
+    /// What the registry sends already.
+    given: Option<BlobBody>,
+}
+
 impl Inner {
     /// Runs a download to its end, whatever that is; `size` is what the manifest says of the blob's length, and `ahead`
     /// a turn of those for what is fetched ahead, if it is begun for nobody yet.
@@ -132,8 +144,14 @@ impl Inner {
             Ok(partial) => partial,
             Err(error) => {
                 self.disk_failed(&error);
-                let hasher = Hasher::new(digest.algorithm());
-                let passing = self.go_past_disk(lead, repository, size, None, (0, hasher), &error);
+                let start = PastDisk {
+                    total: size,
+                    file: None,
+                    published: 0,
+                    hasher: Hasher::new(digest.algorithm()),
+                    given,
+                };
+                let passing = self.go_past_disk(lead, repository, start, &error);
                 tokio::select! {
                     () = passing => return Ok(()),
                     never = &mut in_turn => match never {},
@@ -162,12 +180,16 @@ impl Inner {
                 Err(Error::of_blob(error))
             }
             Filled::Stopped { partial, total, why } => {
-                let (published, file) = (partial.written(), Some(partial.file()));
-                let hasher = partial.hasher();
+                let start = PastDisk {
+                    total,
+                    file: Some(partial.file()),
+                    published: partial.written(),
+                    hasher: partial.hasher(),
+                    given: None,
+                };
                 // Those who follow have it open; everybody else gets the space back.
                 partial.discard().await;
-                let from = (published, hasher);
-                let passing = self.go_past_disk(lead, repository, total, file, from, &why);
+                let passing = self.go_past_disk(lead, repository, start, &why);
                 tokio::select! {
                     () = passing => Ok(()),
                     never = &mut in_turn => match never {},
@@ -420,18 +442,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Goes on past the disk, which holds `from.0` bytes of the blob in `file`, hashed by `from.1`: for those who read it
-    /// now, as long as somebody does.
+    /// Goes on past the disk: for those who read the blob now, as long as somebody does.
     async fn go_past_disk(
         self: &Arc<Self>,
         lead: &Lead,
         repository: &Repository,
-        total: Option<u64>,
-        file: Option<BlobFile>,
-        from: (u64, Hasher),
+        PastDisk { total, file, published, hasher, given }: PastDisk,
         why: &store::Error,
     ) {
-        let (published, hasher) = from;
         let why = Arc::from(why.to_string());
         if !lead.interest().is_wanted() {
             lead.publish(published, Phase::Detached { total, file, hasher, shared: None, why });
@@ -449,7 +467,7 @@ impl Inner {
             whose: Whose::Wharf,
         };
         let relay = Relay::new(&alone, published..u64::MAX, total, Some(hasher));
-        let mut relay = relay.for_all_of(lead.interest().crowd());
+        let mut relay = relay.for_all_of(lead.interest().crowd()).going_on_with(given);
         let ended = loop {
             match relay.next().await {
                 Ok(Some(piece)) => {

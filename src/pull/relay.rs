@@ -31,6 +31,8 @@ pub(super) struct Relay {
     /// With a hasher, the latest piece is held until another follows or the digest is verified.
     held: Option<Bytes>,
     connection: Option<(BlobBody, Turn)>,
+    /// What the registry sends already, from `range.start` on; taken up in place of a first question.
+    given: Option<BlobBody>,
     /// For whom it is, or for which of them it was begun.
     crowd: Arc<Crowd>,
     /// How long to wait after each broken connection; as many as may break without a byte between them.
@@ -53,6 +55,7 @@ impl Relay {
             hasher,
             held: None,
             connection: None,
+            given: None,
             crowd: Arc::new(Crowd::of(alone.whose)),
             pauses: pauses(),
         }
@@ -61,6 +64,11 @@ impl Relay {
     /// The same, for all who follow one download.
     pub(super) fn for_all_of(self, crowd: &Arc<Crowd>) -> Self {
         Self { crowd: Arc::clone(crowd), ..self }
+    }
+
+    /// The same, going on with what the registry sends already from the first byte of the range on.
+    pub(super) fn going_on_with(self, given: Option<BlobBody>) -> Self {
+        Self { given, ..self }
     }
 
     /// The next piece; `None` after the last.
@@ -112,8 +120,8 @@ impl Relay {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let fresh =
-                    connect(&self.pull, &self.repository, &self.digest, from, &self.crowd).await?;
+                let (blob, given) = ((&self.repository, &self.digest), self.given.take());
+                let fresh = connect(&self.pull, blob, from, given, &self.crowd).await?;
                 self.connection.insert(fresh)
             }
         };
@@ -132,14 +140,17 @@ impl Relay {
 
 async fn connect(
     pull: &Inner,
-    repository: &Repository,
-    digest: &Digest,
+    (repository, digest): (&Repository, &Digest),
     from: u64,
+    given: Option<BlobBody>,
     crowd: &Crowd,
 ) -> Result<(BlobBody, Turn), Error> {
     let busy = || Error::Unavailable { reason: "too many downloads run here".to_owned() };
     let turn = pull.downloads.relay_turns.turn(crowd);
     let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?;
+    if let Some(body) = given {
+        return Ok((body, turn));
+    }
     let upstream = pull.upstream(repository).map_err(|_| busy())?;
     Ok((upstream.blob(&repository.name, digest, from).await?, turn))
 }

@@ -71,6 +71,23 @@ async fn a_digest_that_nobody_has_costs_no_file() {
     wharf.stop().await;
 }
 
+/// That the disk takes nothing is found when its registry has begun to send it.
+#[tokio::test]
+async fn a_blob_that_no_manifest_names_is_asked_for_once_past_the_disk() {
+    let hub = FakeHub::start().await;
+    let lone = hub.put_blob(REPO, "a blob that no manifest names");
+    let wharf = Wharf::start(&hub).await;
+    break_disk(&wharf);
+    let answer = wharf.get(&blob_path(REPO, &lone)).await;
+    assert_eq!(
+        (how(&answer), &answer.bytes()[..]),
+        ((200, Some("relay")), &b"a blob that no manifest names"[..])
+    );
+    assert_eq!(hub.blob_gets(&lone).len(), 1);
+    mend_disk(&wharf);
+    wharf.end().await;
+}
+
 #[tokio::test]
 async fn pulls_go_on_as_relays_until_the_directory_is_well_again() {
     let hub = FakeHub::start().await;

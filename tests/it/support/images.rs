@@ -1,6 +1,10 @@
 //! Images made of noise that is the same in every run.
 
 use bytes::Bytes;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore as _, SeedableRng as _},
+};
 use serde_json::{Value, json};
 use wharf::oci::{Digest, media_type};
 
@@ -129,20 +133,11 @@ impl FakeHub {
     }
 }
 
-/// `len` bytes that do not compress, the same for the same `seed` in every run (xorshift64*).
+/// `len` bytes that do not compress, the same for the same `seed` in every run (ChaCha8).
 pub(crate) fn noise(seed: &str, len: usize) -> Bytes {
-    let digest = Digest::sha256(seed.as_bytes());
-    let mut state = digest.as_bytes().iter().fold(1u64, |state, byte| {
-        state.rotate_left(8) ^ u64::from(*byte).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }) | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-    }
-    bytes.truncate(len);
+    let seed = Digest::sha256(seed.as_bytes());
+    let mut bytes = vec![0; len];
+    ChaCha8Rng::from_seed(seed.as_bytes().try_into().expect("32 bytes")).fill_bytes(&mut bytes);
     bytes.into()
 }
 
