@@ -138,6 +138,10 @@ impl Api {
         if let Question::Blob { digest, from } = question {
             return self.blob(&digest, from, caller).await;
         }
+        if matches!(question, Question::Matching { .. }) && caller.access != Access::Change {
+            // A registry is asked for all that it has, with an account that is not the caller's.
+            return Err(Refusal::control_only());
+        }
         let seats = match caller.access {
             Access::Look => &self.look,
             Access::Change => {

@@ -5,7 +5,7 @@
 //! nothing, until what was said is read to its end.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -25,6 +25,25 @@ impl<S> Hearing<S> {
     }
 }
 
+impl<S> Hearing<S> {
+    fn told(
+        &mut self,
+        write: impl FnOnce(&mut S) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_hung_up {
+            // Whoever waits is woken by the end of what is read, which such a connection has.
+            return Poll::Pending;
+        }
+        match write(&mut self.stream) {
+            Poll::Ready(Err(error)) if hangs_up(&error) => {
+                self.is_hung_up = true;
+                Poll::Pending
+            }
+            written => written,
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Hearing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -41,17 +60,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Hearing<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_hung_up {
-            // Whoever waits is woken by the end of what is read, which such a connection has.
-            return Poll::Pending;
-        }
-        match Pin::new(&mut self.stream).poll_write(context, bytes) {
-            Poll::Ready(Err(error)) if hangs_up(&error) => {
-                self.is_hung_up = true;
-                Poll::Pending
-            }
-            written => written,
-        }
+        self.told(|stream| Pin::new(stream).poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.told(|stream| Pin::new(stream).poll_write_vectored(context, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -75,11 +96,14 @@ fn hangs_up(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
     use hyper::{Request, body::Frame, client::conn::http1};
     use hyper_util::rt::TokioIo;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -140,7 +164,8 @@ mod tests {
         let piece = || Ok::<_, io::Error>(Frame::data(Bytes::from_static(&[0; 65536])));
         let pieces = futures_util::stream::repeat_with(piece).take(1000);
         let request = Request::post("/").body(StreamBody::new(pieces)).expect("a request");
-        let (answer, _) = tokio::join!(sender.send_request(request), connection);
+        let told = async { tokio::join!(sender.send_request(request), connection) };
+        let (answer, _) = timeout(Duration::from_secs(10), told).await.expect("an end");
         let answer = answer.expect("an answer");
         assert_eq!(answer.status(), 400);
         assert_eq!(answer.into_body().collect().await.expect("whole").to_bytes(), "no");

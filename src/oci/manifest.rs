@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn ghsa_qq97_vm5h_rrhg_cve_2021_41190_a_document_is_of_the_type_it_is_served_as() {
+    fn ghsa_qq97_vm5h_rrhg_go_2022_0360_cve_2021_41190_a_document_is_of_the_type_it_is_served_as() {
         let document = |kind: &str, said: &str| {
             let body = match media(kind).is_index() {
                 true => r#""manifests":[]"#.to_owned(),

@@ -86,7 +86,11 @@ impl Pull {
         digest: &Digest,
     ) -> Result<BlobAnswer, Error> {
         let pull = &self.0;
-        let link = pull.store.link(repository, digest).map(|link| link.size);
+        let mut link = pull.store.link(repository, digest).map(|link| link.size);
+        if link.is_none() && !pull.passing.is_named(repository, digest) {
+            Box::pin(self.name_first(repository, digest)).await;
+            link = pull.store.link(repository, digest).map(|link| link.size);
+        }
         let passing = pull.passing.get(repository, digest).filter(|_| link.is_none());
         let because = passing.as_ref().map(|passing| &passing.because);
         let is_passed = matches!(because, Some(Because::Passed));
@@ -108,7 +112,6 @@ impl Pull {
         if kept.is_some() && link.is_none() {
             // No manifest tells its length here, but now the registry does.
             let told = Box::pin(self.confirm_blob(repository, digest)).await?;
-            pull.took_unnamed(repository);
             kept = pull.kept_blob(repository, digest, Some(told)).await;
         }
         if let Some(blob) = kept {
@@ -120,11 +123,7 @@ impl Pull {
         if pull.is_offline() {
             return Err(Lacking::Blob.offline());
         }
-        let answer = Box::pin(self.downloaded(repository, digest, link, keep)).await?;
-        if link.is_none() {
-            pull.took_unnamed(repository);
-        }
-        Ok(answer)
+        Box::pin(self.downloaded(repository, digest, link, keep)).await
     }
 
     /// The blob, from the download that runs, or from one that is begun. `size` is what a manifest of this repository says of

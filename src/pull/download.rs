@@ -145,7 +145,7 @@ impl Inner {
             Err(error) => {
                 self.disk_failed(&error);
                 let start = PastDisk {
-                    total: size,
+                    total: size.or_else(|| given.as_ref().and_then(BlobBody::total)),
                     file: None,
                     published: 0,
                     hasher: Hasher::new(digest.algorithm()),

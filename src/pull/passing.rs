@@ -70,6 +70,12 @@ impl Passing {
         blob.or_insert(passed);
     }
 
+    /// Whether a manifest names the blob, and not only its registry's word.
+    pub(super) fn is_named(&self, repository: &Repository, digest: &Digest) -> bool {
+        let known = self.get(repository, digest);
+        known.is_some_and(|known| !matches!(known.because, Because::Confirmed))
+    }
+
     /// What is known of a blob that `repository` may show.
     pub(super) fn get(&self, repository: &Repository, digest: &Digest) -> Option<Passed> {
         self.blobs.get(&(repository.clone(), *digest))

@@ -110,6 +110,17 @@ impl Prefetcher {
         }
     }
 
+    /// Whether all of it is known to be here.
+    pub(super) fn is_complete(
+        &self,
+        repository: &Repository,
+        manifest: &Descriptor,
+        platform: Option<&Platform>,
+        rules: Rules,
+    ) -> bool {
+        self.complete.contains_key(&Self::target(repository, manifest, platform, rules))
+    }
+
     fn target(
         repository: &Repository,
         manifest: &Descriptor,

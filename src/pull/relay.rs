@@ -120,7 +120,7 @@ impl Relay {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let (blob, given) = ((&self.repository, &self.digest), self.given.take());
+                let (blob, given) = ((&self.repository, &self.digest), &mut self.given);
                 let fresh = connect(&self.pull, blob, from, given, &self.crowd).await?;
                 self.connection.insert(fresh)
             }
@@ -142,13 +142,13 @@ async fn connect(
     pull: &Inner,
     (repository, digest): (&Repository, &Digest),
     from: u64,
-    given: Option<BlobBody>,
+    given: &mut Option<BlobBody>,
     crowd: &Crowd,
 ) -> Result<(BlobBody, Turn), Error> {
     let busy = || Error::Unavailable { reason: "too many downloads run here".to_owned() };
     let turn = pull.downloads.relay_turns.turn(crowd);
     let turn = timeout(TURN_DEADLINE, turn).await.map_err(|_| busy())?;
-    if let Some(body) = given {
+    if let Some(body) = given.take() {
         return Ok((body, turn));
     }
     let upstream = pull.upstream(repository).map_err(|_| busy())?;

@@ -55,10 +55,10 @@ impl Server {
         seat: Arc<Seat>,
         stop: CancellationToken,
     ) {
-        let mut ahead = Bytes::new();
+        let (mut ahead, mut has_asked) = (Bytes::new(), false);
         loop {
             if ahead.is_empty() {
-                let Some(first) = self.first_byte(&mut stream, &stop).await else {
+                let Some(first) = self.first_byte(&mut stream, has_asked, &stop).await else {
                     // As far as the client is there to hear it, and for no longer than it may take nothing.
                     let _ = stream.shutdown().await;
                     return;
@@ -69,6 +69,7 @@ impl Server {
                 self.speak(stream, ahead, parts.clone(), peer.clone(), Arc::clone(&seat), &stop);
             let Some(left) = Box::pin(speaking).await else { return };
             (stream, ahead) = left;
+            has_asked = true;
         }
     }
 
@@ -76,6 +77,7 @@ impl Server {
     async fn first_byte(
         &self,
         stream: &mut (impl AsyncRead + Unpin),
+        has_asked: bool,
         stop: &CancellationToken,
     ) -> Option<Bytes> {
         let mut first = [0];
@@ -84,7 +86,10 @@ impl Server {
             Ok(Ok(1..)) => Some(Bytes::copy_from_slice(&first)),
             Ok(_) => None,
             Err(_) => {
-                self.metrics.limit_reached(Limit::HeadTime);
+                // Clients leave connections open that they have no more use for.
+                if !has_asked {
+                    self.metrics.limit_reached(Limit::HeadTime);
+                }
                 None
             }
         }

@@ -3,6 +3,7 @@
 import json
 
 from lib.checks import fetched_exactly, same
+from lib.procs import wait_until
 
 DEMO = "docker.io/library/demo:latest"
 WANTED = ("linux/amd64", "linux/arm/v7")
@@ -40,6 +41,22 @@ def test_a_pull_fills_the_cache_with_wharf_running_and_stopped(site):
         engine.stop()
         wharf.stop()
     same(seen["stopped"], seen["running"], "all that the commands said")
+    site.nobody_left()
+
+
+def test_what_engine_and_wharf_have_removed_is_kept_under_its_name_again(site):
+    """An engine that removed an image may have its manifests still, and asks for no more than its blobs."""
+    wharf = site.new_wharf("wharf-emptied", {"docker.io": [site.hub.url]})
+    engine = site.new_engine(wharf)
+    for _ in range(4):
+        engine.pull("demo")
+        wharf.quiet()
+        wait_until(lambda: wharf.ls() == {DEMO: {"linux/amd64": True}}, "wharf does not list all that the engine has")
+        wharf.command("rm", DEMO)
+        # The engine forgets the manifests, too, a moment later.
+        engine.docker("image", "rm", "demo")
+    engine.stop()
+    wharf.stop()
     site.nobody_left()
 
 

@@ -17,8 +17,9 @@ const REPO: &str = "library/app";
 /// Above what it takes when all is quiet, which is much as tests build it: it stays below 128 MiB as it is released.
 const GROWTH_MIB: f64 = 100.0;
 
-const IDLER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
-const BEGINNER: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 2);
+/// Of so many addresses, each of which may have all of its connections.
+const IDLERS: usize = 10;
+const BEGINNERS: usize = 4;
 const INVENTOR: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 3);
 /// Of several addresses, with as many connections as each may have.
 const COLLECTORS: [Ipv4Addr; 4] = [
@@ -67,15 +68,22 @@ async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
     pull(&wharf, "first", &first).await;
     let quiet = wharf.peak_resident_bytes();
 
-    let idle = stream::iter(0..IDLE).map(|_| connect_from(IDLER, &wharf));
+    let one_of =
+        |net: u8, count: usize, n: usize| Ipv4Addr::new(127, 0, net, 1 + (n % count) as u8);
+    let idle = stream::iter(0..IDLE).map(|n| connect_from(one_of(3, IDLERS, n), &wharf));
     let idle: Vec<_> = idle.buffer_unordered(64).collect().await;
-    let begun = join_all((0..500).map(async |_| {
-        let mut socket = connect_from(BEGINNER, &wharf).await?;
-        // It may have been refused by now.
+    let begun = join_all((0..500).map(async |n| {
+        let mut socket = connect_from(one_of(4, BEGINNERS, n), &wharf).await?;
         let _ = socket.write_all(b"GET /v2/ HTTP/1.1\r\nhost: wharf\r\nx-more: ").await;
         Some(socket)
     }))
     .await;
+    let all = async {
+        while wharf.metric("wharf_open_connections").await < (IDLE + 500) as f64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline("all of them to be open", all).await;
     let addr = wharf.addr;
     let inventing = tokio::spawn(async move {
         let invented = stream::iter(0..NAMES).map(async |n| {
@@ -116,7 +124,9 @@ async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
     assert!(most - quiet < GROWTH_MIB, "{most:.1} MiB resident, {quiet:.1} before");
 
     drop((idle, begun));
-    deadline("what was taken to be given back", wharf.until_zero("wharf_open_connections")).await;
+    for metric in ["wharf_open_connections", "wharf_downloads_in_flight"] {
+        deadline("what was taken to be given back", wharf.until_zero(metric)).await;
+    }
     pull(&wharf, "first", &first).await;
     wharf.end().await;
 }

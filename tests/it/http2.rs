@@ -348,7 +348,7 @@ async fn a_head_that_never_ends_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn requests_that_are_taken_back_at_once_end_their_connection() {
+async fn cve_2023_44487_requests_that_are_taken_back_at_once_end_their_connection() {
     let (client, hub, wharf) = start(|_| ()).await;
     let mut device = Frames::connect(&client, wharf.addr, 100).await;
     let digest = hub.put_blob("library/app", noise("blob", 1000));

@@ -79,6 +79,11 @@ async fn a_head_that_takes_too_long_and_an_answer_that_is_not_taken_are_counted(
     slow.write_all(b"GET /v2/ HT").await.expect("sent");
     until_reached(&wharf, "head_time", 1.0).await;
     deadline("its end", slow.read_to_end(&mut Vec::new())).await.expect("closed");
+    // A client that has asked, and leaves its connection open for longer than that, is like any other.
+    let mut kept = TcpStream::connect(wharf.addr).await.expect("wharf listens");
+    kept.write_all(b"GET /v2/ HTTP/1.1\r\nhost: wharf\r\n\r\n").await.expect("sent");
+    deadline("its end", kept.read_to_end(&mut Vec::new())).await.expect("closed");
+    assert_eq!(reached(&wharf, "head_time"), 1.0);
     let path = blob_path(REPO, &hub.put_blob(REPO, noise("large", 12 << 20)));
     let mut idler = TcpStream::connect(wharf.addr).await.expect("wharf listens");
     let request = format!("GET {path} HTTP/1.1\r\nhost: wharf\r\n\r\n");
@@ -193,7 +198,7 @@ async fn what_a_registry_sends_too_much_of_is_refused_and_counted() {
 }
 
 #[tokio::test]
-async fn connections_and_requests_beyond_the_limits_are_counted_as_such() {
+async fn connections_beyond_the_limit_are_counted_as_such() {
     let (_hub, wharf) = start(|config| config.server.max_connections_per_client = 1).await;
     let first = TcpStream::connect(wharf.addr).await.expect("wharf listens");
     let open = async {

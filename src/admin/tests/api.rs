@@ -16,8 +16,6 @@ async fn questions_are_answered_alike_on_both_addresses() {
         ("/api/v1/explain?image=alpine&client=10.0.7.12", "\"client\":\"10.0.7.12\""),
         ("/api/v1/explain?image=alpine&client=::ffff:10.0.7.12", "\"client\":\"10.0.7.12\""),
         ("/api/v1/explain?user_agent=docker%2F1+x%26y&image=alpine", r#"says \"docker/1 x&y\""#),
-        ("/api/v1/matching?image=nginx:%5E1.27&newest=1", "[\"docker.io/library/nginx:1.28\"]"),
-        ("/api/v1/matching?image=nginx:1.2*", "nginx:1.28\",\"docker.io/library/nginx:1.27\"]"),
         ("/api/v1/clients", "[{\"client\":\"10.0.7.12\""),
         ("/api/v1/mismatches", "[]"),
         ("/api/v1/mismatches?", "[]"),
@@ -36,6 +34,24 @@ async fn questions_are_answered_alike_on_both_addresses() {
     }
     let head = site.on_tcp("HEAD /api/v1/clients HTTP/1.1\r\nHost: wharf\r\n\r\n").await;
     assert_eq!((head.status, &*head.body), (200, ""));
+    site.stop().await;
+}
+
+/// For them a registry is asked for all that it has, with wharf's account or a client's.
+#[tokio::test]
+async fn tags_that_match_are_told_on_the_control_socket_alone() {
+    let site = Site::start().await;
+    for (path, says) in [
+        ("/api/v1/matching?image=nginx:%5E1.27&newest=1", "[\"docker.io/library/nginx:1.28\"]"),
+        ("/api/v1/matching?image=nginx:1.2*", "nginx:1.28\",\"docker.io/library/nginx:1.27\"]"),
+    ] {
+        let answer = site.on_control(&get(path)).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        assert!(answer.body.contains(says), "{path}: {}", answer.body);
+        let refused = site.on_tcp(&get(path)).await;
+        assert_eq!(refused.status, 403, "{path}: {}", refused.body);
+        assert!(refused.error().contains("control.sock"), "{path}: {}", refused.error());
+    }
     site.stop().await;
 }
 

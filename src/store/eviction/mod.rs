@@ -310,15 +310,18 @@ impl Store {
             return Ok(());
         }
         let mut gone: HashSet<Digest> = world.alone(n).into_iter().collect();
+        let mut lost = world.lost(n);
+        let all = gone.iter().chain(&lost);
         let touched: Vec<Digest> =
-            gone.iter().filter(|digest| self.holds.is_touched(digest)).copied().collect();
+            all.filter(|digest| self.holds.is_touched(digest)).copied().collect();
         for digest in touched {
             for below in world.below(&digest) {
                 gone.remove(&below);
+                lost.remove(&below);
             }
         }
         let touched = |digest: &Digest| self.holds.is_touched(digest);
-        let facts = world.facts(n, &gone, touched, self.clock.unix_seconds());
+        let facts = world.facts(n, (&gone, &lost), touched, self.clock.unix_seconds());
         self.record(facts, Vec::new()).await?;
         gone.iter().for_each(|digest| self.hot.invalidate(digest));
         let (bytes, blobs) = self.unlink(gone.iter().copied().collect()).await?;
@@ -335,7 +338,7 @@ impl Store {
                 tracing::info!(image = %name, bytes, blobs, last_pulled, "removed, as was asked");
             }
         }
-        world.went(n, &gone);
+        world.went(n, &gone, &lost);
         freed.images.push(name);
         freed.bytes = freed.bytes.saturating_add(bytes);
         freed.blobs += blobs;

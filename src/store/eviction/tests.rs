@@ -60,7 +60,8 @@ proptest! {
         for n in &plan {
             let gone: HashSet<_> = world.alone(*n).into_iter().collect();
             went += gone.iter().map(|digest| world.size(digest)).sum::<u64>();
-            world.went(*n, &gone);
+            let lost = world.lost(*n);
+            world.went(*n, &gone, &lost);
         }
         prop_assert_eq!(went, freed(&sizes, &units, &chosen));
         for (n, unit) in units.iter().enumerate().filter(|(n, _)| !chosen.contains(n)) {

@@ -71,6 +71,16 @@ pub(super) enum What {
     Tag(Arc<Repository>, Tag),
 }
 
+impl What {
+    /// Whose image it is.
+    const fn repository(&self) -> Option<&Arc<Repository>> {
+        match self {
+            Self::Blob(_) => None,
+            Self::Manifest(repository, _) | Self::Tag(repository, _) => Some(repository),
+        }
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -268,18 +278,45 @@ impl World {
         reach.filter(|digest| self.leads.get(digest) == Some(&1)).copied().collect()
     }
 
-    /// What is to be written down when the unit goes, and of what it alone leads to what `gone` has: whatever the
-    /// repositories showed because of it alone is known no more, but for what was `touched` since.
+    /// The documents that its repository has because of this unit alone, though units of others lead to them as well: their
+    /// files stay, and are no longer that repository's to show.
+    pub(super) fn lost(&self, n: usize) -> HashSet<Digest> {
+        let unit = &self.units[n];
+        let Some(repository) = unit.what.repository() else { return HashSet::new() };
+        let Some(of) = self.of.get(repository) else { return HashSet::new() };
+        let shared = |digest: &&Digest| self.leads.get(*digest).is_some_and(|leads| *leads > 1);
+        let shared = unit.reach.iter().filter(|digest| of.contains(*digest)).filter(shared);
+        let mut lost: HashSet<Digest> = shared.copied().collect();
+        if !lost.is_empty() {
+            let others = self.units.iter().enumerate().filter(|(other, _)| *other != n);
+            let same = others.filter(|(_, other)| other.what.repository() == Some(repository));
+            same.flat_map(|(_, other)| &other.reach).for_each(|digest| {
+                lost.remove(digest);
+            });
+        }
+        lost
+    }
+
+    /// What is to be written down when the unit goes, of what it alone leads to what `gone` has, and what its repository has
+    /// `lost`: whatever the repositories showed because of it alone is known no more, but for what was `touched` since.
     pub(super) fn facts(
         &self,
         n: usize,
-        gone: &HashSet<Digest>,
+        (gone, lost): (&HashSet<Digest>, &HashSet<Digest>),
         touched: impl Fn(&Digest) -> bool,
         at: u64,
     ) -> Vec<Fact> {
         let mut removed: BTreeMap<Arc<Repository>, (Vec<Tag>, HashSet<Digest>)> = BTreeMap::new();
         if let What::Tag(repository, tag) = &self.units[n].what {
             removed.entry(Arc::clone(repository)).or_default().0.push(tag.clone());
+        }
+        let own = self.units[n].what.repository();
+        for (repository, digest) in
+            own.into_iter().flat_map(|own| lost.iter().map(move |digest| (own, digest)))
+        {
+            let digests = &mut removed.entry(Arc::clone(repository)).or_default().1;
+            digests.insert(*digest);
+            digests.extend(self.names.get(digest).into_iter().flat_map(|names| names.iter()));
         }
         for digest in gone {
             for repository in self.records.get(digest).into_iter().flatten() {
@@ -295,7 +332,8 @@ impl World {
         let fact = |(repository, (tags, mut digests)): (Arc<Repository>, (_, HashSet<Digest>))| {
             if let Some(kept) = self.of.get(&repository).filter(|_| !digests.is_empty()) {
                 // What a manifest that stays is, or names, is shown because of it.
-                for stays in kept.iter().filter(|kept| !gone.contains(*kept)) {
+                let is_lost = |kept: &Digest| own == Some(&repository) && lost.contains(kept);
+                for stays in kept.iter().filter(|kept| !gone.contains(*kept) && !is_lost(kept)) {
                     digests.remove(stays);
                     for named in self.names.get(stays).into_iter().flat_map(|names| names.iter()) {
                         digests.remove(named);
@@ -310,9 +348,19 @@ impl World {
         removed.into_iter().map(fact).collect()
     }
 
-    /// The unit went, and `gone` of what it alone led to.
-    pub(super) fn went(&mut self, n: usize, gone: &HashSet<Digest>) {
+    /// The unit went, `gone` of what it alone led to, and what its repository has `lost`.
+    pub(super) fn went(&mut self, n: usize, gone: &HashSet<Digest>, lost: &HashSet<Digest>) {
         let unit = &mut self.units[n];
+        if let Some(repository) = unit.what.repository() {
+            for digest in lost {
+                if let Some(records) = self.records.get_mut(digest) {
+                    records.retain(|record| record != repository);
+                }
+                if let Some(kept) = self.of.get_mut(repository) {
+                    kept.remove(digest);
+                }
+            }
+        }
         unit.stays = true;
         for digest in std::mem::take(&mut unit.reach) {
             if let Some(left) = self.leads.get_mut(&digest) {

@@ -218,7 +218,7 @@ fn authorizations(fake: &Fake) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn cve_2026_33540_a_mirror_gets_neither_the_password_nor_a_token_bought_with_it() {
+async fn cve_2026_33540_ghsa_3p65_cve_2026_65388_a_mirror_gets_neither_the_password_nor_a_token() {
     let mirror_basic = asking_for(r#"Basic realm="x""#).await;
     let mirror_bearer = asking_for(r#"Bearer realm="http://HOST/token""#).await;
     let (own, _) = registry("http://HOST", 1).await;
@@ -365,7 +365,8 @@ async fn a_redirect_takes_authorization_along_on_the_same_port_only() {
 }
 
 #[tokio::test]
-async fn cve_2026_48978_authorization_stays_behind_when_scheme_host_or_port_change() {
+async fn cve_2026_48978_ghsa_28r5_ghsa_vh4v_authorization_stays_behind_when_scheme_host_or_port_change()
+ {
     let (acceptor, ca_pem) = tls::authority();
     let other = Fake::start(|_| image()).await;
     let elsewhere = other.url();

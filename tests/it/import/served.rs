@@ -171,7 +171,7 @@ async fn a_registry_that_has_no_such_image_does_not_take_away_what_came_by_hand(
 }
 
 #[tokio::test]
-async fn a_link_in_a_directory_is_not_followed_out_of_it() {
+async fn ghsa_r3h2_a_link_in_a_directory_is_not_followed_out_of_it() {
     for daemon in BOTH {
         let site = dark(daemon).await;
         let outside = site.dir.path().join("outside");

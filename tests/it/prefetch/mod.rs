@@ -207,26 +207,82 @@ async fn a_head_fetches_nothing_unless_a_kept_tag_is_to_be_followed() {
 /// Docker Engine keeps manifests for a while when their image is removed: it then asks what the tag means, and for blobs.
 #[tokio::test]
 async fn a_client_that_has_the_manifests_already_leaves_an_image_with_a_name() {
-    let mut hub = FakeHub::start().await;
-    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000, 10, 200_000]);
-    let child = image.child(ARM64);
+    for only_its_own in [false, true] {
+        let mut hub = FakeHub::start().await;
+        let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000, 10, 200_000]);
+        let child = image.child(ARM64);
+        let wharf = Wharf::start_with(&hub, |config| {
+            config.pull.prefetch.on_pull = true;
+            if only_its_own {
+                config.pull.platforms.keep = vec![ARM64.parse().expect("a platform")];
+            }
+        })
+        .await;
+        let arm = Client::new(&wharf, &engine("arm64"));
+        // Asking what a tag means is no pull.
+        assert_eq!(arm.head(&by_tag("1")).await.status, 200);
+        wharf.quiet().await;
+        assert_eq!((hub.manifest_gets(), asked(&hub, child)), (0, 0));
+        let paths: Vec<String> =
+            child.layers.iter().map(|layer| blob_path(REPO, &layer.digest)).collect();
+        let answers = futures_util::future::join_all(paths.iter().map(|path| arm.get(path))).await;
+        for (answer, layer) in answers.iter().zip(&child.layers) {
+            answer.expect(&layer.bytes);
+        }
+        // Its config, which the client had as well.
+        until_whole(&wharf, child).await;
+        wharf.quiet().await;
+        // Each once: its manifest, its config and its layers. And the list.
+        assert_eq!((hub.manifest_gets(), asked(&hub, child)), (2, 5));
+        // It has its name: it is there when nobody can be asked what that means.
+        hub.stop().await;
+        wharf.clock.advance(Duration::from_secs(3601));
+        Client::new(&wharf, &engine("arm64")).pull("1", &image, ARM64).await;
+        wharf.end().await;
+    }
+}
+
+#[tokio::test]
+async fn engines_at_one_address_that_have_their_manifests_leave_an_image_each() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000]);
     let wharf = prefetching(&hub).await;
     let arm = Client::new(&wharf, &engine("arm64"));
-    // Asking what a tag means is no pull, whoever asks for what else.
-    assert_eq!(arm.head(&by_tag("1")).await.status, 200);
-    assert_eq!(arm.get(&blob_path(REPO, &Digest::sha256(b"nothing"))).await.status, 404);
-    wharf.quiet().await;
-    assert_eq!(asked(&hub, child), 0);
-    for blob in child.layers.iter().chain([&child.config]) {
-        arm.get(&blob_path(REPO, &blob.digest)).await.expect(&blob.bytes);
+    let amd = Client::new(&wharf, &engine("amd64"));
+    for client in [&arm, &amd] {
+        assert_eq!(client.head(&by_tag("1")).await.status, 200);
     }
-    until_whole(&wharf, child).await;
+    for (client, platform) in [(&arm, ARM64), (&amd, "linux/amd64")] {
+        let child = image.child(platform);
+        for blob in child.layers.iter().chain([&child.config]) {
+            client.get(&blob_path(REPO, &blob.digest)).await.expect(&blob.bytes);
+        }
+        until_whole(&wharf, child).await;
+    }
     wharf.quiet().await;
-    // Each once: its manifest, its config and its layers.
-    assert_eq!(asked(&hub, child), 5);
-    // It has its name: it is there when nobody can be asked what that means.
-    hub.stop().await;
-    wharf.clock.advance(Duration::from_secs(3601));
-    Client::new(&wharf, &engine("arm64")).pull("1", &image, ARM64).await;
+    for child in &image.children {
+        let wanted = if is_whole(&wharf, child) { 3 } else { 0 };
+        assert_eq!(asked(&hub, child), wanted, "{}", child.platform);
+    }
+    assert_eq!(image.children.iter().filter(|child| is_there(&wharf, child)).count(), 2);
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_blob_of_another_image_than_the_one_resolved_fetches_no_layer_of_that() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000]);
+    let lone = hub.put_blob(REPO, "of another image");
+    let wharf = prefetching(&hub).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    assert_eq!(arm.head(&by_tag("1")).await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(arm.get(&blob_path(REPO, &lone)).await.bytes(), "of another image");
+    }
+    let nothing = blob_path(REPO, &Digest::sha256(b"nothing"));
+    assert_eq!(arm.get(&nothing).await.status, 404);
+    wharf.quiet().await;
+    // It was looked at once.
+    assert_eq!((hub.manifest_gets(), asked(&hub, image.child(ARM64))), (2, 1));
     wharf.end().await;
 }
