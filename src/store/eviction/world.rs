@@ -287,12 +287,19 @@ impl World {
         let shared = |digest: &&Digest| self.leads.get(*digest).is_some_and(|leads| *leads > 1);
         let shared = unit.reach.iter().filter(|digest| of.contains(*digest)).filter(shared);
         let mut lost: HashSet<Digest> = shared.copied().collect();
-        if !lost.is_empty() {
-            let others = self.units.iter().enumerate().filter(|(other, _)| *other != n);
-            let same = others.filter(|(_, other)| other.what.repository() == Some(repository));
-            same.flat_map(|(_, other)| &other.reach).for_each(|digest| {
-                lost.remove(digest);
-            });
+        let others = self.units.iter().enumerate().filter(|(other, _)| *other != n);
+        for unit in others.map(|(_, other)| other) {
+            if lost.is_empty() {
+                break;
+            }
+            let Some(of) = unit.what.repository() else { continue };
+            for digest in &unit.reach {
+                // A composed image is shown as its parts' repositories have it.
+                let has_its_own = self.records.get(digest).is_some_and(|own| own.contains(of));
+                if of == repository || !has_its_own {
+                    lost.remove(digest);
+                }
+            }
         }
         lost
     }

@@ -170,3 +170,22 @@ async fn a_tag_that_moves_is_followed_for_the_platforms_that_are_kept() {
     pull(&wharf, NAME, &moved).await;
     wharf.end().await;
 }
+
+#[tokio::test]
+async fn a_part_that_is_removed_by_its_own_name_stays_in_the_composed_image() {
+    let mut two = Two::start().await;
+    let wharf = two.wharf(own_and_lan()).await;
+    assert_eq!(wharf.get(TAG).await.status, 200);
+    pull(&wharf, NAME, &two.arm64).await;
+    let own = wharf.get(&format!("/v2/{LAN}/arm64v8-test/manifests/latest")).await;
+    assert_eq!(own.bytes(), &two.arm64.manifest.bytes);
+    wharf.quiet().await;
+    let name = format!("{LAN}/arm64v8-test:latest").parse().expect("a name");
+    wharf.pull.remove(&name).await.expect("removed");
+    two.hub.stop().await;
+    two.site.stop().await;
+    let wharf = wharf.restart().await;
+    assert_eq!(wharf.get(TAG).await.cache(), "stale");
+    pull(&wharf, NAME, &two.arm64).await;
+    wharf.end().await;
+}
