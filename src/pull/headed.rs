@@ -1,10 +1,10 @@
 //! Tags that clients resolved by `HEAD`, for the clients that need no more than that: an engine that removed an image may have
-//! kept its manifests (Docker 20.10 for a moment, containerd until it collects its garbage), and goes on with their blobs.
+//! kept its manifests (Docker 20.10 for a moment, containerd until it collects its garbage), and goes on with their blobs, or,
+//! if it has the list alone, with its own entry of it.
 //!
-//! wharf would have blobs without an image then: no name for them, nothing that leads to them, and the first to be swept. So
-//! when a client asks for a blob that no manifest here names, the image that it resolved before is looked at first, as if it
-//! had asked for its manifests: if they name the blob, it is that image's from there on. Who asks by `HEAD` alone costs no
-//! pull, as ever.
+//! wharf would have blobs without an image then, or a manifest without a tag: no name for them, and the first to be swept. So
+//! when a client asks for what nothing here names, the image that it resolved before is looked at first, as if it had asked
+//! for its manifests: if they name it, it is that image's from there on. Who asks by `HEAD` alone costs no pull, as ever.
 
 use std::{slice, sync::Arc, time::Duration};
 
@@ -78,6 +78,25 @@ impl Inner {
 }
 
 impl Pull {
+    /// Has a manifest that its client asks for by digest listed by an index, if it is of an image that the client resolved and
+    /// has the list of.
+    pub(super) async fn list_first(&self, repository: &Repository, manifest: &Digest) {
+        let pull = &self.0;
+        let images = pull.headed.of(repository);
+        // Who asks for what the tag means has nothing of it.
+        let asks_for_all = images.iter().any(|image| image.manifest.digest == *manifest);
+        let latest = images.first().filter(|image| image.platform.is_some() && !asks_for_all);
+        let Some(image) = latest else { return };
+        if pull.store.shown(repository, manifest).is_some() {
+            return;
+        }
+        let document = self.document(repository, &image.manifest.digest);
+        // Whether or not it lists this, it is kept under its tag, once.
+        if !matches!(timeout(pull.config.revalidate_timeout, document).await, Ok(Ok(_))) {
+            pull.headed.change(repository, |images| images.retain(|other| other != image));
+        }
+    }
+
     /// Has a blob that its client asks for named by a manifest, if it is of an image that the client resolved and has the
     /// manifests of.
     pub(super) async fn name_first(&self, repository: &Repository, blob: &Digest) {

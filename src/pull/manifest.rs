@@ -74,7 +74,10 @@ impl Pull {
         let looked_up = Box::pin(async {
             match reference {
                 Reference::Tag(tag) => self.tagged(repository, tag, want).await,
-                Reference::Digest(digest) => self.with_digest(repository, digest, want).await,
+                Reference::Digest(digest) => {
+                    self.list_first(repository, digest).await;
+                    self.with_digest(repository, digest, want).await
+                }
             }
         });
         let answer = looked_up.await?;

@@ -46,9 +46,10 @@ def test_a_pull_fills_the_cache_with_wharf_running_and_stopped(site):
 
 def test_what_engine_and_wharf_have_removed_is_kept_under_its_name_again(site):
     """An engine that removed an image may have its manifests still, and asks for no more than its blobs."""
-    wharf = site.new_wharf("wharf-emptied", {"docker.io": [site.hub.url]})
+    hub = site.new_hub("hub-emptied")
+    wharf = site.new_wharf("wharf-emptied", {"docker.io": [hub.url]})
     engine = site.new_engine(wharf)
-    for _ in range(4):
+    for _ in range(8):
         engine.pull("demo")
         wharf.quiet()
         wait_until(lambda: wharf.ls() == {DEMO: {"linux/amd64": True}}, "wharf does not list all that the engine has")
@@ -57,6 +58,7 @@ def test_what_engine_and_wharf_have_removed_is_kept_under_its_name_again(site):
         engine.docker("image", "rm", "demo")
     engine.stop()
     wharf.stop()
+    hub.stop()
     site.nobody_left()
 
 

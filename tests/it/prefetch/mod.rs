@@ -243,6 +243,23 @@ async fn a_client_that_has_the_manifests_already_leaves_an_image_with_a_name() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_the_list_alone_leaves_an_image_with_a_name() {
+    let mut hub = FakeHub::start().await;
+    let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000]);
+    let child = image.child(ARM64);
+    let wharf = prefetching(&hub).await;
+    let arm = Client::new(&wharf, &engine("arm64"));
+    assert_eq!(arm.head(&by_tag("1")).await.status, 200);
+    arm.take(child).await;
+    wharf.quiet().await;
+    assert_eq!((hub.manifest_gets(), asked(&hub, child)), (2, 3));
+    hub.stop().await;
+    wharf.clock.advance(Duration::from_secs(3601));
+    Client::new(&wharf, &engine("arm64")).pull("1", &image, ARM64).await;
+    wharf.end().await;
+}
+
+#[tokio::test]
 async fn engines_at_one_address_that_have_their_manifests_leave_an_image_each() {
     let hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "1", &OFFICIAL, &[100_000]);
