@@ -23,9 +23,7 @@ impl<S> Hearing<S> {
     pub(super) const fn new(stream: S) -> Self {
         Self { stream, is_hung_up: false }
     }
-}
 
-impl<S> Hearing<S> {
     fn told(
         &mut self,
         write: impl FnOnce(&mut S) -> Poll<io::Result<usize>>,

@@ -293,10 +293,10 @@ impl World {
                 break;
             }
             let Some(of) = unit.what.repository() else { continue };
+            // A composed image is shown as its parts' repositories have it.
+            let has_its_own = |digest| self.records.get(digest).is_some_and(|own| own.contains(of));
             for digest in &unit.reach {
-                // A composed image is shown as its parts' repositories have it.
-                let has_its_own = self.records.get(digest).is_some_and(|own| own.contains(of));
-                if of == repository || !has_its_own {
+                if lost.contains(digest) && (of == repository || !has_its_own(digest)) {
                     lost.remove(digest);
                 }
             }
