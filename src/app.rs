@@ -25,8 +25,7 @@ use crate::{
     admin::{Admin, Control, Readiness},
     clock::Clock,
     config::Config,
-    documents::Documents,
-    metrics::{Limit, Metrics},
+    metrics::Metrics,
     pull::{self, Pull},
     server::{Door, Server},
     store::{self, Store},
@@ -148,8 +147,9 @@ impl App {
             None => None,
         };
         let socket = config.store.control_socket();
-        let (mode, room) = (config.mode, config.document_room);
-        let cache = Cache::open(config.store, config.pull, config.upstreams, mode, room).await?;
+        let (mode, documents) = (config.mode, config.documents);
+        let cache =
+            Cache::open(config.store, config.pull, config.upstreams, mode, documents).await?;
         cache.pull.resume().await;
         let control = bind_control(&socket);
         let server = Server::new(config.server, cache.pull.clone(), &cache.metrics);
@@ -227,12 +227,9 @@ impl Cache {
         pull: pull::Config,
         upstreams: Vec<upstream::Config>,
         mode: upstream::Mode,
-        document_room: usize,
+        documents: upstream::Limits,
     ) -> Result<Self, StartError> {
         let (clock, metrics) = (Clock::system(), Metrics::new());
-        let counted = metrics.clone();
-        let full = move || counted.limit_reached(Limit::DocumentRoom);
-        let documents = Documents::new(document_room, full);
         let upstreams = Upstreams::new(upstreams, documents, &metrics, &clock)?;
         upstreams.set_mode(mode);
         let store = {

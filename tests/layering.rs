@@ -173,10 +173,21 @@ fn every_test_that_the_security_page_names_is_there() {
             }
         }
     }
-    let rows = page.lines().skip_while(|line| !line.starts_with("| hole |")).skip(2);
-    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 10, "a table of holes");
-    for row in rows {
+    let rows = |head: &str| {
+        let rows = page.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+        rows.take_while(|line| line.starts_with('|')).collect::<Vec<_>>()
+    };
+    let (holes, limits) = (rows("| hole |"), rows("| limit |"));
+    assert!(holes.len() > 10, "a table of holes");
+    let listed: BTreeSet<_> = limits.iter().filter_map(|row| row.split('`').nth(1)).collect();
+    let labels = fs::read_to_string(root.join("src/metrics/limit.rs")).expect("readable");
+    let labels: BTreeSet<_> = labels
+        .lines()
+        .filter(|line| line.contains(" => \""))
+        .filter_map(|line| line.split('"').nth(1))
+        .collect();
+    assert_eq!(listed, labels, "the table of limits, and what is counted");
+    for row in holes.into_iter().chain(limits) {
         let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
         let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test: {row}");

@@ -38,8 +38,8 @@ impl Commands {
             let client = reached.map_err(|_| StartError::Foreign { dir, owner })?;
             return Ok(Self { client, here: None });
         }
-        let (mode, room) = (config.mode, config.document_room);
-        match Cache::open(config.store, config.pull, config.upstreams, mode, room).await {
+        let (mode, documents) = (config.mode, config.documents);
+        match Cache::open(config.store, config.pull, config.upstreams, mode, documents).await {
             Ok(cache) => {
                 let (admin, shutdown) = (cache.admin(), CancellationToken::new());
                 let client = Client::here(admin.clone(), shutdown.clone());

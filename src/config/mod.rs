@@ -65,8 +65,8 @@ pub struct Config {
     pub store: store::Config,
     /// `[cache]`, as far as it is about when to ask upstream; `[platforms]`, `[prefetch]` and `[[compose]]`.
     pub pull: pull::Config,
-    /// Bytes of memory for all documents together (`[limits] document_room`).
-    pub document_room: usize,
+    /// `[limits]` on what registries send in one piece.
+    pub documents: upstream::Limits,
     /// `[server]`, and `[limits]` on what one client sends and holds; and `[[access]]`.
     pub server: server::Config,
     /// `[[upstream]]`: every registry served, Docker Hub always among them, no registry twice.
@@ -265,7 +265,12 @@ impl Config {
         set(&mut self.server.header_bytes, limits.header_bytes);
         set(&mut self.server.document_room_per_client, limits.document_room_per_client);
         set(&mut self.server.misses_per_client, limits.misses_per_client);
-        set(&mut self.document_room, limits.document_room);
+        let documents = &mut self.documents;
+        set(&mut documents.document_room, limits.document_room);
+        set(&mut documents.manifest_bytes, limits.manifest_bytes);
+        set(&mut documents.json_depth, limits.json_depth.map(|count| count.0));
+        set(&mut documents.token_bytes, limits.token_bytes);
+        set(&mut documents.error_bytes, limits.error_bytes);
         let bounds = &mut self.pull.limits;
         set(&mut bounds.list_entries, limits.list_entries.map(|count| count.0));
         set(&mut bounds.unknown_names, limits.unknown_names);
@@ -273,6 +278,8 @@ impl Config {
         set(&mut bounds.questions_per_registry, limits.questions_per_registry);
         set(&mut bounds.waiting_downloads, limits.waiting_downloads);
         set(&mut bounds.waiting_readers, limits.waiting_readers);
+        set(&mut bounds.manifest_entries, limits.manifest_entries);
+        set(&mut bounds.verdicts, limits.verdicts);
         set(&mut self.admin, admin.listen);
         set(&mut self.store.dir, cache.dir);
         set(&mut self.store.limits.max_size, cache.max_size);
@@ -416,7 +423,7 @@ impl Default for Config {
                 compose: Vec::new(),
                 airgap: pull::Airgap::default(),
             },
-            document_room: 32 * 1024 * 1024,
+            documents: upstream::Limits::default(),
             server: server::Config {
                 door: Door::default(),
                 access: Access::default(),

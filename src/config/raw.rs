@@ -12,10 +12,10 @@ use super::{
     platforms, prefetch,
     values::{
         self, AdminListen, Age, AnswerWord, AuthWord, ClientAuth, Count, CredentialHelper,
-        Distinct, DocumentRoom, Endpoint, Every, FilePath, Filter, HeadBytes, HostName, Image,
-        ImageGlob, Images, LeastRate, Listen, LogFormat, MaxSize, Memory, MinFree, ModeWord,
-        NameGlob, Network, OthersWord, Pattern, PlatformName, Preference, Rate, Realm, Scrub,
-        SendBuffer, Subject, TrustedKey, Wait, Window,
+        Distinct, DocumentBytes, DocumentRoom, Endpoint, ErrorBytes, Every, FilePath, Filter,
+        HeadBytes, HostName, Image, ImageGlob, Images, LeastRate, Listen, LogFormat, MaxSize,
+        Memory, MinFree, ModeWord, NameGlob, Network, OthersWord, Pattern, PlatformName,
+        Preference, Rate, Realm, Scrub, SendBuffer, Subject, TrustedKey, Wait, Window,
     },
 };
 use crate::{oci::RegistryName, upstream::RepositoryGlob};
@@ -80,6 +80,12 @@ pub(super) struct Limits {
     pub(super) waiting_readers: Option<Count<1, 1_000_000>>,
     pub(super) document_room: Option<DocumentRoom>,
     pub(super) document_room_per_client: Option<DocumentRoom>,
+    pub(super) manifest_bytes: Option<DocumentBytes>,
+    pub(super) manifest_entries: Option<Count<16, 16_384>>,
+    pub(super) json_depth: Option<Count<8, 1000>>,
+    pub(super) token_bytes: Option<DocumentBytes>,
+    pub(super) error_bytes: Option<ErrorBytes>,
+    pub(super) verdicts: Option<Count<1, 1_000_000>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -284,7 +290,7 @@ impl From<&Config> for Raw {
             door_files,
             listeners,
             mode,
-            document_room,
+            documents,
             admin,
             store,
             pull,
@@ -365,8 +371,14 @@ impl From<&Config> for Raw {
                 questions_per_registry: Some(Count::of(pull.limits.questions_per_registry)),
                 waiting_downloads: Some(Count::of(pull.limits.waiting_downloads)),
                 waiting_readers: Some(Count::of(pull.limits.waiting_readers)),
-                document_room: Some(Memory(*document_room)),
+                document_room: Some(Memory(documents.document_room)),
                 document_room_per_client: Some(Memory(server.document_room_per_client)),
+                manifest_bytes: Some(Memory(documents.manifest_bytes)),
+                manifest_entries: Some(Count::of(pull.limits.manifest_entries)),
+                json_depth: Some(Count(documents.json_depth)),
+                token_bytes: Some(Memory(documents.token_bytes)),
+                error_bytes: Some(Memory(documents.error_bytes)),
+                verdicts: Some(Count::of(pull.limits.verdicts)),
             },
             admin: Admin { listen: Some(AdminListen(*admin)) },
             cache: Cache {

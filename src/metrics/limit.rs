@@ -14,19 +14,24 @@ pub enum Limit {
     DocumentRoom,
     /// A client had not taken the documents that it asked for before (`[limits] document_room_per_client`): 429.
     DocumentRoomPerClient,
-    /// What came with an answer that is no use was longer than is read: its connection was closed.
+    /// What came with an answer that is no use was longer than is read (`[limits] error_bytes`): its connection
+    /// was closed.
     ErrorBody,
     /// More of a request's head than is taken (`[limits] headers` and `header_bytes`): 431. Over HTTP/2 too many bytes are
     /// refused below what counts.
     Head,
     /// A request's head, or a TLS handshake, took too long, or a connection was idle for it (`[server] header_timeout`).
     HeadTime,
+    /// A registry's document was JSON that is deeper than it may be (`[limits] json_depth`): 502.
+    JsonDepth,
     /// A registry's body came slower than is waited for (`[[upstream]] least_rate`): asked for again.
     LeastRate,
     /// A client asked for a longer page of a list (`[limits] list_entries`): it got a shorter one.
     ListEntries,
-    /// A registry's document was longer than a manifest may be: 502.
+    /// A registry's document was longer than it may be (`[limits] manifest_bytes`): 502.
     ManifestBytes,
+    /// A registry's document lists more than it may (`[limits] manifest_entries`): 502.
+    ManifestEntries,
     /// A client asked for too much that there is not (`[limits] misses_per_client`): told so late.
     MissesPerClient,
     /// Too many different questions were open, or waited for their turn (`[limits] questions`): 503.
@@ -35,10 +40,12 @@ pub enum Limit {
     RequestsPerClient,
     /// A client took back more requests over HTTP/2 than it let be answered: its connection was closed.
     TakenBack,
-    /// A token service's answer was longer than any is: 502.
+    /// A token service's answer was longer than it may be (`[limits] token_bytes`): 502.
     TokenBytes,
     /// A name was forgotten to be unknown, for another one (`[limits] unknown_names`).
     UnknownNames,
+    /// What a registry said of a client's account was forgotten, for another (`[limits] verdicts`).
+    Verdicts,
     /// Too many downloads waited for their turn, or one waited too long (`[limits] waiting_downloads`): 503.
     WaitingDownloads,
     /// Too many clients followed downloads (`[limits] waiting_readers`): 503.
@@ -47,7 +54,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::AnswerTime,
         Self::Connections,
         Self::ConnectionsPerClient,
@@ -56,15 +63,18 @@ impl Limit {
         Self::ErrorBody,
         Self::Head,
         Self::HeadTime,
+        Self::JsonDepth,
         Self::LeastRate,
         Self::ListEntries,
         Self::ManifestBytes,
+        Self::ManifestEntries,
         Self::MissesPerClient,
         Self::Questions,
         Self::RequestsPerClient,
         Self::TakenBack,
         Self::TokenBytes,
         Self::UnknownNames,
+        Self::Verdicts,
         Self::WaitingDownloads,
         Self::WaitingReaders,
     ];
@@ -80,15 +90,18 @@ impl Limit {
             Self::ErrorBody => "error_body",
             Self::Head => "head",
             Self::HeadTime => "head_time",
+            Self::JsonDepth => "json_depth",
             Self::LeastRate => "least_rate",
             Self::ListEntries => "list_entries",
             Self::ManifestBytes => "manifest_bytes",
+            Self::ManifestEntries => "manifest_entries",
             Self::MissesPerClient => "misses_per_client",
             Self::Questions => "questions",
             Self::RequestsPerClient => "requests_per_client",
             Self::TakenBack => "taken_back",
             Self::TokenBytes => "token_bytes",
             Self::UnknownNames => "unknown_names",
+            Self::Verdicts => "verdicts",
             Self::WaitingDownloads => "waiting_downloads",
             Self::WaitingReaders => "waiting_readers",
         }

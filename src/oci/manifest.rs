@@ -153,9 +153,9 @@ pub enum ManifestError {
     /// Says another type than it was served as (CVE-2021-41190).
     #[error("the manifest says another mediaType than the one it was served as")]
     OtherType,
-    /// Lists more than any client could use.
-    #[error("the manifest lists more than {} others", super::outline::DESCRIPTORS_MAX)]
-    TooMany,
+    /// Lists more than this, which is more than any client could use, or than the operator lets through.
+    #[error("the manifest lists more than {0} others")]
+    TooMany(usize),
     /// Not JSON, or not of the specification's form.
     #[error("the manifest is not a JSON document of the image specification")]
     Form,
@@ -382,8 +382,11 @@ mod tests {
         let one = descriptor(1);
         for count in [DESCRIPTORS_MAX, DESCRIPTORS_MAX + 1] {
             let many = vec![one.as_str(); count].join(",");
-            let expected =
-                if count > DESCRIPTORS_MAX { Err(ManifestError::TooMany) } else { Ok(()) };
+            let expected = if count > DESCRIPTORS_MAX {
+                Err(ManifestError::TooMany(DESCRIPTORS_MAX))
+            } else {
+                Ok(())
+            };
             for (kind, body) in [
                 (media_type::OCI_INDEX, format!(r#"{{"manifests":[{many}]}}"#)),
                 (media_type::OCI_MANIFEST, format!(r#"{{"config":{one},"layers":[{many}]}}"#)),

@@ -9,6 +9,7 @@ mod image_index;
 mod image_name;
 mod manifest;
 mod name_glob;
+mod nesting;
 mod outline;
 mod platform;
 mod reference;
@@ -22,6 +23,8 @@ pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
 pub use name_glob::Glob;
+pub use nesting::nests_within;
+pub use outline::DESCRIPTORS_MAX;
 pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{
     DOCKER_HUB, NameError, Reference, RegistryName, Repository, RepositoryName, Tag,

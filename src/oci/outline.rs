@@ -15,7 +15,7 @@ use super::{ManifestError, MediaType};
 
 /// Most descriptors of one document: the lists of the largest public images have some fifty entries, and no host stacks
 /// more than a few hundred layers. Of some 400 bytes each in memory, so many take not twice what the longest document does.
-pub(super) const DESCRIPTORS_MAX: usize = 16_384;
+pub const DESCRIPTORS_MAX: usize = 16_384;
 
 /// The keys by which clients tell what a document is.
 const KEYS: [&str; 7] =
@@ -91,7 +91,7 @@ impl<'a> Outline<'a> {
     /// `Form` when it is none, and `TooMany`.
     pub(super) fn list<T: Entry<'a>>(&self, key: &str) -> Result<Option<Vec<T>>, ManifestError> {
         match self.get::<Listed<T>>(key)? {
-            Some(listed) if listed.is_too_long => Err(ManifestError::TooMany),
+            Some(listed) if listed.is_too_long => Err(ManifestError::TooMany(DESCRIPTORS_MAX)),
             listed => Ok(listed.map(|listed| listed.entries)),
         }
     }

@@ -3,21 +3,18 @@
 //! Its yes counts for the whole repository, which is what registries give rights to, and for a stated time. Nothing of such
 //! a registry is answered without one, kept or not.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 use tokio::time::Instant;
 
 use super::{Error, Inner, Limits, Pull, coalesce::Coalesced, freshness::Kind};
 use crate::{
     clock::Clock,
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     oci::{Digest, Reference, Repository},
     upstream::{Claim, Terms, Wanted},
 };
-
-/// Yeses remembered, and noes; the least used are forgotten first.
-const VERDICTS_MAX: u64 = 10_000;
 
 /// What registries said of clients; bounded, and lost at restart: whoever was let in then proves it again.
 pub(super) struct Admissions {
@@ -42,8 +39,8 @@ impl Admissions {
         Self {
             clock: clock.clone(),
             refused_ttl,
-            admitted: Cache::new(VERDICTS_MAX),
-            refused: Cache::new(VERDICTS_MAX),
+            admitted: remembered(limits, metrics),
+            refused: remembered(limits, metrics),
             checks: Coalesced::new(limits, metrics),
         }
     }
@@ -220,4 +217,19 @@ impl Inner {
         }
         verdict
     }
+}
+
+/// As many verdicts as may be remembered: yeses, or noes.
+fn remembered<K, V>(limits: &Limits, metrics: &Metrics) -> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let metrics = metrics.clone();
+    let forgotten = move |_, _, cause| {
+        if cause == RemovalCause::Size {
+            metrics.limit_reached(Limit::Verdicts);
+        }
+    };
+    Cache::builder().max_capacity(limits.verdicts).eviction_listener(forgotten).build()
 }

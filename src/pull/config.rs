@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::{
     bundle::PublicKey,
-    oci::{Platform, Repository, Tag, TagPattern},
+    oci::{DESCRIPTORS_MAX, Platform, Repository, Tag, TagPattern},
 };
 
 /// How fresh is fresh, how much at once, and for whom.
@@ -72,6 +72,11 @@ pub struct Limits {
     pub waiting_downloads: usize,
     /// Clients that wait for downloads, or follow them; more are refused.
     pub waiting_readers: usize,
+    /// What one manifest or index of a registry may list; longer ones are refused.
+    pub manifest_entries: usize,
+    /// What registries said of clients with accounts of their own is remembered of so many of these and repositories; the
+    /// least used is forgotten first.
+    pub verdicts: u64,
 }
 
 /// `[platforms]`.
@@ -211,6 +216,8 @@ impl Default for Limits {
             questions_per_registry: 64,
             waiting_downloads: 960,
             waiting_readers: 4096,
+            manifest_entries: DESCRIPTORS_MAX,
+            verdicts: 10_000,
         }
     }
 }

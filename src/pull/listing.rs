@@ -201,7 +201,7 @@ impl Inner {
             )
             .ok()?;
         let media_type = media_type::OCI_INDEX.parse().expect("a media type");
-        if !matches!(Manifest::parse(&media_type, &bytes), Ok(Manifest::Index(_))) {
+        if !matches!(self.listed_within(&media_type, &bytes), Ok(Manifest::Index(_))) {
             return None;
         }
         if self.store.link(&repository, &subject).is_none() {

@@ -10,7 +10,8 @@ use super::{
     platform::Policy,
 };
 use crate::{
-    oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag},
+    metrics::Limit,
+    oci::{Descriptor, Digest, Manifest, ManifestError, MediaType, Reference, Repository, Tag},
     store,
     upstream::{FetchedManifest, ManifestHead, Upstream, Urgency},
 };
@@ -417,7 +418,7 @@ impl Inner {
         fetched: FetchedManifest,
         tag: Option<&Tag>,
     ) -> Result<Fetched, Error> {
-        let (descriptor, bytes, document) = read(digest, fetched)?;
+        let (descriptor, bytes, document) = self.read(digest, fetched)?;
         if self.is_oversized(&document) {
             tracing::debug!(%repository, %digest, "larger than the whole budget: passed on");
             self.passing.named(repository, &document);
@@ -446,9 +447,42 @@ impl Inner {
         digest: Digest,
         fetched: FetchedManifest,
     ) -> Result<Fetched, Error> {
-        let (descriptor, bytes, document) = read(digest, fetched)?;
+        let (descriptor, bytes, document) = self.read(digest, fetched)?;
         self.passing.named(repository, &document);
         Ok(Fetched { descriptor, bytes, kept: false })
+    }
+
+    /// What was fetched, if it is a manifest that may be handed out.
+    fn read(
+        &self,
+        digest: Digest,
+        fetched: FetchedManifest,
+    ) -> Result<(Descriptor, Bytes, Manifest), Error> {
+        let FetchedManifest { media_type, bytes } = fetched;
+        if !media_type.names_a_manifest() {
+            return Err(Error::Unavailable(format!("it sent {media_type} instead of a manifest")));
+        }
+        let document = self
+            .listed_within(&media_type, &bytes)
+            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes, document))
+    }
+
+    /// A registry's document, if it lists no more than it may.
+    pub(super) fn listed_within(
+        &self,
+        media_type: &MediaType,
+        bytes: &[u8],
+    ) -> Result<Manifest, ManifestError> {
+        let most = self.config.limits.manifest_entries;
+        let document = Manifest::parse(media_type, bytes).and_then(|document| {
+            let is_short = document.references().len() <= most;
+            if is_short { Ok(document) } else { Err(ManifestError::TooMany(most)) }
+        });
+        if matches!(document, Err(ManifestError::TooMany(_))) {
+            self.metrics.limit_reached(Limit::ManifestEntries);
+        }
+        document
     }
 
     /// Remembers a definite no.
@@ -466,17 +500,6 @@ impl Inner {
             error
         })
     }
-}
-
-/// What was fetched, if it is a manifest that may be handed out.
-fn read(digest: Digest, fetched: FetchedManifest) -> Result<(Descriptor, Bytes, Manifest), Error> {
-    let FetchedManifest { media_type, bytes } = fetched;
-    if !media_type.names_a_manifest() {
-        return Err(Error::Unavailable(format!("it sent {media_type} instead of a manifest")));
-    }
-    let document = Manifest::parse(&media_type, &bytes)
-        .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-    Ok((Descriptor { media_type, digest, size: bytes.len() as u64 }, bytes, document))
 }
 
 impl Resolved {

@@ -16,16 +16,13 @@ use super::{
     line::SILENCE,
     retry::{self, Failure},
 };
-use crate::{
-    metrics::Limit,
-    oci::{MANIFEST_MAX_BYTES, RepositoryName},
-};
+use crate::oci::RepositoryName;
 
 /// A small answer, read to its end.
 pub(super) struct Document {
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
-    /// At most [`MANIFEST_MAX_BYTES`].
+    /// As many as [`super::Limits::manifest_bytes`], at most.
     pub(super) bytes: Bytes,
 }
 
@@ -84,7 +81,7 @@ impl Upstream {
             let mut url = endpoint.url(path);
             url.set_query(query);
             let answer = self.attempt(question, name, lent.as_ref(), endpoint, url).await?;
-            let bytes = answer.body.whole(MANIFEST_MAX_BYTES, Limit::ManifestBytes).await?;
+            let bytes = answer.body.document().await?;
             Ok(read(Document { headers: answer.headers, url: answer.url, bytes })?)
         })
         .await

@@ -20,12 +20,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    metrics::{Limit, Metrics},
+    metrics::Metrics,
     oci::{Digest, RegistryName, RepositoryName},
 };
 
-/// What a token service may answer at most.
-const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 /// All tokens of one registry together.
 const TOKENS_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Repositories of one registry whose challenge is remembered.
@@ -306,7 +304,7 @@ impl Auth {
             });
         }
         headers::refuse_encoded(&answer.headers)?;
-        let document = answer.body.whole(ANSWER_MAX_BYTES, Limit::TokenBytes).await?;
+        let document = answer.body.grant().await?;
         // The parser's message could quote the token.
         let grant: Grant<'_> = serde_json::from_slice(&document)
             .map_err(|_| Error::protocol("the token service's answer is not JSON with a token"))?;

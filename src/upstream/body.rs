@@ -7,16 +7,14 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 
 use super::{
-    Error,
-    client::Traffic,
+    Error, Limits,
+    client::{Shared, Traffic},
     health::Endpoint,
     line::{Line, SILENCE},
     pace::Pace,
 };
-use crate::{documents::Documents, metrics::Limit};
+use crate::{documents::Documents, metrics::Limit, oci};
 
-/// A body of an answer that nobody wants is read up to here, to keep the connection.
-const WORTH_DISCARDING: u64 = 64 * 1024;
 const WORTH_WAITING: Duration = Duration::from_secs(1);
 
 /// The body of one answer. Every byte of it is counted as received.
@@ -26,6 +24,7 @@ pub(super) struct Body {
     pace: Pace,
     traffic: Traffic,
     documents: Documents,
+    limits: Limits,
     line: Line,
 }
 
@@ -35,11 +34,13 @@ impl Body {
         idle: Duration,
         pace: Pace,
         traffic: &Traffic,
-        documents: &Documents,
+        shared: &Shared,
         line: &Line,
     ) -> Self {
-        let (traffic, documents, line) = (traffic.clone(), documents.clone(), line.clone());
-        Self { incoming, idle, pace, traffic, documents, line }
+        let Shared { documents, limits, .. } = shared;
+        let (documents, limits) = (documents.clone(), *limits);
+        let (traffic, line) = (traffic.clone(), line.clone());
+        Self { incoming, idle, pace, traffic, documents, limits, line }
     }
 
     /// The next bytes, or `None` after the last.
@@ -91,15 +92,30 @@ impl Body {
         }
     }
 
-    /// The whole body, of at most `limit` bytes, which keep their room among all documents.
+    /// The whole of a manifest, an index or a list, which keeps its room among all documents.
     ///
     /// # Errors
-    /// `Protocol` when it is longer, which counts as this limit, `Busy` when there is no room for it; as [`Self::piece`].
-    pub(super) async fn whole(mut self, limit: usize, of: Limit) -> Result<Bytes, Error> {
+    /// `Protocol` when it is longer than `[limits]` allow, or JSON that is deeper; `Busy` when there is no room for it; as
+    /// [`Self::piece`].
+    pub(super) async fn document(self) -> Result<Bytes, Error> {
+        let limit = self.limits.manifest_bytes;
+        self.whole(limit, Limit::ManifestBytes, "manifest_bytes").await
+    }
+
+    /// The whole of a token service's answer.
+    ///
+    /// # Errors
+    /// As [`Self::document`].
+    pub(super) async fn grant(self) -> Result<Bytes, Error> {
+        let limit = self.limits.token_bytes;
+        self.whole(limit, Limit::TokenBytes, "token_bytes").await
+    }
+
+    async fn whole(mut self, limit: usize, of: Limit, key: &str) -> Result<Bytes, Error> {
         let traffic = self.traffic.clone();
         let too_long = || {
             traffic.limit_reached(of);
-            Error::protocol(format!("a document of more than {limit} bytes"))
+            Error::protocol(format!("a document of more than {limit} bytes ([limits] {key})"))
         };
         let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > limit {
@@ -120,19 +136,27 @@ impl Body {
             }
             whole.extend_from_slice(&piece);
         }
+        let is_json = whole.trim_ascii_start().starts_with(b"{");
+        let depth = self.limits.json_depth;
+        if is_json && !oci::nests_within(&whole, depth) {
+            self.traffic.limit_reached(Limit::JsonDepth);
+            let deep = "a document nested more than";
+            return Err(Error::protocol(format!("{deep} {depth} deep ([limits] json_depth)")));
+        }
         whole.shrink_to_fit();
         Ok(documents.hold(room, whole.into())?)
     }
 
     /// Reads the body to its end if that is cheaper than a new connection.
     pub(super) async fn discard(mut self) {
-        if self.incoming.size_hint().lower() > WORTH_DISCARDING {
+        let worth_reading = self.limits.error_bytes as u64;
+        if self.incoming.size_hint().lower() > worth_reading {
             self.traffic.limit_reached(Limit::ErrorBody);
             return;
         }
         let traffic = self.traffic.clone();
         let to_the_end = async {
-            let mut left = WORTH_DISCARDING;
+            let mut left = worth_reading;
             while let Ok(Some(piece)) = self.piece().await {
                 let Some(rest) = left.checked_sub(piece.len() as u64) else {
                     return traffic.limit_reached(Limit::ErrorBody);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    Config, Error,
+    Config, Error, Limits,
     body::Body,
     dial::{Bounds, Connector, LeadsInside, Reach},
     headers,
@@ -55,10 +55,17 @@ pub(super) struct Http {
     idle: Duration,
     clock: Clock,
     traffic: Traffic,
-    documents: Documents,
+    shared: Shared,
     least_rate: Option<u64>,
-    open_bodies: OpenBodies,
     line: Line,
+}
+
+/// What the clients of all registries have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) documents: Documents,
+    pub(super) open_bodies: OpenBodies,
+    pub(super) limits: Limits,
 }
 
 /// Counts what goes to and comes from one registry.
@@ -102,7 +109,7 @@ impl Http {
         config: &Config,
         metrics: &Metrics,
         clock: &Clock,
-        (documents, open_bodies): (&Documents, &OpenBodies),
+        shared: &Shared,
         line: &Line,
     ) -> Result<Self, String> {
         let trust = tls::trust(&config.ca_pem)?;
@@ -122,9 +129,8 @@ impl Http {
             idle: config.patience.idle,
             clock: clock.clone(),
             traffic: Traffic { registry: config.registry.clone(), metrics: metrics.clone() },
-            documents: documents.clone(),
+            shared: shared.clone(),
             least_rate: config.patience.least_rate,
-            open_bodies: open_bodies.clone(),
             line: line.clone(),
         })
     }
@@ -242,8 +248,8 @@ impl Http {
     }
 
     fn body(&self, incoming: Incoming) -> Body {
-        let pace = Pace::begin(self.least_rate, &self.open_bodies, &self.clock);
-        Body::new(incoming, self.idle, pace, &self.traffic, &self.documents, &self.line)
+        let pace = Pace::begin(self.least_rate, &self.shared.open_bodies, &self.clock);
+        Body::new(incoming, self.idle, pace, &self.traffic, &self.shared, &self.line)
     }
 
     /// What an answer that is no success means; `None` for one that is.

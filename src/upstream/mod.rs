@@ -20,6 +20,7 @@ mod headers;
 mod health;
 mod inside;
 mod kin;
+mod limits;
 mod line;
 mod pace;
 mod presence;
@@ -42,7 +43,7 @@ use url::Url;
 use crate::{
     clock::Clock,
     documents::Documents,
-    metrics::Metrics,
+    metrics::{Limit, Metrics},
     oci::{Digest, MediaType, Reference, RegistryName, RepositoryName, Tag},
 };
 pub use account::{Account, AccountLeft};
@@ -50,12 +51,13 @@ use attempt::Document;
 use auth::Auth;
 pub use body::BlobBody;
 pub use claim::{Claim, Terms, Wanted};
-use client::{Answer, Http, Question};
+use client::{Answer, Http, Question, Shared};
 pub use credentials::{Helper, HelperName, Password, Source, read_password};
 pub use error::{ConfigError, Error};
 use headers::ContentRange;
 use health::Endpoint;
 pub use kin::Host;
+pub use limits::Limits;
 pub use line::Mode;
 use line::{Line, Switch};
 use pace::OpenBodies;
@@ -228,16 +230,19 @@ impl Upstreams {
     /// When a registry is there twice, has no endpoint to ask, or certificates that cannot be read.
     pub fn new(
         configs: Vec<Config>,
-        documents: Documents,
+        limits: Limits,
         metrics: &Metrics,
         clock: &Clock,
     ) -> Result<Self, ConfigError> {
+        let counted = metrics.clone();
+        let full = move || counted.limit_reached(Limit::DocumentRoom);
+        let documents = Documents::new(limits.document_room, full);
         let (switch, open_bodies) = (Switch::default(), OpenBodies::default());
+        let shared = Shared { documents: documents.clone(), open_bodies, limits };
         let mut by_name = BTreeMap::new();
         for config in configs {
             let registry = config.registry.clone();
-            let shared = (&documents, &open_bodies);
-            let upstream = Arc::new(Upstream::new(config, metrics, clock, shared, &switch)?);
+            let upstream = Arc::new(Upstream::new(config, metrics, clock, &shared, &switch)?);
             if by_name.insert(registry.clone(), upstream).is_some() {
                 return Err(ConfigError::Twice { registry });
             }
@@ -291,7 +296,7 @@ impl Upstream {
         config: Config,
         metrics: &Metrics,
         clock: &Clock,
-        shared: (&Documents, &OpenBodies),
+        shared: &Shared,
         switch: &Switch,
     ) -> Result<Self, ConfigError> {
         let registry = config.registry.clone();

@@ -204,6 +204,7 @@ async fn clients_that_do_not_read_hold_no_more_documents_than_there_is_room_for(
             assert!(*client::get(addr, &path(n), &[]).await.bytes() == long_manifest(n));
         }
     }
+    assert!(wharf.metric("wharf_limit_reached_total{limit=\"document_room\"}").await >= 40.0);
     let [idle, peak] = [idle, wharf.peak_resident_bytes()].map(|bytes| bytes as f64 / MIB);
     eprintln!("resident: {idle:.1} MiB idle, {peak:.1} at most");
     assert!(peak - idle < GROWN_MIB, "{idle:.1} MiB resident, then {peak:.1}");

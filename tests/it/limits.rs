@@ -1,6 +1,8 @@
 //! What is beyond a limit is refused in the registry's own words and counted, and what is within goes on (bug class: a limit
 //! that nobody can see or move, or that does not hold).
 
+mod documents;
+
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::future::join_all;
@@ -194,6 +196,71 @@ async fn what_a_registry_sends_too_much_of_is_refused_and_counted() {
     let answer = wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
     assert_eq!(answer.status, 502);
     assert!(reached(&wharf, "manifest_bytes") >= 1.0);
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_makes_room_for_another_client_is_counted() {
+    let (_hub, wharf) = start(|config| config.server.max_connections = 1).await;
+    let mut idle = TcpStream::connect(wharf.addr).await.expect("wharf listens");
+    let open = async {
+        while wharf.metric("wharf_open_connections") < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline("a connection", open).await;
+    assert_eq!(reached(&wharf, "connections"), 0.0);
+    // A second idle, it is given up.
+    assert_eq!(wharf.get("/v2/").await.status, 200);
+    assert_eq!(reached(&wharf, "connections"), 1.0);
+    deadline("its end", idle.read_to_end(&mut Vec::new())).await.expect("closed");
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_request_that_waits_too_long_for_others_of_its_client_is_refused_and_counted() {
+    let (hub, wharf) = start(|config| {
+        config.server.max_requests_per_client = 1;
+        let hour = Duration::from_secs(3600);
+        (config.server.header_timeout, config.server.client_timeout) = (hour, hour);
+        let patience = &mut config.upstreams[0].patience;
+        (patience.first_byte, patience.idle) = (hour, hour);
+    })
+    .await;
+    let gate = Gate::after(0);
+    hub.fault(On::Blobs, Fault::Hold(gate.clone()));
+    let path = blob_path(REPO, &hub.put_blob(REPO, noise("held", 1000)));
+    let addr = wharf.addr;
+    let get = || {
+        let path = path.clone();
+        tokio::spawn(async move {
+            // Whose deadline is passed over here is the test's own.
+            let socket = TcpStream::connect(addr).await.expect("wharf listens");
+            let asked = client::over(socket, "GET", addr, &path, &[]).await;
+            asked.unwrap_or_else(|why| panic!("no answer: {why:?}"))
+        })
+    };
+    let first = get();
+    hub.until("the first to be asked for", |log| !log.is_empty()).await;
+    let second = get();
+    let waits = async {
+        while wharf.metric("wharf_requests_delayed_total") < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline("the second to wait", waits).await;
+    assert_eq!(reached(&wharf, "requests_per_client"), 0.0);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    let refused = deadline("the second's answer", second).await.expect("no panic").rest().await;
+    assert_eq!(refused.refusal(), (429, "TOOMANYREQUESTS".to_owned()));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(reached(&wharf, "requests_per_client"), 1.0);
+    gate.open();
+    // For the registry a minute has passed as well: what it says by now is not looked at.
+    deadline("the first's end", first).await.expect("no panic").rest().await;
+    assert_eq!(wharf.get("/v2/").await.status, 200, "its place was given back");
     wharf.end().await;
 }
 

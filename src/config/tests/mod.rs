@@ -230,6 +230,12 @@ fn everything() -> Site {
         waiting_readers = 3
         document_room = "4MiB"
         document_room_per_client = "5MiB"
+        manifest_bytes = "512KiB"
+        manifest_entries = 100
+        json_depth = 9
+        token_bytes = "64KiB"
+        error_bytes = "1KiB"
+        verdicts = 12
         [[listener]]
         address = "0.0.0.0:5443"
         allow_clients = ["10.0.0.0/8"]

@@ -61,6 +61,18 @@ fn refuses_with_the_line_the_key_and_what_to_write() {
             "[limits]\ndocument_room_per_client = 8".into(),
             "wharf.toml:2: limits.document_room_per_client: integer 8 will not do: write a size in quotes",
         ),
+        (
+            "[limits]\nmanifest_bytes = \"5MiB\"".into(),
+            "wharf.toml:2: limits.manifest_bytes: \"5MiB\" will not do: write \"16KiB\" to \"4MiB\"",
+        ),
+        (
+            "[limits]\nerror_bytes = \"0\"".into(),
+            "wharf.toml:2: limits.error_bytes: \"0\" will not do: write \"1KiB\" to \"1MiB\"",
+        ),
+        (
+            "[limits]\njson_depth = 4".into(),
+            "wharf.toml:2: limits.json_depth: 4 will not do: write a number from 8 to 1000",
+        ),
         ("[limits]\nreaders = 8".into(), "wharf.toml:2: "),
         (
             "[[upstream]]\nregistry = \"ghcr.io\"\nleast_rate = \"0B/s\"".into(),

@@ -38,7 +38,9 @@ pub(super) use patterns::{ImageGlob, NameGlob};
 pub(super) use platform::{AnswerWord, OthersWord, PlatformName, Preference};
 pub(super) use repository::Pattern;
 pub use size::parse_size;
-pub(super) use size::{DocumentRoom, HeadBytes, MaxSize, Memory, MinFree, SendBuffer};
+pub(super) use size::{
+    DocumentBytes, DocumentRoom, ErrorBytes, HeadBytes, MaxSize, Memory, MinFree, SendBuffer,
+};
 pub(super) use tls::ClientAuth;
 
 /// A path that is not empty.

@@ -29,6 +29,12 @@ pub(in crate::config) type HeadBytes = Memory<4, 64>;
 /// Bytes of documents. The longest, of 4 MiB, is to have room.
 pub(in crate::config) type DocumentRoom = Memory<4096, 1_048_576>;
 
+/// Bytes of one document. Registries must take manifests of 4 MiB, and clients read no longer ones.
+pub(in crate::config) type DocumentBytes = Memory<16, 4096>;
+
+/// Bytes of an answer that is no use.
+pub(in crate::config) type ErrorBytes = Memory<1, 1024>;
+
 /// Less holds no image.
 const SMALLEST: u64 = bytesize::MIB;
 
@@ -194,6 +200,8 @@ in_quotes! {
     MinFree: "a size in quotes, such as \"1GiB\" or \"5%\"";
     HeadBytes: "a size in quotes, such as \"32KiB\"";
     DocumentRoom: "a size in quotes, such as \"32MiB\"";
+    DocumentBytes: "a size in quotes, such as \"4MiB\"";
+    ErrorBytes: "a size in quotes, such as \"64KiB\"";
 }
 
 unwrapped! {

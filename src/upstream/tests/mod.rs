@@ -11,12 +11,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Account, Config, Error, Patience, Secret, Source, Upstream, Upstreams, Urgency,
+    Account, Config, Error, Limits, Patience, Secret, Source, Upstream, Upstreams, Urgency,
     fake::{Fake, Reply, Seen, broken, fed, reply, stalled},
 };
 use crate::{
     clock::Clock,
-    documents::Documents,
     metrics::Metrics,
     oci::{Digest, Reference, RegistryName, RepositoryName, media_type},
 };
@@ -55,10 +54,6 @@ fn config(endpoints: &[&Fake]) -> Config {
     }
 }
 
-fn documents() -> Documents {
-    Documents::new(32 << 20, || ())
-}
-
 fn account() -> Vec<Account> {
     let source = Source::password("me", Secret::new("s3cret".into()));
     vec![Account { name: "mine".into(), source }]
@@ -70,8 +65,8 @@ const ACCOUNT: &str = "Basic bWU6czNjcmV0";
 fn bench(config: Config) -> Bench {
     let (clock, metrics) = (Clock::system(), Metrics::new());
     let name = config.registry.clone();
-    let upstreams =
-        Upstreams::new(vec![config], documents(), &metrics, &clock).expect("a good configuration");
+    let upstreams = Upstreams::new(vec![config], Limits::default(), &metrics, &clock)
+        .expect("a good configuration");
     let upstream = Arc::clone(upstreams.select(&name).expect("configured"));
     Bench { upstream, clock, metrics }
 }
@@ -159,11 +154,13 @@ fn says_whose_configuration_is_wrong() {
         vec![config("https://registry.example", b"no certificate")],
         vec![good(), good()],
     ] {
-        let refused = Upstreams::new(bad, documents(), &Metrics::new(), &Clock::system()).err();
+        let refused =
+            Upstreams::new(bad, Limits::default(), &Metrics::new(), &Clock::system()).err();
         assert!(refused.expect("refused").to_string().contains("registry.example"));
     }
     let upstreams =
-        Upstreams::new(vec![good()], documents(), &Metrics::new(), &Clock::system()).expect("good");
+        Upstreams::new(vec![good()], Limits::default(), &Metrics::new(), &Clock::system())
+            .expect("good");
     assert!(upstreams.registries().eq([&registry]));
     assert!(upstreams.select(&RegistryName::docker_hub()).is_none());
 }
