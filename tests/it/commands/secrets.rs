@@ -125,33 +125,12 @@ async fn an_account_is_read_nowhere_wherever_it_comes_from() {
                 }
             }
         }
-        for path in
-            ["/metrics", "/readyz", "/", "/api/v1/status", "/api/v1/images", "/api/v1/clients"]
-        {
-            said.push((path.to_owned(), daemon.admin(path).await));
-        }
-        for arguments in [
-            &["status"][..],
-            &["ls"],
-            &["inspect", "registry.lan/library/busybox:1"],
-            &["pull", "registry.lan/library/busybox:1"],
-        ] {
-            let run = site.run(arguments).await;
-            said.push((arguments[0].to_owned(), run.out + &run.err));
-        }
-        for arguments in [&["config", "show"][..], &["config", "check"]] {
-            let run =
-                site.run_as_written(&[arguments, &["--config", "config.toml"]].concat()).await;
-            assert_eq!(run.code, Some(0), "{}: {run:?}", source.name);
-            said.push((arguments[1].to_owned(), run.out + &run.err));
-        }
+        said.extend(told(&site, source.name).await);
         let log = daemon.log();
         assert!(log.contains("TRACE") && log.contains(LAN), "{}: it tells little", source.name);
         if !source.is_good && source.name != "account that is refused" {
             assert!(log.contains("no credentials"), "{}: {log}", source.name);
         }
-        said.push(("log".to_owned(), log));
-        said.extend(contents(&site.cache()));
         for (place, text) in said {
             for form in forms() {
                 assert!(!text.contains(&form), "{}: {place} tells {form}: {text}", source.name);
@@ -159,6 +138,97 @@ async fn an_account_is_read_nowhere_wherever_it_comes_from() {
         }
         site.end().await;
     }
+}
+
+/// All that such a daemon says of itself, and what commands say, its log and its directory included.
+async fn told(site: &Site, of: &str) -> Vec<(String, String)> {
+    let daemon = site.daemon.as_ref().expect("it runs");
+    let mut said = Vec::new();
+    for path in ["/metrics", "/readyz", "/", "/api/v1/status", "/api/v1/images", "/api/v1/clients"]
+    {
+        said.push((path.to_owned(), daemon.admin(path).await));
+    }
+    for arguments in [
+        &["status"][..],
+        &["ls"],
+        &["inspect", "registry.lan/library/busybox:1"],
+        &["pull", "registry.lan/library/busybox:1"],
+    ] {
+        let run = site.run(arguments).await;
+        said.push((arguments[0].to_owned(), run.out + &run.err));
+    }
+    for arguments in [&["config", "show"][..], &["config", "check"]] {
+        let run = site.run_as_written(&[arguments, &["--config", "config.toml"]].concat()).await;
+        assert_eq!(run.code, Some(0), "{of}: {run:?}");
+        said.push((arguments[1].to_owned(), run.out + &run.err));
+    }
+    let log = daemon.log();
+    assert!(log.contains("TRACE") && log.contains(LAN), "{of}: it tells little");
+    said.push(("log".to_owned(), log));
+    said.extend(contents(&site.cache()));
+    said
+}
+
+#[tokio::test]
+async fn what_clients_bring_and_token_services_hand_out_is_read_nowhere() {
+    let hub = FakeHub::start().await;
+    let lan = FakeHub::start().await;
+    let image = lan.push_single(REPO, "1", ("linux", "arm64", None), &[1000]);
+    lan.allow(USER, SECRET, REPO);
+    let source = Source {
+        name: "client",
+        lines: "auth = \"client\"\nauth_ttl = \"1s\"\n",
+        files: Vec::new(),
+        is_good: true,
+    };
+    let site = site(&hub, &lan, &source).await;
+    let daemon = site.daemon.as_ref().expect("it runs");
+    let basic = http_auth::basic::encode_credentials(USER, SECRET);
+    let wrong = http_auth::basic::encode_credentials(USER, "planted-wr0ng");
+    let bearer = format!("Bearer {}", lan.issue_token(REPO));
+    let mut said = Vec::new();
+    for (authorization, is_good) in [
+        (&*basic, true),
+        (&bearer, true),
+        (&wrong, false),
+        ("Basic planted-s3cret", false),
+        ("Bearer planted-s3cret", false),
+        ("Digest planted-s3cret", false),
+        ("planted-s3cret", false),
+        ("Basic planted-s3cret, Bearer planted-s3cret", false),
+    ] {
+        for path in [
+            format!("/v2/{REPO}/manifests/1?ns={LAN}"),
+            format!("/v2/{REPO}/manifests/{}?ns={LAN}", image.manifest.digest),
+            format!("/v2/{REPO}/blobs/{}?ns={LAN}", image.layers[0].digest),
+            format!("/v2/{REPO}/tags/list?ns={LAN}"),
+        ] {
+            let answer = client::get(daemon.addr, &path, &[("authorization", authorization)]).await;
+            assert_eq!(answer.status == 200, is_good, "{authorization}: {path}: {}", answer.status);
+            said.push((path.clone(), format!("{:?}", answer.headers)));
+            said.push((path, String::from_utf8_lossy(answer.bytes()).into_owned()));
+        }
+    }
+    said.extend(told(&site, source.name).await);
+    let mut forms = [forms(), vec!["planted-wr0ng".to_owned()]].concat();
+    forms.extend(wrong.split(' ').nth(1).map(str::to_owned));
+    // Whatever the registry and its storage were shown, tokens and signed addresses.
+    let shown = lan.log();
+    for seen in &shown {
+        let sent = seen.headers.get("authorization").and_then(|value| value.to_str().ok());
+        forms.extend(sent.and_then(|sent| sent.split(' ').nth(1)).map(str::to_owned));
+        if seen.host == Host::Cdn {
+            forms.extend(seen.query.rsplit('=').next().map(str::to_owned));
+        }
+    }
+    assert!(shown.iter().any(|seen| seen.host == Host::Cdn), "no signed address");
+    assert!(forms.len() > 8, "tokens and signatures were not seen: {forms:?}");
+    for (place, text) in said {
+        for form in &forms {
+            assert!(!text.contains(form), "{place} tells {form}: {text}");
+        }
+    }
+    site.end().await;
 }
 
 /// A daemon with the account, whose log tells all there is.
