@@ -1,10 +1,11 @@
 //! Holes that others of this kind have had, each under the name it was published by. `SECURITY.md` tells what closes it.
 
+use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
-use wharf::oci::{Digest, ImageName, media_type};
+use wharf::oci::{Algorithm, Digest, ImageName, media_type};
 
-use crate::support::{Challenge, FakeHub, Fault, On, Wharf, blob_path, client, upstream};
+use crate::support::{Challenge, FakeHub, Fault, On, Program, Wharf, blob_path, client, upstream};
 
 const REPO: &str = "library/app";
 const ARM64: (&str, &str, Option<&str>) = ("linux", "arm64", None);
@@ -196,22 +197,87 @@ async fn cve_2023_2253_a_page_is_as_long_as_wharf_says() {
 }
 
 /// oras made room for a blob by what a descriptor says of its size.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ghsa_f36w_a_size_that_is_only_said_takes_no_memory() {
+    const SAID: [u64; 4] = [1 << 30, 1 << 40, u64::MAX / 2, u64::MAX];
     let hub = FakeHub::start().await;
     let config = hub.put_blob(REPO, "{}");
     let layer = hub.put_blob(REPO, "short");
-    let document = json!({
-        "schemaVersion": 2,
-        "config": { "mediaType": media_type::OCI_CONFIG, "digest": config, "size": 2 },
-        "layers": [{ "mediaType": "a/b", "digest": layer, "size": u64::MAX / 2 }],
-    });
-    hub.put_manifest(REPO, Some("1"), media_type::OCI_MANIFEST, document.to_string());
-    let wharf = Wharf::start_with(&hub, |config| config.pull.prefetch.on_pull = true).await;
-    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/1")).await.status, 200);
-    let asked = client::open("GET", wharf.addr, &blob_path(REPO, &layer), &[]).await;
-    assert!(asked.is_ok_and(|answer| answer.status != 200
-        || answer.header("content-length").is_none_or(|length| length == "5")));
+    let child = hub.push_single(REPO, "child", ARM64, &[10]).manifest;
+    for (n, size) in SAID.into_iter().enumerate() {
+        let image = json!({
+            "schemaVersion": 2,
+            "config": { "mediaType": media_type::OCI_CONFIG, "digest": config, "size": size },
+            "layers": [{ "mediaType": "a/b", "digest": layer, "size": size }],
+        });
+        let list = json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": media_type::OCI_MANIFEST, "digest": child.digest, "size": size,
+                "platform": { "os": "linux", "architecture": "arm64" },
+            }],
+        });
+        let put = |tag: &str, kind, document: serde_json::Value| {
+            hub.put_manifest(REPO, Some(&format!("{tag}-{n}")), kind, document.to_string());
+        };
+        put("image", media_type::OCI_MANIFEST, image);
+        put("list", media_type::OCI_INDEX, list);
+    }
+    let wharf = Program::start(&hub).await;
+    let quiet = wharf.peak_resident_bytes();
+    for n in 0..SAID.len() {
+        for tag in ["image", "list"] {
+            let path = format!("/v2/{REPO}/manifests/{tag}-{n}");
+            assert_eq!(client::get(wharf.addr, &path, &[]).await.status, 200, "{path}");
+        }
+        for digest in [config, layer] {
+            let asked = client::open("GET", wharf.addr, &blob_path(REPO, &digest), &[]).await;
+            assert!(asked.is_ok_and(|answer| answer.status != 200
+                || answer.header("content-length").is_none_or(|length| length.len() < 2)));
+        }
+        // What was said to have such a length is not, and is given out as it is.
+        let path = format!("/v2/{REPO}/manifests/{}", child.digest);
+        assert_eq!(client::get(wharf.addr, &path, &[]).await.bytes(), &child.bytes);
+    }
+    wharf.until_zero("wharf_downloads_in_flight").await;
+    let grown = wharf.peak_resident_bytes() - quiet;
+    assert!(grown < 32 << 20, "{grown} bytes more");
+    wharf.end().await;
+}
+
+/// Of two algorithms, what one says is never held against the other, and others are none.
+#[tokio::test]
+async fn one_algorithm_is_not_taken_for_another() {
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let bytes = Bytes::from_static(b"{\"schemaVersion\":2,\"config\":{},\"layers\":[]}");
+    let (short, long) = (Digest::sha256(&bytes), Digest::of(Algorithm::Sha512, &bytes));
+    let wharf = Wharf::start(&hub).await;
+    // The same hexadecimal digits under the other's name, cut or filled up, name nothing.
+    for name in [
+        format!("sha256:{}", long.encoded()),
+        format!("sha512:{}", short.encoded()),
+        format!("sha384:{}", &long.encoded()[..96]),
+        format!("sha1:{}", &short.encoded()[..40]),
+        format!("sha256+sha512:{}", short.encoded()),
+        format!("SHA256:{}", short.encoded()),
+    ] {
+        for kind in ["blobs", "manifests"] {
+            let answer = wharf.get(&format!("/v2/{REPO}/{kind}/{name}")).await;
+            assert_eq!(answer.status, 400, "{kind}/{name}");
+        }
+    }
+    assert_eq!(hub.log().len(), 0, "nothing of it is asked for");
+    // Bytes that are right by one name and wrong by the other.
+    let other = Digest::of(Algorithm::Sha512, b"others");
+    for (digest, is_right) in [(short, true), (long, true), (other, false)] {
+        hub.fault(On::Path("/blobs/"), Fault::Status(200, Vec::new(), bytes.clone()));
+        let answer = wharf.get(&blob_path(REPO, &digest)).await;
+        assert_eq!(answer.body.as_ref().ok() == Some(&bytes), is_right, "{digest}: {answer:?}");
+        wharf.quiet().await;
+        assert_eq!(wharf.blob_file(&digest).exists(), is_right, "{digest}");
+        hub.clear_faults();
+    }
+    assert_ne!(wharf.blob_file(&short), wharf.blob_file(&long));
     wharf.end().await;
 }
 
