@@ -58,11 +58,14 @@ def test_minisign_checks_what_wharf_signs_and_wharf_uses_its_keys(site):
     keys = site.workspace.make_dir("export", "keys")
     password = keys / "password"
     password.write_text("correct horse\n")
+    site.plant("correct horse")
     run = site.workspace.run
     run(site.binary, "key", "new", keys / "plain")
     run(site.binary, "key", "new", "--password-file", password, keys / "locked", timeout=60)
     # An unprotected key of minisign's own, and one that is as wharf makes them: each program reads the other's.
     run("minisign", "-G", "-W", "-p", keys / "theirs.pub", "-s", keys / "theirs")
+    for name in ("plain", "locked", "theirs"):
+        site.workspace.planted.add_key(keys / name)
     signed = {"plain": (), "locked": ("--password-file", password), "theirs": ()}
     for name, more in signed.items():
         bundle = keys / f"{name}.tar"

@@ -1,7 +1,6 @@
 """A registry to which clients bring their own accounts: wharf shows each what the registry would, and keeps no password."""
 
 import base64
-import crypt
 
 from lib.checks import expect, same
 from lib.clients import Containerd, Dockerd
@@ -11,6 +10,7 @@ from lib.registry import Upstream
 
 DEMO = "docker.io/library/demo:latest"
 USER, PASSWORD = "device-7", "planted-Secret-4e19"
+WRONG = "planted-Mistake-90d3"
 
 
 def test_a_client_pulls_with_its_own_account_and_nobody_without_one(site):
@@ -28,7 +28,7 @@ def test_a_client_pulls_with_its_own_account_and_nobody_without_one(site):
         return containerd.ctr(*words, check=False).code
 
     def closed(when):
-        for account in ((), ("--user", f"{USER}:wrong"), ("--user", f"stranger:{PASSWORD}")):
+        for account in ((), ("--user", f"{USER}:{WRONG}"), ("--user", f"stranger:{PASSWORD}")):
             expect(pull(*account) != 0, f"{when}: pulled with {account}")
         for path in (f"manifests/{demo.digest}", *(f"blobs/{layer}" for layer in demo.below("linux/arm64"))):
             status = ask(wharf.address, f"/v2/library/demo/{path}").status
@@ -65,7 +65,7 @@ def test_docker_signs_in_at_an_address_that_asks_and_the_registry_judges(site):
     )
     engine = Dockerd(workspace, "dockerd-own", None, "{}")
     name = f"{asking}/library/demo:latest"
-    accounts = {"owner": (USER, PASSWORD), "wrong": (USER, "wrong"), "stranger": ("stranger", PASSWORD)}
+    accounts = {"owner": (USER, PASSWORD), "wrong": (USER, WRONG), "stranger": ("stranger", PASSWORD)}
     signed_in = {who: workspace.make_dir(f"docker-own-{who}") for who in (*accounts, "nobody")}
     for who, (user, password) in accounts.items():
         # wharf knows nobody here. What is signed in with is looked at when something is asked for.
@@ -100,7 +100,8 @@ def closed_hub(site, name):
     """Docker Hub's images in a registry that shows them to one account."""
     workspace = site.workspace
     htpasswd = workspace.path(f"{name}-hub", "htpasswd")
-    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
+    site.plant(WRONG)
+    site.write_htpasswd(htpasswd, USER, PASSWORD)
     return Upstream(workspace, f"{name}-hub", storage=site.hub.storage, htpasswd=htpasswd)
 
 

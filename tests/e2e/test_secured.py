@@ -1,7 +1,6 @@
 """HTTPS with a site's own authority, devices known by certificates, and an account that nobody gets to see."""
 
 import base64
-import crypt
 import hashlib
 import shutil
 import signal
@@ -108,7 +107,7 @@ def secured(site, authority):
     """A wharf that speaks TLS to known devices, in front of a registry that needs an account."""
     workspace = site.workspace
     htpasswd = workspace.path("hub-private", "htpasswd")
-    htpasswd.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16))}\n")
+    site.write_htpasswd(htpasswd, USER, PASSWORD)
     hub = Upstream(workspace, "hub-private", storage=site.hub.storage, htpasswd=htpasswd)
     password = workspace.path("wharf-tls", "password")
     password.write_text(f"{PASSWORD}\n")

@@ -62,6 +62,7 @@ def test_a_full_disk_fails_no_pull_and_is_kept_again_when_there_is_room(site):
             alone.stop()
             engine.stop()
         finally:
+            wharf.keep_answers()
             wharf.service.stop()
         same(wharf.service.child.returncode, 0, "wharf's exit code")
         same(wrong_blobs(wharf), [], "blobs that are not what their names say")

@@ -1,7 +1,6 @@
 """Clients that sign in with name and password, and those that are never asked to."""
 
 import base64
-import crypt
 import json
 import shutil
 
@@ -12,12 +11,14 @@ from lib.net import ask, lan_address
 from lib.procs import LAN_ADDRESS, free_port, read
 
 USER, PASSWORD = "alice", "planted-Secret-83f0"
+WRONG = "planted-Mistake-b6a2"
 HUB_USER, HUB_PASSWORD = "hub-user", "planted-Secret-of-the-hub"
 DEMO, SINGLE = "docker.io/library/demo:latest", "docker.io/library/single:latest"
 
 
 def test_who_signs_in_may_pull_more_and_mirrors_are_never_challenged(site):
     workspace = site.workspace
+    site.plant(WRONG, HUB_PASSWORD)
     mirror, asking = (f"127.0.0.1:{free_port()}" for _ in range(2))
     wharf = with_users(site, mirror, asking)
     demo, single = site.hub.images["library/demo", "latest"], site.hub.images["library/single", "latest"]
@@ -48,7 +49,7 @@ def test_who_signs_in_may_pull_more_and_mirrors_are_never_challenged(site):
     # By wharf's own name, where it asks for a password: docker login, then docker pull.
     same(ask(asking, "/v2/").status, 401, "the answer to nobody where a password is asked for")
     own = workspace.make_dir("docker-own")
-    wrong = engine.docker("--config", own, "login", "-u", USER, "-p", "wrong", asking, check=False)
+    wrong = engine.docker("--config", own, "login", "-u", USER, "-p", WRONG, asking, check=False)
     expect(wrong.code != 0, "docker login took a wrong password")
     name = f"{asking}/library/single:latest"
     anonymous = engine.docker("--config", own, "pull", name, check=False)
@@ -68,7 +69,7 @@ def test_who_signs_in_may_pull_more_and_mirrors_are_never_challenged(site):
     authfile = ("--authfile", workspace.path("pod-users-auth", "auth.json"))
     anonymous = pod.podman("pull", insecure, *authfile, name, check=False)
     expect(anonymous.code != 0, "podman pulled without having signed in")
-    wrong = pod.podman("login", insecure, *authfile, "-u", USER, "-p", "wrong", asking, check=False)
+    wrong = pod.podman("login", insecure, *authfile, "-u", USER, "-p", WRONG, asking, check=False)
     expect(wrong.code != 0, "podman login took a wrong password")
     pod.podman("login", insecure, *authfile, "-u", USER, "-p", PASSWORD, asking)
     pod.podman("pull", insecure, *authfile, name)
@@ -80,6 +81,7 @@ def test_who_signs_in_may_pull_more_and_mirrors_are_never_challenged(site):
 
 def test_passwords_cross_the_network_under_tls_of_the_sites_own_authority(site):
     workspace, single = site.workspace, site.hub.images["library/single", "latest"]
+    site.plant(WRONG)
     authority = Authority(workspace, "users-ca")
     cert, key = authority.issue("wharf")
     at = f"{LAN_ADDRESS}:{free_port()}"
@@ -89,7 +91,7 @@ def test_passwords_cross_the_network_under_tls_of_the_sites_own_authority(site):
             "wharf-users-tls",
             {"docker.io": [site.new_hub("hub-users-tls").url]},
             more=(
-                f'\n[[listener]]\naddress = "{at}"\nusers = "{htpasswd(workspace, "wharf-users-tls")}"\nsign_in = true\n'
+                f'\n[[listener]]\naddress = "{at}"\nusers = "{htpasswd(site, "wharf-users-tls")}"\nsign_in = true\n'
                 f'tls = {{ cert = "{cert}", key = "{key}" }}\n'
                 f'\n[[access]]\nuser = "{USER}"\nallow = ["docker.io/library/*"]\n'
             ),
@@ -109,7 +111,7 @@ def by_docker(workspace, _authority, at, name):
     engine = Dockerd(workspace, "dockerd-users-tls", None, "{}")
     own = workspace.make_dir("docker-users-tls")
     docker = ("--config", own)
-    refused = engine.docker(*docker, "login", "-u", USER, "-p", "wrong", at, check=False).code != 0
+    refused = engine.docker(*docker, "login", "-u", USER, "-p", WRONG, at, check=False).code != 0
     refused &= engine.docker(*docker, "pull", name, check=False).code != 0
     engine.docker(*docker, "login", "-u", USER, "-p", PASSWORD, at)
     engine.docker(*docker, "pull", name)
@@ -123,7 +125,7 @@ def by_podman(workspace, authority, at, name):
     certs = workspace.make_dir("pod-users-tls-certs")
     shutil.copy(authority.cert, certs / "ca.crt")
     words = ("--cert-dir", certs, "--authfile", workspace.path("pod-users-tls-auth", "auth.json"))
-    refused = pod.podman("login", *words, "-u", USER, "-p", "wrong", at, check=False).code != 0
+    refused = pod.podman("login", *words, "-u", USER, "-p", WRONG, at, check=False).code != 0
     refused &= pod.podman("pull", *words, name, check=False).code != 0
     pod.podman("login", *words, "-u", USER, "-p", PASSWORD, at)
     return refused, f'sha256:{pod.podman("pull", *words, name).out.strip()}'
@@ -136,7 +138,7 @@ def by_containerd(workspace, authority, at, name):
         words = ("--hosts-dir", containerd.hosts, "--snapshotter", "native", "--platform", "linux/amd64")
         return containerd.ctr("images", "pull", *words, *account, name, check=False)
 
-    refused = all(pull(*account).code != 0 for account in ((), ("--user", f"{USER}:wrong")))
+    refused = all(pull(*account).code != 0 for account in ((), ("--user", f"{USER}:{WRONG}")))
     pulled = pull("--user", f"{USER}:{PASSWORD}")
     same(pulled.code, 0, f"containerd's pull: {pulled}")
     digest = containerd.image_digest(name)
@@ -146,7 +148,7 @@ def by_containerd(workspace, authority, at, name):
 
 def with_users(site, mirror, asking):
     """A wharf that knows one user at `mirror`, where it asks nobody, and at `asking`, where it asks everybody."""
-    htpasswd(site.workspace, "wharf-users")
+    htpasswd(site, "wharf-users")
     more = (
         f'\n[[listener]]\naddress = "{mirror}"\nusers = "htpasswd"\n'
         f'\n[[listener]]\naddress = "{asking}"\nusers = "htpasswd"\nsign_in = true\n'
@@ -156,10 +158,10 @@ def with_users(site, mirror, asking):
     return site.new_wharf("wharf-users", {"docker.io": [site.new_hub("hub-users").url]}, more=more)
 
 
-def htpasswd(workspace, name):
+def htpasswd(site, name):
     """A file that knows the user."""
-    path = workspace.path(name, "htpasswd")
-    path.write_text(f"{USER}:{crypt.crypt(PASSWORD, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=2**10))}\n")
+    path = site.workspace.path(name, "htpasswd")
+    site.write_htpasswd(path, USER, PASSWORD, rounds=2**10)
     path.chmod(0o600)
     return path
 

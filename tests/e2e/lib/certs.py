@@ -46,7 +46,9 @@ class Authority:
         return path
 
     def _new(self, name, key, *words):
-        self.workspace.run("openssl", "req", *key, "-nodes", "-keyout", self.dir / f"{name}.key", *words)
+        path = self.dir / f"{name}.key"
+        self.workspace.run("openssl", "req", *key, "-nodes", "-keyout", path, *words)
+        self.workspace.planted.add_key(path)
 
 
 @contextmanager

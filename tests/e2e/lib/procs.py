@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .planted import Planted
+
 MARK = "WHARF_E2E_RUN"
 # An address of documentation (RFC 5737) that a story gives to the loopback interface: Docker Engine looks for certificates
 # of no registry on 127.0.0.0/8.
@@ -52,7 +54,10 @@ class Workspace:
         # buildah looks for it where DOCKER_CONFIG points, and wants to find it.
         self.path("home/docker/config.json").write_text("{}")
         self.proxy = None
+        # The program whose words are kept among the logs.
+        self.binary = None
         self.services = []
+        self.planted = Planted()
 
     def env(self, **more):
         """The whole environment of a child: nothing of the caller's but PATH.
@@ -111,9 +116,16 @@ class Workspace:
             result = Result(command, child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
             raise Failed(f"no end within {timeout} s\n{result}") from None
         result = Result(command, child.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+        if str(self.binary) in command:
+            self.keep("commands", f"$ {' '.join(command)}\n{result.out}{result.err}")
         if check and result.code != 0:
             raise Failed(str(result))
         return result
+
+    def keep(self, name, text):
+        """Adds to what is kept under this name among the logs."""
+        with open(self.path("log", name), "a", encoding="utf-8") as kept:
+            kept.write(text)
 
     def start(self, name, *command, env=None):
         """Starts a service that `stop_services` ends at the latest."""

@@ -1,5 +1,6 @@
 """What the stories share: the upstreams and their images, and one wharf in front of them that all clients use."""
 
+import crypt
 import re
 import subprocess
 from functools import cached_property
@@ -24,11 +25,14 @@ class Site:
         self.binary = binary
         self.cache = cache
         self.workspace = Workspace()
+        self.workspace.binary = binary
         self.machine = Machine(self.workspace)
         self.tripwire = Tripwire()
         self.workspace.proxy = self.tripwire.url
         self.wharfs = []
         self.engines = 0
+        # The names of all stories, and of those that this run has told so far without a failure.
+        self.stories, self.passed = [], []
         self.closed = False
 
     @cached_property
@@ -96,6 +100,21 @@ class Site:
         """podman and its kin with an empty store, and this text in their registries.conf."""
         return Libcontainers(self.workspace, {}, name, text=registries_conf)
 
+    def plant(self, *secrets):
+        """Registers what must not be found in anything that is written."""
+        for secret in secrets:
+            self.workspace.planted.add(secret)
+
+    def write_htpasswd(self, path, user, password, rounds=16):
+        """A file that knows the user; the password and its hash are planted."""
+        hashed = crypt.crypt(password, crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=rounds))
+        self.plant(password, hashed)
+        path.write_text(f"{user}:{hashed}\n")
+
+    def logs(self):
+        """The files of all that services and commands of wharf said so far, and of what its admin addresses answered."""
+        return sorted(self.workspace.path("log").iterdir())
+
     def nobody_left(self):
         """No client tried to reach a registry other than through wharf."""
         asked = self.tripwire.take()
@@ -114,7 +133,7 @@ class Site:
         self.closed = True
         problems = [f"{name} did not end by itself" for name in self.workspace.stop_services()]
         problems += [f"{wharf.name} ended with {code}" for wharf in self.wharfs if (code := wharf.service.stop()) != 0]
-        for path in sorted(self.workspace.path("log").iterdir()):
+        for path in self.logs():
             problems += [f"a panic in {path.name}: {found.group()}" for found in PANIC.finditer(read(path))]
         for pid, command in self.workspace.processes():
             problems.append(f"process {pid} was still alive: {command}")

@@ -6,6 +6,15 @@ from .net import ask
 from .procs import Failed, free_port, read, wait_until
 
 
+# All that is answered to a GET at the admin address; images and blobs are such as are kept nowhere.
+ANSWERS = (
+    *("/", "/livez", "/readyz", "/metrics", "/nowhere"),
+    *(f"/api/v1/{name}" for name in ("images", "clients", "mismatches", "status", "blobs", "nowhere")),
+    *(f"/api/v1/{name}?image=nowhere.invalid/nothing" for name in ("inspect", "explain", "matching")),
+    f"/api/v1/blob?digest=sha256:{'0' * 64}",
+)
+
+
 class Wharf:
     """`wharf serve` in front of upstreams: `{registry: [endpoint URL, …]}`.
 
@@ -37,6 +46,7 @@ class Wharf:
         self.config = workspace.path(name, "wharf.toml")
         text = config_text(self.address, self.admin, self.dir, upstreams, tag_ttl, cache, upstream)
         self.config.write_text(text + more)
+        self.answers = workspace.path("log", f"{name}.answers")
         self.service = None
         self.start()
 
@@ -52,6 +62,7 @@ class Wharf:
 
     def stop(self):
         """SIGTERM; fails unless wharf ends by itself, within its time, with exit code 0."""
+        self.keep_answers()
         code = self.service.stop(seconds=40)
         if code != 0:
             raise Failed(f"after SIGTERM {self.name} ended with {code}, not 0 (None: it had to be killed)")
@@ -60,6 +71,15 @@ class Wharf:
         """SIGKILL: what a power cut leaves, as far as the program goes."""
         self.service.child.kill()
         self.service.child.wait(30)
+
+    def keep_answers(self):
+        """Keeps among the logs what the admin address says; of one that is dead, nothing."""
+        if not self.service.alive():
+            return
+        urls = [f"http://{self.admin}{path}" for path in ANSWERS]
+        words = ("--silent", "--show-error", "--noproxy", "*", "--include", "--max-time", "10")
+        said = self.workspace.run("curl", *words, "--write-out", r"\n%{url}\n\n", *urls, check=False)
+        self.workspace.keep(self.answers.name, said.out)
 
     def command(self, name, *words, **more):
         """Another command of the program, over the same directory."""
