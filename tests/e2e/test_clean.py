@@ -8,6 +8,8 @@ from lib.planted import found
 # What a story plants at the least, by its name or the beginning of it.
 FEWEST = {
     "secured.": 9,
+    "token_service.engines": 7,
+    "token_service.a_refused": 4,
     "own_accounts.": 3,
     "users.": 3,
     "export.minisign": 4,

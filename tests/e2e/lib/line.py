@@ -1,5 +1,6 @@
 """Slow uplinks: a relay on 127.0.0.1 that lets through so many bytes a second, and a link that can be taken down."""
 
+import re
 import socket
 import subprocess
 import threading
@@ -9,16 +10,19 @@ from .procs import Failed
 
 PIECE = 16 << 10
 SECONDS = 30
+AUTHORIZATION = re.compile(rb"^authorization: (\S+) (\S+)\r$", re.IGNORECASE | re.MULTILINE)
 
 
 class Line:
     """Relays connections to `address`; what comes back shares one rate and is counted."""
 
-    def __init__(self, address, bytes_per_second):
+    def __init__(self, address, bytes_per_second=1 << 30):
         host, port = address.split(":")
         self.target = (host, int(port))
         self.rate = bytes_per_second
         self.received = 0
+        # What was sent there, by connection.
+        self.sent = []
         self._lock = threading.Lock()
         self._next = time.monotonic()
         self._open = set()
@@ -26,6 +30,12 @@ class Line:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
+
+    def authorizations(self):
+        """`(scheme, credentials)` of each request that had any; of HTTP/1.1 without TLS."""
+        with self._lock:
+            sent = [bytes(one) for one in self.sent]
+        return [(scheme.decode(), word.decode()) for one in sent for scheme, word in AUTHORIZATION.findall(one)]
 
     def close(self):
         """Ends it and every connection."""
@@ -56,10 +66,17 @@ class Line:
                 threading.Thread(target=self._relay, args=(source, sink, paced), daemon=True).start()
 
     def _relay(self, source, sink, paced):
+        sent = bytearray()
+        if not paced:
+            with self._lock:
+                self.sent.append(sent)
         try:
             while piece := source.recv(PIECE):
                 if paced:
                     self._wait_for(len(piece))
+                else:
+                    with self._lock:
+                        sent += piece
                 sink.sendall(piece)
         except OSError:
             pass

@@ -47,8 +47,10 @@ class Image:
 class Upstream:
     """One docker-registry process over a directory; two may serve the same one."""
 
-    def __init__(self, workspace, name, storage=None, htpasswd=None, link=None):
-        """`htpasswd`: a file of accounts, without one of which nothing is given; `link`: the `Link` behind which it runs."""
+    def __init__(self, workspace, name, storage=None, htpasswd=None, link=None, tokens=None):
+        """`htpasswd`: a file of accounts, `tokens`: a `TokenService`: without one of its accounts or tokens nothing is
+        given. `link`: the `Link` behind which it runs.
+        """
         self.workspace = workspace
         self.name = name
         self.storage = storage or workspace.path(name, "storage")
@@ -57,6 +59,7 @@ class Upstream:
         self.url = f"http://{self.address}"
         self.service = None
         self.htpasswd = htpasswd
+        self.tokens = tokens
         self.images = {}
         self._seen = 0
         self.start()
@@ -73,11 +76,13 @@ class Upstream:
         }
         if self.htpasswd:
             document["auth"] = {"htpasswd": {"realm": "hub", "path": str(self.htpasswd)}}
+        if self.tokens:
+            document["auth"] = {"token": self.tokens.trust()}
         config.write_text(json.dumps(document))
         behind = ("ip", "netns", "exec", self.link.name) if self.link else ()
         self.service = self.workspace.start(self.name, *behind, "docker-registry", "serve", config)
         # Who has no account is told so there.
-        self.service.wait_until(lambda: answers(self.address, "/v2/", 401 if self.htpasswd else 200))
+        self.service.wait_until(lambda: answers(self.address, "/v2/", 401 if self.htpasswd or self.tokens else 200))
 
     def stop(self):
         self.service.stop()

@@ -11,6 +11,7 @@ from .images import Builder
 from .net import Tripwire
 from .procs import Workspace, read
 from .registry import Upstream
+from .tokens import TokenService
 from .wharf import Wharf
 
 # Rust's, and Go's.
@@ -30,6 +31,7 @@ class Site:
         self.tripwire = Tripwire()
         self.workspace.proxy = self.tripwire.url
         self.wharfs = []
+        self.token_services = []
         self.engines = 0
         # The names of all stories, and of those that this run has told so far without a failure.
         self.stories, self.passed = [], []
@@ -91,6 +93,13 @@ class Site:
         self.wharfs.append(wharf)
         return wharf
 
+    def new_token_service(self, name, accounts):
+        """Gives tokens to those who have one of these accounts: `{user: password}`. All of it is planted."""
+        self.plant(*accounts.values())
+        service = TokenService(self.workspace, name, accounts)
+        self.token_services.append(service)
+        return service
+
     def new_engine(self, wharf, daemon_json=None):
         """A dockerd with an empty store."""
         self.engines += 1
@@ -138,6 +147,8 @@ class Site:
         for pid, command in self.workspace.processes():
             problems.append(f"process {pid} was still alive: {command}")
             subprocess.run(["kill", "-KILL", str(pid)], timeout=10, check=False)
+        for service in self.token_services:
+            service.close()
         self.tripwire.close()
         self.workspace.remove()
         self.machine.tidy()
