@@ -5,17 +5,20 @@ import hashlib
 import shutil
 import signal
 import ssl
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from lib.certs import EC, RSA, Authority, docker_trusts
 from lib.checks import expect, same
 from lib.clients import Containerd, Dockerd, Libcontainers
-from lib.net import ask, lan_address
+from lib.line import Line
+from lib.net import Half, ask, lan_address, received
 from lib.procs import LAN_ADDRESS, read, wait_until
 from lib.registry import Upstream
 
 USER, PASSWORD = "site-account", "planted-Secret-71c2"
 DEMO = "docker.io/library/demo:latest"
+MIB = 1 << 20
 
 
 def test_devices_show_certificates_and_these_are_renewed(site):
@@ -23,15 +26,16 @@ def test_devices_show_certificates_and_these_are_renewed(site):
     authority = Authority(workspace, "site-ca")
     device = authority.issue("device-1")
     with lan_address(workspace):
-        wharf = secured(site, authority)
+        wharf, line = secured(site, authority)
         with docker_trusts(wharf.address, authority, device):
-            pulls_and_renewals(site, wharf, authority, device)
+            pulls_and_renewals(site, wharf, line, authority, device)
         no_secret(site, wharf)
         wharf.stop()
+        line.close()
     site.nobody_left()
 
 
-def pulls_and_renewals(site, wharf, authority, device):
+def pulls_and_renewals(site, wharf, line, authority, device):
     workspace, demo = site.workspace, site.hub.images["library/demo", "latest"]
     engine = Dockerd(workspace, "dockerd-tls", wharf.url)
     containerd = Containerd(
@@ -74,19 +78,68 @@ def pulls_and_renewals(site, wharf, authority, device):
     wait_until(lambda: not is_served(wharf, authority, stolen), "a stolen device is served")
     expect(is_served(wharf, authority, device), "a device is not served because another was stolen")
     answers_over_http2(site, wharf, authority, device)
-
-    # A new certificate, of another kind, in the middle of pulls: no pull fails, and connections that are opened later have it.
-    before = serial(wharf)
-    with ThreadPoolExecutor(len(clients)) as pool:
-        running = [pool.submit(repeatedly, pull, 3) for pull in clients]
-        renew(authority, wharf.config.parent, RSA)
-        wait_until(lambda: serial(wharf) != before, "wharf shows its old certificate")
-        for pulls in running:
-            pulls.result()
+    others = (pull_by_containerd, pull_by_podman)
+    changes_in_the_middle_of_pulls(site, wharf, line, engine, others, authority, device)
     for pull in clients:
         pull()
     engine.stop()
     containerd.stop()
+
+
+def changes_in_the_middle_of_pulls(site, wharf, line, engine, others, authority, device):
+    """A new certificate, of another kind: no pull fails, and connections that are opened later have it.
+
+    Docker's pull and an answer that is read half have begun before wharf shows it, and end after it does. The others
+    pull again and again until it is there, and once more.
+    """
+    single = site.hub.images["library/single", "latest"]
+    # The one of its layers that has never crossed. The other, a third of its size, is kept.
+    layer = single.platforms["linux/amd64"][3]
+    path, size = f"/v2/library/single/blobs/{layer}", single.sizes[layer]
+    pid, old = engine.service.child.pid, serial(wharf)
+    idle = received(pid, wharf.address)
+
+    def docker_has():
+        """The most bytes that the engine has got on one connection since, and its own end of that."""
+        now = received(pid, wharf.address).items()
+        return max(((size - idle.get(at, 0), at) for at, size in now), default=(0, None))
+
+    changed = threading.Event()
+    line.hold_after(size // 2)
+    with ThreadPoolExecutor(1 + len(others)) as pool:
+        try:
+            running = [pool.submit(until, changed, pull) for pull in others]
+            pull = pool.submit(engine.pull, "single", timeout=150)
+            wait_until(lambda: line.held == 1 and docker_has()[0] > size * 2 // 5, "the engine is not in the middle")
+            half = Half(wharf.address, path, shows(authority, device), MIB)
+            same((half.status, len(half.body), half.cert), (200, MIB, old), "the answer that is read half")
+            _, at = docker_has()
+
+            renew(authority, wharf.config.parent, RSA)
+            wait_until(lambda: serial(wharf) != old, "wharf shows its old certificate")
+            # Nobody can have had the rest: wharf itself has not.
+            same(line.held, 1, "connections that the line holds, with the new certificate shown")
+            expect(at in received(pid, wharf.address), "the engine's connection has ended")
+            expect(not pull.done(), "the engine's pull is over")
+            expect(not ended(wharf, layer), f"answers that ended too early: {ended(wharf, layer)}")
+        finally:
+            changed.set()
+            line.release()
+        whole = half.finish()
+        for pulls in (pull, *running):
+            pulls.result()
+    same(f"sha256:{hashlib.sha256(whole).hexdigest()}", layer, "the answer that was read half, and then whole")
+    same(engine.inspect("single")["RepoDigests"], [f"single@{single.digest}"], "single's RepoDigests")
+    # Each got all of it in one answer, on the connection that it had before.
+    wanted = {(at, 200, size), (half.client, 200, size)}
+    wait_until(lambda: len(ended(wharf, layer)) >= len(wanted), "wharf has not logged the answers")
+    same(ended(wharf, layer), wanted, "who asked for the layer, the status and the bytes sent")
+
+
+def ended(wharf, digest):
+    """`(client, status, bytes)` of each answer with this blob, as logged at its end."""
+    records = (record for record in wharf.log() if record.get("reference") == digest)
+    return {(record["client"], record["status"], record["bytes"]) for record in records}
 
 
 def answers_over_http2(site, wharf, authority, device):
@@ -104,26 +157,29 @@ def answers_over_http2(site, wharf, authority, device):
 
 
 def secured(site, authority):
-    """A wharf that speaks TLS to known devices, in front of a registry that needs an account."""
+    """A wharf that speaks TLS to known devices, in front of a registry that needs an account; and the line in between."""
     workspace = site.workspace
     htpasswd = workspace.path("hub-private", "htpasswd")
     site.write_htpasswd(htpasswd, USER, PASSWORD)
     hub = Upstream(workspace, "hub-private", storage=site.hub.storage, htpasswd=htpasswd)
+    line = Line(hub.address)
     password = workspace.path("wharf-tls", "password")
     password.write_text(f"{PASSWORD}\n")
     password.chmod(0o600)
     renew(authority, password.parent)
-    return site.new_wharf(
+    wharf = site.new_wharf(
         "wharf-tls",
-        {"docker.io": [hub.url]},
+        {"docker.io": [line.url]},
         scheme="https",
         host=LAN_ADDRESS,
-        upstream=f'username = "{USER}"\npassword_file = "password"\n',
+        # What the line holds is waited for.
+        upstream=f'username = "{USER}"\npassword_file = "password"\nidle_timeout = "5m"\n',
         more=(
             '\n[server.tls]\ncert = "server.crt"\nkey = "server.key"\n'
             f'client_ca = "{authority.cert}"\nclient_crl = "{authority.list()}"\nclient_auth = "required"\n'
         ),
     )
+    return wharf, line
 
 
 def renew(authority, directory, key=EC):
@@ -136,9 +192,12 @@ def renew(authority, directory, key=EC):
         fresh.rename(directory / name)
 
 
-def repeatedly(work, times):
-    for _ in range(times):
-        work()
+def until(changed, pull):
+    """Pulls until the change is seen, and once more."""
+    last = False
+    while not last:
+        last = changed.is_set()
+        pull()
 
 
 def serial(wharf):
@@ -147,12 +206,17 @@ def serial(wharf):
     return ssl.get_server_certificate((host, int(port)))
 
 
-def is_served(wharf, authority, identity):
+def shows(authority, identity):
+    """What a client trusts, and the certificate that it shows, if any."""
     context = ssl.create_default_context(cafile=authority.cert)
     if identity:
         context.load_cert_chain(*identity)
+    return context
+
+
+def is_served(wharf, authority, identity):
     try:
-        return ask(wharf.address, "/v2/", tls=context).status == 200
+        return ask(wharf.address, "/v2/", tls=shows(authority, identity)).status == 200
     except (OSError, EOFError):
         return False
 

@@ -22,6 +22,7 @@ PROGRAMS = {
     "minisign": "minisign",
     "zstd": "zstd",
     "ip": "iproute2",
+    "ss": "iproute2",
     "nsenter": "util-linux",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",

@@ -10,11 +10,13 @@ from .procs import Failed
 
 PIECE = 16 << 10
 SECONDS = 30
+# How long what comes back is held at the most.
+HELD_SECONDS = 180
 AUTHORIZATION = re.compile(rb"^authorization: (\S+) (\S+)\r$", re.IGNORECASE | re.MULTILINE)
 
 
 class Line:
-    """Relays connections to `address`; what comes back shares one rate and is counted."""
+    """Relays connections to `address`; what comes back shares one rate, is counted, and may be held."""
 
     def __init__(self, address, bytes_per_second=1 << 30):
         host, port = address.split(":")
@@ -23,6 +25,11 @@ class Line:
         self.received = 0
         # What was sent there, by connection.
         self.sent = []
+        # Connections that are held now.
+        self.held = 0
+        self._limit = None
+        self._since = {}
+        self._go_on = threading.Event()
         self._lock = threading.Lock()
         self._next = time.monotonic()
         self._open = set()
@@ -37,8 +44,21 @@ class Line:
             sent = [bytes(one) for one in self.sent]
         return [(scheme.decode(), word.decode()) for one in sent for scheme, word in AUTHORIZATION.findall(one)]
 
+    def hold_after(self, size):
+        """From now on no connection brings more bytes than that, until `release`."""
+        with self._lock:
+            self._limit = size
+            self._since.clear()
+            self._go_on.clear()
+
+    def release(self):
+        with self._lock:
+            self._limit = None
+            self._go_on.set()
+
     def close(self):
         """Ends it and every connection."""
+        self.release()
         # Closing alone wakes nobody who accepts.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -74,6 +94,7 @@ class Line:
             while piece := source.recv(PIECE):
                 if paced:
                     self._wait_for(len(piece))
+                    self._hold(source, len(piece))
                 else:
                     with self._lock:
                         sent += piece
@@ -85,6 +106,7 @@ class Line:
             _hang_up(sink)
             with self._lock:
                 self._open -= {source, sink}
+                self._since.pop(source, None)
 
     def _wait_for(self, size):
         with self._lock:
@@ -93,6 +115,17 @@ class Line:
             self._next = max(self._next, now) + size / self.rate
             wait = self._next - now
         time.sleep(wait)
+
+    def _hold(self, source, size):
+        """Waits while this connection has brought all that it may."""
+        with self._lock:
+            self._since[source] = self._since.get(source, 0) + size
+            if self._limit is None or self._since[source] <= self._limit:
+                return
+            self.held += 1
+        self._go_on.wait(HELD_SECONDS)
+        with self._lock:
+            self.held -= 1
 
 
 def _hang_up(one):

@@ -1,7 +1,10 @@
 """One HTTP request, and the listener that takes everything that tries to leave this machine."""
 
 import http.client
+import re
 import socket
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +56,42 @@ def answers(address, path, status=200):
         return ask(address, path, timeout=1).status == status
     except OSError:
         return False
+
+
+class Half:
+    """A GET over TLS whose answer is read in two parts."""
+
+    def __init__(self, address, path, tls, size):
+        """Reads the head and the first `size` bytes of the body."""
+        self._connection = http.client.HTTPSConnection(address, timeout=60, context=tls)
+        try:
+            self._connection.request("GET", path, headers={"User-Agent": AGENT})
+            self.client = "{}:{}".format(*self._connection.sock.getsockname())
+            self.cert = ssl.DER_cert_to_PEM_cert(self._connection.sock.getpeercert(binary_form=True))
+            self._response = self._connection.getresponse()
+            self.status = self._response.status
+            self.body = self._response.read(size)
+        except BaseException:
+            self.close()
+            raise
+
+    def finish(self):
+        """Reads the rest; gives the whole body."""
+        self.body += self._response.read()
+        self.close()
+        return self.body
+
+    def close(self):
+        self._connection.close()
+
+
+def received(pid, address):
+    """The open connections of a process to `host:port`: `{its own host:port: bytes received}`."""
+    words = ("ss", "--no-header", "--oneline", "--tcp", "--numeric", "--processes", "--info", "state", "established")
+    listed = subprocess.run([*words, "dst", address], capture_output=True, text=True, timeout=20, check=True).stdout
+    lines = (line for line in listed.splitlines() if f"pid={pid}," in line)
+    # Without a state in front: two queues, then both ends.
+    return {line.split()[2]: sum(map(int, re.findall(r" bytes_received:(\d+)", line))) for line in lines}
 
 
 @contextmanager
