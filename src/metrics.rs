@@ -57,6 +57,7 @@ struct Inner {
     most_connections: AtomicI64,
     connections_refused: IntCounterVec,
     sign_ins: IntCounterVec,
+    account_refused: IntGaugeVec,
     requests_delayed: IntCounter,
     /// In the order of [`Limit::ALL`].
     limits: [IntCounter; Limit::ALL.len()],
@@ -205,6 +206,12 @@ impl Metrics {
                 &registry,
                 "wharf_upstream_account_ratelimit_remaining",
                 "Pulls left to the account in the registry's window, as the registry last said.",
+                &["registry", "account"],
+            ),
+            account_refused: gauges(
+                &registry,
+                "wharf_upstream_account_refused",
+                "1 while the registry does not take the account, be it for a wrong password or an expired one.",
                 &["registry", "account"],
             ),
             cache_bytes: gauge(
@@ -440,6 +447,11 @@ impl Metrics {
         if let Some(remaining) = remaining {
             self.0.ratelimit_remaining.with_label_values(&[registry]).set(clamped(remaining));
         }
+    }
+
+    /// Whether a registry refuses an account; `account` is a configured name.
+    pub fn account_refused(&self, registry: &str, account: &str, is_refused: bool) {
+        self.0.account_refused.with_label_values(&[registry, account]).set(is_refused.into());
     }
 
     /// A registry told the pull limit of an account; `account` is a configured name.

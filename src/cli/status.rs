@@ -190,7 +190,14 @@ fn registry(upstream: &UpstreamStatus, is_offline: bool, widest: usize, now: u64
         .filter_map(|account| Some(format!("{} {}", account.name, account.pulls_left?)))
         .collect();
     let each = if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) };
-    format!("{registry:widest$}  {answers}{}{each}", left.unwrap_or_default())
+    let refused: Vec<_> =
+        accounts.iter().filter(|account| account.refused).map(|account| &*account.name).collect();
+    let refused = match (&*refused, accounts.len()) {
+        ([], _) => String::new(),
+        (_, 1) => ", REFUSES wharf's account".to_owned(),
+        _ => format!(", REFUSES the account {}", refused.join(", ")),
+    };
+    format!("{registry:widest$}  {answers}{}{each}{refused}", left.unwrap_or_default())
 }
 
 /// At most 100, and only if it is all.
@@ -269,12 +276,23 @@ Registries:  docker.io  up for 3 days, 98 pulls left
 
     #[test]
     fn each_of_several_accounts_is_told_of() {
-        let account = |name: &str, pulls_left| AccountStatus { name: name.into(), pulls_left };
+        let account = |name: &str, pulls_left| AccountStatus {
+            name: name.into(),
+            pulls_left,
+            refused: false,
+        };
         let mut told = told();
         told.status.upstreams[0].accounts = vec![account("first", Some(90))];
         assert!(text(&told, 100 * 86_400).contains("98 pulls left\n"));
         told.status.upstreams[0].accounts.extend([account("paid", None), account("last", Some(8))]);
         assert!(text(&told, 100 * 86_400).contains("98 pulls left (first 90, last 8)\n"));
+        let accounts = &mut told.status.upstreams[0].accounts;
+        (accounts[1].refused, accounts[2].refused) = (true, true);
+        let said = text(&told, 100 * 86_400);
+        assert!(said.contains("(first 90, last 8), REFUSES the account paid, last\n"), "{said}");
+        told.status.upstreams[0].accounts.truncate(1);
+        told.status.upstreams[0].accounts[0].refused = true;
+        assert!(text(&told, 100 * 86_400).contains("98 pulls left, REFUSES wharf's account\n"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub enum Error {
     ManifestUnknown,
     /// The registry knows no such repository, or hides it from this wharf's account.
     #[error(
-        "the registry knows no such repository, or it needs credentials that wharf does not have"
+        "the registry knows no such repository, or shows it only to an account that wharf does not have"
     )]
     NameUnknown,
     /// No tag of the repository is what was asked for by a pattern.

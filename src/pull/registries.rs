@@ -11,8 +11,11 @@ impl Inner {
             let (up, since) = upstream.seen().map_or((None, None), |(up, at)| (Some(up), Some(at)));
             let pulls_left = upstream.pulls_left();
             let accounts = upstream.accounts_left().into_iter();
-            let accounts =
-                accounts.map(|AccountLeft { name, left }| AccountStatus { name, pulls_left: left });
+            let accounts = accounts.map(|AccountLeft { name, left, is_refused }| AccountStatus {
+                name,
+                pulls_left: left,
+                refused: is_refused,
+            });
             Some(UpstreamStatus {
                 registry: registry.to_string(),
                 up,

@@ -426,6 +426,9 @@ pub struct AccountStatus {
     pub name: String,
     /// Pulls left to it, as the registry said within the last hour.
     pub pulls_left: Option<u64>,
+    /// Whether the registry did not take it when it was last shown: its password is wrong, or has expired.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// A platform as a list names it, whether anything runs there or not: a report of it is to be read again.

@@ -77,6 +77,8 @@ struct Known {
     told: Option<Told>,
     /// Until when others go first.
     last_until: Option<Instant>,
+    /// Whether it was not taken when it was last shown.
+    is_refused: bool,
 }
 
 /// What a registry said of an account's limit.
@@ -94,6 +96,8 @@ pub struct AccountLeft {
     pub name: String,
     /// Pulls left, where the registry said so within the last hour.
     pub left: Option<u64>,
+    /// Whether the registry did not take it when it was last shown: its password is wrong, or has expired.
+    pub is_refused: bool,
 }
 
 impl Accounts {
@@ -184,7 +188,39 @@ impl Accounts {
     /// What each configured account has left.
     pub(super) fn each_left(&self) -> Vec<AccountLeft> {
         let named = self.own.iter().filter(|own| own.place.is_some());
-        named.map(|own| AccountLeft { name: own.name.clone(), left: own.left() }).collect()
+        let left = |own: &Arc<Own>| AccountLeft {
+            name: own.name.clone(),
+            left: own.left(),
+            is_refused: own.lock().is_refused,
+        };
+        named.map(left).collect()
+    }
+
+    /// The registry, or its token service, does not take the account of `asker`, whatever is asked for with it.
+    pub(super) fn refused(&self, asker: &Asker) {
+        let Asker::Own(own) = asker else { return };
+        if own.is_anonymous || std::mem::replace(&mut own.lock().is_refused, true) {
+            return;
+        }
+        let (registry, account) = (self.registry.as_str(), &own.name);
+        self.metrics.account_refused(registry, account, true);
+        tracing::warn!(
+            registry,
+            account,
+            "the registry does not take wharf's account: as a rule its password is wrong, or has expired; what needs it is answered \
+             as if it were not there"
+        );
+    }
+
+    /// An answer came to what was asked with the account of `asker`.
+    pub(super) fn taken(&self, asker: &Asker) {
+        let Asker::Own(own) = asker else { return };
+        if own.is_anonymous || !std::mem::replace(&mut own.lock().is_refused, false) {
+            return;
+        }
+        let (registry, account) = (self.registry.as_str(), &own.name);
+        self.metrics.account_refused(registry, account, false);
+        tracing::info!(registry, account, "the registry takes wharf's account again");
     }
 
     /// Has every account's source asked anew before it is used again.

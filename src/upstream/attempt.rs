@@ -183,13 +183,14 @@ impl Upstream {
             ))
         })?;
         let failure = match self.attempt_as(asker, &claim, question, name, endpoint, url).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return self.heard_of(asker, Ok(answer)),
             Err(failure) => failure,
         };
         match &failure.error {
             Error::Unauthorized | Error::Denied => {
                 if let Some(claim) = asker.renewed(&claim).await {
-                    return self.attempt_as(asker, &claim, question, name, endpoint, url).await;
+                    let renewed = self.attempt_as(asker, &claim, question, name, endpoint, url);
+                    return self.heard_of(asker, renewed.await);
                 }
                 if failure.error == Error::Unauthorized {
                     asker.is_last();
@@ -198,7 +199,17 @@ impl Upstream {
             Error::RateLimited { retry_after: None } => asker.is_last(),
             _ => {}
         }
-        Err(failure)
+        self.heard_of(asker, Err(failure))
+    }
+
+    /// The same; whether the account was taken is remembered.
+    fn heard_of(&self, asker: &Asker, heard: Result<Answer, Failure>) -> Result<Answer, Failure> {
+        match &heard {
+            Ok(_) => self.auth.accounts().taken(asker),
+            Err(failure) if failure.is_of_account => self.auth.accounts().refused(asker),
+            Err(_) => {}
+        }
+        heard
     }
 
     async fn attempt_as(

@@ -190,7 +190,11 @@ impl Auth {
         }
         let challenge = self.challenge(endpoint, name, headers, account)?;
         if refused.is_some_and(|refused| refused.is_all_that(&challenge)) {
-            return Err(Error::Unauthorized.into());
+            let refusal = Failure::from(Error::Unauthorized);
+            return Err(match challenge {
+                Challenge::Basic => refusal.of_account(),
+                Challenge::Bearer(_) => refusal,
+            });
         }
         let proof = self.proof(http, endpoint, challenge.clone(), account).await?;
         let key = (endpoint.base().clone(), name.clone());
@@ -300,6 +304,10 @@ impl Auth {
             answer.body.discard().await;
             return Err(match refusal.error {
                 Error::NotFound => Error::protocol("the token service is not there").into(),
+                // To whoever may not pull it, it gives a token that opens nothing, or says 403.
+                Error::Unauthorized if authorization.is_some() || identity.is_some() => {
+                    refusal.of_account()
+                }
                 _ => refusal,
             });
         }

@@ -194,7 +194,7 @@ impl Http {
             biased;
             () = self.line.offline() => {
                 let error = Error::Offline;
-                Err(Failure { error, retry_after: None, is_asked: false, is_heard: false })
+                Err(Failure::unasked(error))
             }
             answer = self.exchanged(question, endpoint, url, authorization, form) => answer,
         }
@@ -269,7 +269,7 @@ impl Http {
             408 | 500.. => Error::unavailable(says()),
             _ => Error::protocol(says()),
         };
-        Some(Failure { error, retry_after, is_asked: true, is_heard: true })
+        Some(Failure { retry_after, ..error.into() })
     }
 }
 

@@ -23,12 +23,14 @@ pub(super) struct Failure {
     pub(super) is_asked: bool,
     /// Whether it said anything, be it of no use.
     pub(super) is_heard: bool,
+    /// Whether the account that it was shown is what it did not take, whatever is asked for with it.
+    pub(super) is_of_account: bool,
 }
 
 impl Failure {
     /// Nothing was asked.
     pub(super) const fn unasked(error: Error) -> Self {
-        Self { error, retry_after: None, is_asked: false, is_heard: false }
+        Self { error, retry_after: None, is_asked: false, is_heard: false, is_of_account: false }
     }
 
     /// What two accounts came to at one endpoint: what tells more, and what passes sooner.
@@ -45,6 +47,11 @@ impl Failure {
         Self { is_asked, is_heard, retry_after, ..told }
     }
 
+    /// The same, where it is the account that was refused.
+    pub(super) fn of_account(self) -> Self {
+        Self { is_of_account: true, ..self }
+    }
+
     /// Nothing was said.
     pub(super) fn silence(error: Error) -> Self {
         Self { is_heard: false, ..error.into() }
@@ -53,7 +60,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { retry_after: error.retry_after(), error, is_asked: true, is_heard: true }
+        Self {
+            retry_after: error.retry_after(),
+            error,
+            is_asked: true,
+            is_heard: true,
+            is_of_account: false,
+        }
     }
 }
 
@@ -116,7 +129,7 @@ where
                     Failure::silence(Error::unavailable(format!("no answer within {share:?}")))
                 }
             };
-            let Failure { error, retry_after, is_asked, is_heard } = failure;
+            let Failure { error, retry_after, is_asked, is_heard, .. } = failure;
             if !is_asked {
                 verdict.add(error);
                 continue;

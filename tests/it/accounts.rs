@@ -125,6 +125,43 @@ async fn an_account_that_is_refused_is_none_of_the_clients_trouble() {
     wharf.end().await;
 }
 
+/// With a token service it is that which refuses an account; a registry that refuses a token refuses the repository.
+#[tokio::test]
+async fn an_account_that_is_refused_is_told_of_until_it_is_taken() {
+    for challenge in [Challenge::Basic, Challenge::Bearer] {
+        let hub = FakeHub::start().await;
+        let site = FakeHub::builder().challenge(challenge).without_redirect().start().await;
+        let image = site.push_image(REPO, "1", &[ARM64], &[100]);
+        let other = site.push_image("others/app", "1", &[ARM64], &[100]);
+        site.allow("somebody", "else", "others/app");
+        let wharf = before(&hub, &site, vec![account("me")]).await;
+        let refused = async || {
+            let counted = wharf.metric(&format!(
+                "wharf_upstream_account_refused{{account=\"the-me\",registry=\"{LAN}\"}}"
+            ));
+            let status = wharf.pull.status().await;
+            let upstream = status.upstreams.into_iter().find(|known| known.registry == LAN);
+            let told = upstream.expect("configured").accounts[0].refused;
+            assert_eq!(told, counted == 1.0, "{challenge:?}");
+            told
+        };
+        assert_eq!(status(&wharf, &image).await, 404);
+        assert!(refused().await, "{challenge:?}");
+        site.allow("me", "secret-of-me", REPO);
+        // A minute for which the repository is remembered as unknown.
+        wharf.clock.advance(Duration::from_secs(60));
+        assert_eq!(status(&wharf, &image).await, 200, "{challenge:?}");
+        assert!(!refused().await, "{challenge:?}");
+        // What it may not pull says nothing of the account.
+        let path = format!("/v2/others/app/manifests/{}?ns={LAN}", other.index.digest);
+        assert!(wharf.get(&path).await.status != 200);
+        if matches!(challenge, Challenge::Bearer) {
+            assert!(!refused().await, "it is the repository that is not shown");
+        }
+        wharf.end().await;
+    }
+}
+
 #[tokio::test]
 async fn a_password_that_was_changed_is_read_again_once_it_is_refused() {
     let hub = FakeHub::start().await;
