@@ -70,6 +70,11 @@ def test_a_refused_password_is_seen_by_nobody_either(site):
     same(refused.code, 1, f"the exit code of wharf pull\n{refused}")
     expect("docker.io" in refused.err, f"wharf pull does not say who refused\n{refused}")
     expect((USER, f"repository:{DEMO}:pull", 401) in service.asked, f"the token service was asked for {service.asked}")
+    # Whoever looks why sees it.
+    status = wharf.command("status").out
+    expect("REFUSES wharf's account" in status, f"the status does not tell of the account\n{status}")
+    told = read(wharf.service.err).count("the registry does not take wharf's account")
+    same(told, 1, "how often the log tells of the account")
     same(service.tokens, [], "the tokens that were given")
     same({scheme for scheme, _ in line.authorizations()}, set(), "how wharf has signed in at the registry")
     engine.stop()
