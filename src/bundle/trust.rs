@@ -26,6 +26,9 @@ const ENCRYPTED: &str = "RWRTY0Iy";
 /// Bytes of a secret key, and of the checksum at their end.
 const SECRET_BYTES: usize = 158;
 const CHECKSUM_BYTES: usize = 32;
+/// Bytes of a signature, and of one behind its algorithm and the number of its key.
+const SIGNATURE_BYTES: usize = 64;
+const KEYED_SIGNATURE_BYTES: usize = 2 + 8 + SIGNATURE_BYTES;
 
 /// A key that signs.
 #[derive(Clone)]
@@ -201,6 +204,9 @@ pub fn verify<'k>(
     if signature.len() > KEY_MAX_BYTES {
         return Err(SignatureError::Form);
     }
+    if !is_whole(signature) {
+        return Err(SignatureError::Form);
+    }
     let signature = SignatureBox::from_string(signature).map_err(|_| SignatureError::Form)?;
     if !signature.is_prehashed() {
         return Err(SignatureError::Form);
@@ -215,6 +221,16 @@ pub fn verify<'k>(
         }
     }
     Err(error)
+}
+
+/// Whether both signatures in the text of a signature file have their length: minisign reads the second beyond its end, and
+/// heeds nothing behind either.
+fn is_whole(signature: &str) -> bool {
+    let bytes = |line| {
+        let line: &str = signature.lines().nth(line)?;
+        BASE64_STANDARD.decode(line.trim()).ok().map(|bytes| bytes.len())
+    };
+    (bytes(1), bytes(3)) == (Some(KEYED_SIGNATURE_BYTES), Some(SIGNATURE_BYTES))
 }
 
 fn key_id(number: &[u8]) -> String {
@@ -269,6 +285,20 @@ mod tests {
         for (cut, text) in [signature.lines().next(), None].iter().enumerate() {
             let text = text.unwrap_or("");
             assert_eq!(verify(&keys, b"contents", text), Err(SignatureError::Form), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_signature_that_is_cut_short_or_goes_on_is_none() {
+        let keys: [PublicKey; 1] = [PUBLIC.parse().expect("a key")];
+        for line in [1, 3] {
+            let mut lines: Vec<String> = SIGNATURE.lines().map(ToOwned::to_owned).collect();
+            let whole = BASE64_STANDARD.decode(&lines[line]).expect("base64");
+            for other in [&whole[..whole.len() - 1], &[&whole[..], &[0]].concat(), &[]] {
+                lines[line] = BASE64_STANDARD.encode(other);
+                let refused = verify(&keys, b"hello\n", &lines.join("\n"));
+                assert_eq!(refused, Err(SignatureError::Form), "{line}: {}", other.len());
+            }
         }
     }
 
