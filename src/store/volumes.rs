@@ -51,6 +51,9 @@ use crate::oci::Digest;
 /// Runs of bytes and of volumes that one state tells of: some hundred KiB of it. Volumes in their order have one each.
 const RUNS_MAX: usize = 20_000;
 
+/// More volumes than any set has.
+const VOLUMES_MAX: u32 = 1_000_000;
+
 /// The form of the state that is written here.
 const FORM: u32 = 1;
 
@@ -90,6 +93,21 @@ struct Cut {
     bytes: Ranges,
     /// The volumes that they came in.
     volumes: Ranges,
+}
+
+impl State {
+    /// What is known of a set; `None` for a file that is of none.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let state: Self = serde_json::from_slice(bytes).ok()?;
+        (state.form == FORM && state.is_sound()).then_some(state)
+    }
+
+    /// Whether all volumes that it tells of are of the set: they are gone through one by one.
+    fn is_sound(&self) -> bool {
+        let numbers = 1..u64::from(self.of) + 1;
+        let mut told = self.cut.values().map(|cut| &cut.volumes).chain([&self.taken]);
+        self.of <= VOLUMES_MAX && told.all(|volumes| volumes.lie_within(&numbers))
+    }
 }
 
 impl Store {

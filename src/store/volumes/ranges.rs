@@ -65,6 +65,11 @@ impl Ranges {
         self.0.last().map_or(0, |run| run.1)
     }
 
+    /// Whether all of them are of `range`.
+    pub(super) fn lie_within(&self, range: &Range<u64>) -> bool {
+        self.0.first().is_none_or(|run| run.0 >= range.start && self.end() <= range.end)
+    }
+
     /// In how many runs.
     pub(super) fn runs(&self) -> usize {
         self.0.len()

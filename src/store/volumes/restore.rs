@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{CONTENTS, FORM, STATE, State, Volumes};
+use super::{CONTENTS, STATE, State, Volumes};
 use crate::{
     oci::{Algorithm, Digest},
     store::{layout::Layout, ledger::Ledger, state::STATE_MAX_BYTES},
@@ -57,10 +57,9 @@ fn open(
         return Ok(None);
     };
     let length = state.len() as u64;
-    let Ok(state) = serde_json::from_slice::<State>(&state) else { return Ok(None) };
-    if state.form != FORM || Digest::sha256(&document) != set {
+    let Some(state) = State::read(&state).filter(|_| Digest::sha256(&document) == set) else {
         return Ok(None);
-    }
+    };
     let (layout, ledger) = (Arc::clone(layout), Arc::clone(ledger));
     let mut volumes = Volumes { layout, ledger, set, state, counted: HashMap::new() };
     volumes.count(CONTENTS, document.len() as u64);

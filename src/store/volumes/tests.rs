@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Join, Volumes};
+use super::{Join, State, Volumes};
 use crate::{
     clock::Clock,
     oci::{Algorithm, Digest},
@@ -192,4 +192,21 @@ async fn what_is_no_set_is_deleted_at_the_start_and_what_is_lost_of_one_is_not_t
     volumes.recall().expect("written");
     assert_eq!(volumes.missing().collect::<Vec<_>>(), [1, 2, 3]);
     store.close().await;
+}
+
+#[test]
+fn a_state_that_tells_of_volumes_that_there_are_not_is_of_no_set() {
+    let state = |of: u32, taken: &str, volumes: &str| {
+        let digest = Digest::sha256(b"");
+        let cut = format!(r#"{{"{digest}":{{"bytes":[[0,9]],"volumes":{volumes}}}}}"#);
+        format!(r#"{{"form":1,"of":{of},"touched":7,"taken":{taken},"cut":{cut}}}"#)
+    };
+    let is_read = |text: String| State::read(text.as_bytes()).is_some();
+    assert!(is_read(state(3, "[[1,2]]", "[[1,4]]")));
+    // Each would be gone through, one by one.
+    let all = format!("[[1,{}]]", u64::MAX);
+    for (taken, volumes) in [("[]", &*all), (&*all, "[]"), ("[[1,5]]", "[]"), ("[]", "[[0,4]]")] {
+        assert!(!is_read(state(3, taken, volumes)), "{taken} {volumes}");
+    }
+    assert!(!is_read(state(u32::MAX, "[[1,2]]", "[]")), "more than any set has");
 }
