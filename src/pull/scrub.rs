@@ -106,11 +106,18 @@ impl Scrubber {
         self.state().is_unwritten = true;
     }
 
-    fn status(&self) -> Option<ScrubStatus> {
+    pub(super) fn status(&self) -> Option<ScrubStatus> {
         let State { period, round, .. } = *self.state();
         let Round { since, blobs, bytes, bad, bad_before, finished, .. } = round;
         let period = period?.as_secs();
-        Some(ScrubStatus { period, since, bytes, blobs, bad: bad + bad_before, finished })
+        Some(ScrubStatus {
+            period,
+            since,
+            bytes,
+            blobs,
+            bad: bad.saturating_add(bad_before),
+            finished,
+        })
     }
 
     /// The blob behind which to read on, if more than was read is due `now` of a cache of `kept` bytes.
@@ -140,13 +147,14 @@ impl Scrubber {
         (!round.is_over && (all || u128::from(round.bytes) < due)).then_some(round.last)
     }
 
-    fn read(&self, digest: Digest, bytes: u64, is_bad: bool) {
+    pub(super) fn read(&self, digest: Digest, bytes: u64, is_bad: bool) {
         let mut state = self.state();
         let round = &mut state.round;
         round.last = Some(digest);
-        round.blobs += 1;
-        round.bytes += bytes;
-        round.bad += u64::from(is_bad);
+        // The disk may have made up what was there.
+        round.blobs = round.blobs.saturating_add(1);
+        round.bytes = round.bytes.saturating_add(bytes);
+        round.bad = round.bad.saturating_add(u64::from(is_bad));
         state.is_unwritten = true;
     }
 
@@ -304,5 +312,27 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_the_disk_made_up_do_no_harm() {
+        let (_running, wanted) = watch::channel(0);
+        let scrubber = Scrubber::new(Some(Duration::from_secs(1)), wanted);
+        let round = Round {
+            blobs: u64::MAX,
+            bytes: u64::MAX,
+            bad: u64::MAX,
+            bad_before: u64::MAX,
+            ..Round::default()
+        };
+        scrubber.restore(&serde_json::to_vec(&round).expect("numbers"));
+        scrubber.read(Digest::sha256(b""), 1, true);
+        let status = scrubber.status().expect("there is a period");
+        assert_eq!((status.blobs, status.bytes, status.bad), (u64::MAX, u64::MAX, u64::MAX));
     }
 }
