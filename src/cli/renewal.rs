@@ -54,6 +54,17 @@ impl Renewal {
             *seen = Some(now);
             let Some((tls, users)) = read else { continue };
             // They may be written one after the other: the next look sees more.
+            let tls = tls.map(|read| {
+                let new = read?;
+                let better =
+                    door.tls.as_ref().and_then(|tls| tls.has_better_list(&new, SystemTime::now()));
+                match better {
+                    Some(list) => {
+                        Err(format!("client_crl holds a list of revoked certificates {list}"))
+                    }
+                    None => Ok(new),
+                }
+            });
             match (&door.tls, tls) {
                 (Some(tls), Some(Ok(new))) if tls.adopt(&new) => {
                     tracing::info!("certificates were renewed: new connections have them");
@@ -79,8 +90,8 @@ fn warn_of_ends(config: &Config, now: SystemTime) {
     for (_, door, _) in config.doors() {
         for list in door.tls.iter().flat_map(|tls| tls.ran_out(now)) {
             tracing::warn!(
-                "the list of revoked certificates {list}, and counts on: have that authority issue another, and write it to \
-                 client_crl; with this one, no start is possible"
+                "the list of revoked certificates {list}, counts on: have that authority issue another, and write it to \
+                 client_crl"
             );
         }
     }
@@ -199,7 +210,7 @@ mod tests {
         assert_eq!(running.ran_out(end - Duration::from_secs(1)), [""; 0]);
         let told = running.ran_out(end);
         assert!(
-            told.len() == 1 && told[0].ends_with(" ran out at 2090-01-01T00:00:00Z"),
+            told.len() == 1 && told[0].ends_with(", which ran out at 2090-01-01T00:00:00Z"),
             "{told:?}"
         );
         assert_eq!(running.ran_out(end), [""; 0], "it is told once");

@@ -58,6 +58,13 @@ pub(super) fn build(
         let path = key.get_ref();
         warnings.push(format!("every user of this machine can read {path}: run chmod 600 {path}"));
     }
+    for list in tls.ran_out(SystemTime::now()) {
+        let path = client_crl.as_ref().unwrap_or(&cert).get_ref();
+        warnings.push(format!(
+            "{path} holds a list of revoked certificates {list}; it counts on, and knows of none that were revoked since: \
+             have that authority issue another"
+        ));
+    }
     let files = TlsFiles {
         cert: file.beside(cert.get_ref()),
         key: file.beside(key.get_ref()),

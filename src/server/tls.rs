@@ -169,6 +169,13 @@ impl Tls {
         true
     }
 
+    /// A list of revoked certificates in `new` that has run out by `now`, where another counts here: that is better.
+    pub fn has_better_list(&self, new: &Self, now: SystemTime) -> Option<String> {
+        let (current, new) = (self.current(), new.current());
+        let ended = new.lasting.iter().find(|(_, ends)| *ends <= now);
+        ended.filter(|_| current.clients != new.clients).map(told_of)
+    }
+
     /// Whether clients may show a certificate.
     pub fn takes_certificates(&self) -> bool {
         self.current().clients.is_some()
@@ -186,8 +193,7 @@ impl Tls {
         let lists = std::mem::take(&mut current.lasting).into_iter();
         let (lasting, ended): (Vec<_>, Vec<_>) = lists.partition(|(_, ends)| *ends > now);
         current.lasting = lasting;
-        let ended = ended.into_iter();
-        ended.map(|(issuer, at)| format!("of {issuer} ran out at {}", revoked::shown(at))).collect()
+        ended.iter().map(told_of).collect()
     }
 
     /// Whether both answer with the same certificate, and believe the same clients.
@@ -216,6 +222,10 @@ impl Tls {
         let subjects = shown.map(|certificate| subjects(certificate)).unwrap_or_default();
         Ok((stream, subjects.into()))
     }
+}
+
+fn told_of((issuer, at): &revoked::End) -> String {
+    format!("of {issuer}, which ran out at {}", revoked::shown(*at))
 }
 
 impl fmt::Debug for Tls {
@@ -255,7 +265,7 @@ fn verifier(
         roots.add(certificate.clone()).map_err(|_| TlsError::ClientCa(BAD_CERTIFICATE))?;
     }
     let lists = match &clients.revoked {
-        Some(pem) => revoked::lists(pem, &authorities, &provider, SystemTime::now())?,
+        Some(pem) => revoked::lists(pem, &authorities, &provider)?,
         None => Lists::default(),
     };
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -263,7 +273,6 @@ fn verifier(
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Required => builder,
     };
-    // A list that runs out while wharf runs counts on: without an uplink there is no other, and what it names stays out.
     let verifier = builder.with_crls(lists.der).build().map_err(|error| match error {
         VerifierBuilderError::InvalidCrl(_) => revoked::unusable(),
         _ => TlsError::ClientCa(NO_CERTIFICATE),

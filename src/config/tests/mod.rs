@@ -470,6 +470,20 @@ fn warns_of_a_key_that_everyone_can_read() {
     );
 }
 
+/// A site whose uplink is gone gets no other, and is to come back after a power cut.
+#[test]
+fn warns_of_a_list_of_revoked_certificates_that_has_run_out() {
+    let site = Site::new(
+        "[server.tls]\ncert = \"server.pem\"\nkey = \"server.key\"\nclient_ca = \"server.pem\"\nclient_crl = \"over.crl\"",
+    );
+    site.write_certificates();
+    let warnings = site.load().expect("good").warnings;
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    let told = "over.crl holds a list of revoked certificates of CN=rcgen self signed cert, which ran out at \
+                2020-01-01T00:00:00Z; it counts on";
+    assert!(warning.starts_with(told), "{warning}");
+}
+
 #[test]
 fn a_key_is_shown_nowhere() {
     let site = Site::new("[server.tls]\ncert = \"server.pem\"\nkey = \"server.key\"");

@@ -35,7 +35,8 @@ pub(super) struct Lists {
     pub(super) ends: Vec<End>,
 }
 
-/// The lists in `pem`: one that still counts of each of `authorities`, and no others.
+/// The lists in `pem`: one of each of `authorities`, and no others. One that has run out counts on: without an uplink there
+/// may be no other, and what it names stays out.
 ///
 /// # Errors
 /// What is wrong with which file.
@@ -43,12 +44,11 @@ pub(super) fn lists(
     pem: &[u8],
     authorities: &[CertificateDer<'_>],
     provider: &CryptoProvider,
-    now: SystemTime,
 ) -> Result<Lists, TlsError> {
     let authorities = authorities.iter().map(|one| Authority::read(one));
     let authorities = authorities.collect::<Option<Vec<_>>>();
     let authorities = authorities.ok_or(TlsError::ClientCa(BAD_CERTIFICATE))?;
-    checked(pem, &authorities, provider, now).map_err(TlsError::ClientCrl)
+    checked(pem, &authorities, provider).map_err(TlsError::ClientCrl)
 }
 
 /// Says that rustls does not take what looked right.
@@ -60,7 +60,6 @@ fn checked(
     pem: &[u8],
     authorities: &[Authority],
     provider: &CryptoProvider,
-    now: SystemTime,
 ) -> Result<Lists, String> {
     let lists = CertificateRevocationListDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let lists = lists.map_err(|_| BAD_LIST)?;
@@ -88,12 +87,6 @@ fn checked(
             return Err(format!("holds two lists of {issuer}: leave only the newest in it"));
         }
         let ends = list.content.tbs_cert_list.next_update.ok_or(BAD_LIST)?.to_system_time();
-        if ends <= now {
-            return Err(format!(
-                "holds a list of {issuer} that ran out at {}: have that authority issue another, and write that one",
-                shown(ends)
-            ));
-        }
         lasting.push((issuer.to_string(), ends));
         listed.push(issuer);
     }
