@@ -1,6 +1,8 @@
 //! `/api/v1/…`: what is kept, what a name means, who gets what; and, on the control socket, what is to be done.
 
 mod export;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod import;
 mod orders;
 mod question;

@@ -40,6 +40,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(fuzzing)]
+pub use self::api::fuzzing;
 use self::{api::Api, respond::Caller};
 pub use self::{
     client::{CallError, Client, Events, Pieces},

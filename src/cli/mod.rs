@@ -29,6 +29,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+#[cfg(fuzzing)]
+pub use self::lists::fuzzing;
+
 use std::{
     ffi::OsString,
     io::{self, Write},

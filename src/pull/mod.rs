@@ -16,6 +16,8 @@ mod error;
 mod explain;
 mod export;
 mod freshness;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headed;
 mod import;
 mod in_flight;

@@ -5,6 +5,8 @@
 //! again when it fails. Jobs that are not done are written down and taken up at the next start.
 
 mod follow;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod jobs;
 mod run;
 mod warm;

@@ -2,6 +2,8 @@
 //!
 //! Long by its tests.
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod revoked;
 
 use std::{
@@ -291,7 +293,7 @@ fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static
 }
 
 /// Common names, then subject alternative names (DNS, email, URI, IP address), as they are written.
-fn subjects(certificate: &[u8]) -> Vec<String> {
+pub(super) fn subjects(certificate: &[u8]) -> Vec<String> {
     let certificate = match Certificate::from_der(certificate) {
         Ok(certificate) => certificate,
         Err(error) => {

@@ -57,30 +57,40 @@ pub(super) fn read(layout: &Layout) -> io::Result<Option<(Facts, u64)>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let read = serde_json::from_slice::<IndexJson>(&bytes).ok();
-    let journal = |index: &IndexJson| index.annotations.get(JOURNAL)?.parse::<u64>().ok();
-    let Some((index, generation)) = read.and_then(|index| {
-        let generation = journal(&index)?;
-        Some((index, generation))
-    }) else {
+    let read = parse(&bytes);
+    if read.is_none() {
         tracing::error!("index.json is damaged; put aside as index.json.damaged");
         layout.disk().rename(&path, &path.with_extension("json.damaged"))?;
-        return Ok(None);
-    };
+    }
+    Ok(read)
+}
+
+/// What the text of `index.json` says; `None` where it is damaged.
+pub(super) fn parse(bytes: &[u8]) -> Option<(Facts, u64)> {
+    let index: IndexJson = serde_json::from_slice(bytes).ok()?;
+    let generation = index.annotations.get(JOURNAL)?.parse().ok()?;
     let mut facts = Facts::default();
     for entry in index.manifests {
         if let Some(entry_facts) = read_entry(entry) {
             entry_facts.into_iter().for_each(|fact| facts.apply(fact));
         }
     }
-    Ok(Some((facts, generation)))
+    Some((facts, generation))
 }
 
 /// Replaces `index.json` by one that says what `facts` say and names the journal that goes on from it.
 ///
 /// Confirmed blobs have no place in an image index: they stay in the journal.
 pub(super) fn write(layout: &Layout, facts: &Facts, journal: u64) -> io::Result<()> {
-    let covered = covered(layout, facts);
+    layout.replace(&layout.index_json(), &text(facts, &covered(layout, facts), journal))
+}
+
+/// The text of `index.json` that says what `facts` say, with no entry of their own for the manifests in `covered`.
+pub(super) fn text(
+    facts: &Facts,
+    covered: &BTreeSet<(Repository, Digest)>,
+    journal: u64,
+) -> Vec<u8> {
     let pulled = |key: &(Repository, Digest)| facts.manifests.get(key).map_or(0, |(_, at)| *at);
     let tags = facts.tags.iter().map(|((repository, tag), (descriptor, confirmed))| {
         let name = format!("{repository}:{tag}");
@@ -106,8 +116,7 @@ pub(super) fn write(layout: &Layout, facts: &Facts, journal: u64) -> io::Result<
         manifests: tags.chain(roots).chain(referrers).collect(),
         annotations: BTreeMap::from([(JOURNAL.to_owned(), journal.to_string())]),
     };
-    let json = serde_json::to_vec(&index).expect("strings and numbers serialise");
-    layout.replace(&layout.index_json(), &json)
+    serde_json::to_vec(&index).expect("strings and numbers serialise")
 }
 
 /// Adds the manifests that kept indexes lead to and that are kept themselves.
@@ -151,8 +160,7 @@ fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
 
 /// The manifests that need no entry of their own: a tag, or an index that says the same of them, leads there.
 fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
-    let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.digest));
-    let mut covered: BTreeSet<_> = tagged.collect();
+    let mut covered = tagged(facts);
     for ((repository, _), (descriptor, _)) in &facts.manifests {
         for child in children(layout, descriptor) {
             let key = (repository.clone(), child.digest);
@@ -163,6 +171,12 @@ fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
         }
     }
     covered
+}
+
+/// The manifests that a tag leads to.
+pub(super) fn tagged(facts: &Facts) -> BTreeSet<(Repository, Digest)> {
+    let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.digest));
+    tagged.collect()
 }
 
 /// 1 for what stays whatever room is needed.

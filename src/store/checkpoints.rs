@@ -51,9 +51,9 @@ pub(super) struct Checkpoints {
 
 /// What the file said, and where each line ended.
 #[derive(Debug, Default)]
-struct Lines {
-    origin: Option<(Origin, u64)>,
-    checkpoints: Vec<(Checkpoint, u64)>,
+pub(super) struct Lines {
+    pub(super) origin: Option<(Origin, u64)>,
+    pub(super) checkpoints: Vec<(Checkpoint, u64)>,
 }
 
 /// Whether what the partial file with this origin holds was only to be passed on.
@@ -147,7 +147,7 @@ impl Checkpoints {
 
 impl Lines {
     /// Lines behind one that cannot be read do not count.
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut lines = Self::default();
         let mut end = 0;
         for line in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -201,7 +201,7 @@ fn right(
     Ok((right, found))
 }
 
-fn line(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(value).expect("strings and numbers serialise");
     text.push(b'\n');
     text

@@ -65,12 +65,12 @@ impl Journal {
     }
 }
 
-fn write_line(fact: &Fact) -> Vec<u8> {
+pub(super) fn write_line(fact: &Fact) -> Vec<u8> {
     let json = serde_json::to_string(fact).expect("facts hold only strings and numbers");
     format!("{} {json}\n", checksum(json.as_bytes())).into_bytes()
 }
 
-fn read_line(line: &[u8]) -> Option<Fact> {
+pub(super) fn read_line(line: &[u8]) -> Option<Fact> {
     let (sum, json) = line.split_at_checked(CHECKSUM_DIGITS)?;
     let json = json.strip_prefix(b" ")?;
     if checksum(json).as_bytes() != sum {
@@ -79,7 +79,7 @@ fn read_line(line: &[u8]) -> Option<Fact> {
     serde_json::from_slice(json).ok()
 }
 
-fn checksum(json: &[u8]) -> String {
+pub(super) fn checksum(json: &[u8]) -> String {
     let mut encoded = Digest::sha256(json).encoded();
     encoded.truncate(CHECKSUM_DIGITS);
     encoded

@@ -13,6 +13,8 @@ mod error;
 mod eviction;
 mod facts;
 mod failing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod holds;
 mod index;
 mod intake;

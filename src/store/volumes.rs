@@ -12,6 +12,8 @@
 //! tell is written again, over what may lie there. A blob of which all parts are here is hashed, and put in its place by
 //! rename. Nothing that the state tells of is ever written again.
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod join;
 mod part;
 mod ranges;

@@ -403,7 +403,7 @@ fn request(
 ///
 /// # Errors
 /// `Protocol` when nowhere, or from `https` to anything else.
-fn next_hop(url: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+pub(super) fn next_hop(url: &Url, headers: &HeaderMap) -> Result<Url, Error> {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location.ok_or_else(|| Error::protocol("a redirect without Location"))?;
     let mut next = url

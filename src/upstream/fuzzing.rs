@@ -2,15 +2,17 @@
 
 use http::{
     HeaderMap, HeaderValue,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LINK, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER},
 };
 use url::Url;
 
 use super::{
-    Config, Patience, RepositoryRules, headers,
+    Claim, Config, Patience, RepositoryRules, client, credentials, headers,
     kin::Kin,
+    tags,
     token::{Grant, Service},
 };
+use crate::oci::{RegistryName, Tag};
 
 /// The addresses at which the token services would be asked that a `WWW-Authenticate` header names.
 pub fn challenge(header: &str) -> Vec<Url> {
@@ -73,4 +75,44 @@ pub fn answer_header(value: &[u8]) {
     }
     let wait = headers::retry_after(&map, 1_700_000_000);
     assert!(wait.is_none_or(|wait| wait.as_secs() <= 3600));
+    map.insert(LOCATION, value);
+    if let Ok(next) = client::next_hop(&url, &map) {
+        assert!(next.scheme() == "https" && next.has_host());
+        assert!(
+            next.username().is_empty() && next.password().is_none() && next.fragment().is_none()
+        );
+    }
+}
+
+/// The page that is taken of a tag list, and whether there is more of it.
+pub fn tags(document: &[u8], n: u32, last: Option<&str>) -> Option<(Vec<Tag>, bool)> {
+    let page = tags::read(document, Some(n), last).ok()?;
+    Some((page.tags, page.is_cut))
+}
+
+/// What of an account is sent to a registry, or to its token service.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// `Authorization`.
+    Header(HeaderValue),
+    /// An identity token.
+    Identity(String),
+}
+
+/// What is sent of a claim; `None`: nothing.
+pub fn sent(claim: &Claim) -> Option<Sent> {
+    let header = claim.basic().or_else(|| claim.bearer());
+    let identity = claim.identity().map(|token| Sent::Identity(token.to_owned()));
+    header.map(|header| Sent::Header(header.clone())).or(identity)
+}
+
+/// The account that a `config.json` has for `registry`, or the program to ask for it.
+pub fn docker_config(text: &str, registry: &RegistryName) -> Result<Result<Claim, String>, String> {
+    credentials::fuzzing::docker_config(text, registry)
+        .map(|entry| entry.map_err(|helper| helper.to_string()))
+}
+
+/// The account in a credential helper's answer.
+pub fn helper(said: &[u8]) -> Option<Claim> {
+    credentials::fuzzing::helper(said)
 }

@@ -2,6 +2,8 @@
 
 mod compose;
 mod documents;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kubernetes;
 mod names;
 mod variables;

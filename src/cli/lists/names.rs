@@ -40,7 +40,7 @@ pub(super) fn text(source: impl Read, limit: u64) -> Result<String, String> {
 }
 
 /// The names in `text`; or the number of a line that is none, and why.
-fn parse(text: &str) -> Result<Vec<ImagePattern>, (usize, String)> {
+pub(super) fn parse(text: &str) -> Result<Vec<ImagePattern>, (usize, String)> {
     let mut images = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let name = line.split('#').next().unwrap_or_default().trim();

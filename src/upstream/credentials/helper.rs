@@ -102,17 +102,21 @@ impl Running {
         if !status.success() {
             return Err(format!("knows no account for {address} ({status})"));
         }
-        // The parser's message could quote the secret.
-        let Answer { username, secret } = serde_json::from_slice(&said).map_err(|_| unusable())?;
-        let claim = match &*username {
-            IDENTITY => Claim::with_identity(secret.trim()),
-            "" => Claim::default(),
-            // RFC 7617 §2: the first colon ends the user-id.
-            name if name.contains(':') => Claim::default(),
-            name => Claim::password(name, &secret),
-        };
-        if claim.is_none() { Err(unusable()) } else { Ok(claim) }
+        claimed(&said).ok_or_else(unusable)
     }
+}
+
+/// What a helper's answer claims; `None` where it is no account. The parser's message could quote the secret.
+pub(super) fn claimed(said: &[u8]) -> Option<Claim> {
+    let Answer { username, secret } = serde_json::from_slice(said).ok()?;
+    let claim = match &*username {
+        IDENTITY => Claim::with_identity(secret.trim()),
+        "" => Claim::default(),
+        // RFC 7617 §2: the first colon ends the user-id.
+        name if name.contains(':') => Claim::default(),
+        name => Claim::password(name, &secret),
+    };
+    Some(claim).filter(|claim| !claim.is_none())
 }
 
 impl Drop for Running {

@@ -5,6 +5,8 @@
 
 mod docker_config;
 mod file;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod helper;
 
 use std::{
