@@ -32,32 +32,31 @@ impl Renewal {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            self.look(config).await;
+            self.look(config, now()).await;
             warn_of_ends(config, now());
         }
     }
 
     /// Reads the files that were written since the last look, and has new connections answered by what they hold.
-    async fn look(&mut self, config: &Config) {
+    async fn look(&mut self, config: &Config, now: SystemTime) {
         self.seen.resize(config.doors().count(), None);
         for (seen, (_, door, files)) in self.seen.iter_mut().zip(config.doors()) {
             let (files, before) = (files.clone(), seen.take());
             let looking = spawn_blocking(move || {
                 // Before they are read: what is written meanwhile is seen at the next look.
                 let stamps = files.stamps();
-                let now = (files, stamps);
-                let read = (before.as_ref() != Some(&now))
-                    .then(|| (now.0.tls.as_ref().map(|tls| tls.read()), now.0.read_users()));
-                (now, read)
+                let looked = (files, stamps);
+                let read = (before.as_ref() != Some(&looked))
+                    .then(|| (looked.0.tls.as_ref().map(|tls| tls.read()), looked.0.read_users()));
+                (looked, read)
             });
-            let Ok((now, read)) = looking.await else { continue };
-            *seen = Some(now);
+            let Ok((looked, read)) = looking.await else { continue };
+            *seen = Some(looked);
             let Some((tls, users)) = read else { continue };
             // They may be written one after the other: the next look sees more.
             let tls = tls.map(|read| {
                 let new = read?;
-                let better =
-                    door.tls.as_ref().and_then(|tls| tls.has_better_list(&new, SystemTime::now()));
+                let better = door.tls.as_ref().and_then(|tls| tls.has_better_list(&new, now));
                 match better {
                     Some(list) => {
                         Err(format!("client_crl holds a list of revoked certificates {list}"))
@@ -133,17 +132,17 @@ mod tests {
         };
         let mut renewal = Renewal::default();
         let tls = config.server.door.tls.as_ref().expect("it is there");
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(tls.is_as(&of(&first)));
         // The new certificate, and still the old key.
         write("cert.pem", &second.0);
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(tls.is_as(&of(&first)), "they do not belong together");
         write("key.pem", &second.1);
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(tls.is_as(&of(&second)));
         fs::remove_file(dir.path().join("key.pem")).expect("it was there");
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(tls.is_as(&of(&second)), "what is gone changes nothing");
     }
 
@@ -194,16 +193,16 @@ mod tests {
         let config = Config::load(&sources).expect("good").config;
         let running = config.server.door.tls.as_ref().expect("it is there");
         let mut renewal = Renewal::default();
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&first)));
         write("crl", &list(&[1, 2, 3], 2020));
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&first)), "it has run out");
         write("crl", &second);
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&second)));
         fs::remove_file(dir.path().join("crl")).expect("it was there");
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&second)), "what is gone changes nothing");
         // 2090-01-01T00:00:00Z
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(3_786_912_000);
@@ -216,7 +215,7 @@ mod tests {
         assert_eq!(running.ran_out(end), [""; 0], "it is told once");
         assert!(running.is_as(&tls(&second)), "it counts on");
         write("crl", &list(&[1, 2], 2091));
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert_eq!(running.ran_out(end), [""; 0]);
         assert_eq!(
             running.ran_out(end + Duration::from_secs(400 * 86_400)).len(),
@@ -244,17 +243,17 @@ mod tests {
         let [one, two] = [&config.server.door, &config.listeners[0].door]
             .map(|door| door.users.clone().expect("it is there"));
         let mut renewal = Renewal::default();
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         write("two", &format!("{line}{other}"));
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(one.are_as(&users(line)) && two.are_as(&users(&format!("{line}{other}"))));
         write("one", "alice:hunter2");
         write("two", &other);
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(one.are_as(&users(line)), "what will not do changes nothing");
         assert!(two.are_as(&users(&other)));
         fs::remove_file(dir.path().join("two")).expect("it was there");
-        renewal.look(&config).await;
+        renewal.look(&config, SystemTime::now()).await;
         assert!(two.are_as(&users(&other)), "what is gone changes nothing");
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
+    time::SystemTime,
 };
 
 use clap::Args;
@@ -156,6 +157,13 @@ impl Read {
             Ok(Err(error)) => return stays(&error),
             Err(error) => return stays(&error),
         };
+        if let Some(list) = self.config.has_better_list(&loaded.config, SystemTime::now()) {
+            tracing::error!(
+                "the configuration stays as it was: client_crl holds a list of revoked certificates {list}: have that \
+                 authority issue another, and write that one"
+            );
+            return;
+        }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -1,6 +1,6 @@
 //! What a configuration that is read again changes: at once, or at the next start.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter, time::SystemTime};
 
 use toml::{Table, Value};
 
@@ -50,6 +50,16 @@ impl Config {
         changes
     }
 
+    /// A list of revoked certificates of `new` that has run out by `now`, where a newer one counts: it is not to be adopted.
+    pub fn has_better_list(&self, new: &Self, now: SystemTime) -> Option<String> {
+        let of = |listener: &Listener| {
+            new.listeners.iter().find(|new| is_same(listener, new)).map(|new| &new.door)
+        };
+        let own = self.listeners.iter().filter_map(|old| Some((&old.door, of(old)?)));
+        let mut doors = iter::once((&self.server.door, &new.server.door)).chain(own);
+        doors.find_map(|(old, new)| old.tls.as_ref()?.has_better_list(new.tls.as_ref()?, now))
+    }
+
     /// Takes over from `new` what changes at once, and nothing else.
     pub fn adopt(&mut self, new: &Self) {
         self.mode = new.mode;
@@ -63,10 +73,7 @@ impl Config {
         }
         adopt(&self.server.door, &mut self.door_files, (&new.server.door, &new.door_files));
         for listener in &mut self.listeners {
-            // What is said in another way waits for the next start, all of it.
-            let same =
-                |new: &&Listener| new.address == listener.address && new.files == listener.files;
-            if let Some(new) = new.listeners.iter().find(same) {
+            if let Some(new) = new.listeners.iter().find(|new| is_same(listener, new)) {
                 adopt(&listener.door, &mut listener.files, (&new.door, &new.files));
             }
         }
@@ -90,6 +97,11 @@ impl Config {
         }
         table
     }
+}
+
+/// Whether both are the same address in the same words: what is said in another way waits for the next start, all of it.
+fn is_same(old: &Listener, new: &Listener) -> bool {
+    new.address == old.address && new.files == old.files
 }
 
 /// Has a door ask what the files say now.

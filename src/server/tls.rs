@@ -44,7 +44,9 @@ struct Current {
     config: Arc<ServerConfig>,
     identity: Arc<CertifiedKey>,
     clients: Option<Clients>,
-    /// Lists that count and have not run out, as far as anybody was told: whose, and when they do.
+    /// Lists that count: whose, and when they run out.
+    ends: Vec<revoked::End>,
+    /// Those of which nobody was told yet that they have.
     lasting: Vec<revoked::End>,
 }
 
@@ -145,7 +147,8 @@ impl Tls {
         if let Ok(ticketer) = ring::Ticketer::new() {
             config.ticketer = ticketer;
         }
-        let current = Current { config: Arc::new(config), identity, clients, lasting };
+        let ends = lasting.clone();
+        let current = Current { config: Arc::new(config), identity, clients, ends, lasting };
         Ok(Self(Arc::new(RwLock::new(current))))
     }
 
@@ -171,11 +174,15 @@ impl Tls {
         true
     }
 
-    /// A list of revoked certificates in `new` that has run out by `now`, where another counts here: that is better.
+    /// A list of revoked certificates in `new` that has run out by `now`, and before that of the same authority which counts
+    /// here: not to be adopted, since it knows less.
     pub fn has_better_list(&self, new: &Self, now: SystemTime) -> Option<String> {
         let (current, new) = (self.current(), new.current());
-        let ended = new.lasting.iter().find(|(_, ends)| *ends <= now);
-        ended.filter(|_| current.clients != new.clients).map(told_of)
+        let counts_longer = |issuer, end| {
+            current.ends.iter().any(|(counting, until)| counting == issuer && until > end)
+        };
+        let older = new.ends.iter().find(|(issuer, end)| *end <= now && counts_longer(issuer, end));
+        older.map(told_of)
     }
 
     /// Whether clients may show a certificate.

@@ -69,10 +69,10 @@ impl Store {
         self.record(facts, Link::all(repository, &manifest.digest, document)).await
     }
 
-    /// Records that `tag` means a manifest that is kept already.
+    /// Records that `tag` means a manifest that the repository has already.
     ///
     /// # Errors
-    /// When the disk does not take it, or the manifest is kept no more.
+    /// When the disk does not take it; [`Error::Gone`] when the repository has the manifest no more, be it kept for others.
     pub async fn keep_tag(
         &self,
         repository: &Repository,
@@ -82,6 +82,9 @@ impl Store {
         let _changes = self.changes.read().await;
         self.holds.touch([&manifest.digest]);
         self.must_be_kept(&manifest.digest).await?;
+        if !self.has_manifest(repository, &manifest.digest) {
+            return Err(Error::Gone);
+        }
         self.record(vec![self.tag_fact(repository, tag, manifest)], Vec::new()).await
     }
 

@@ -81,10 +81,11 @@ proptest! {
                         taken.insert((*repository, *n));
                     }
                     Step::Name { repository, image: n, tag } => {
-                        if taken.contains(&(*repository, *n)) {
-                            let index = image(*n).index.0;
-                            let named = store.keep_tag(&of(*repository), &name(*tag), &index).await;
-                            named.expect("kept");
+                        let index = image(*n).index.0;
+                        let named = store.keep_tag(&of(*repository), &name(*tag), &index).await;
+                        let is_taken = taken.contains(&(*repository, *n));
+                        assert_eq!(named.is_ok(), is_taken, "{named:?}");
+                        if is_taken {
                             tags.insert((*repository, *tag), *n);
                         }
                     }
@@ -104,6 +105,13 @@ proptest! {
                         let was = tags.remove(&(*repository, *tag));
                         assert_eq!(removed.expect("removed").is_some(), was.is_some());
                         if let Some(n) = was {
+                            // What no name of the repository means any more, it has no more, though others may.
+                            let is_named = |(of, _): &(bool, u8), other: &u32| {
+                                of == repository && *other == n
+                            };
+                            if !tags.iter().any(|(name, other)| is_named(name, other)) {
+                                taken.remove(&(*repository, n));
+                            }
                             if !tags.values().any(|other| *other == n) {
                                 kept.remove(&n);
                                 taken.retain(|(_, other)| *other != n);

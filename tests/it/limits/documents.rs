@@ -23,12 +23,7 @@ async fn assert_bounded(value: &Value, limit: &str, tight: fn(&mut Config)) {
     })
     .await;
     let image = hub.push_single(REPO, "good", ("linux", "arm64", None), &[10]);
-    let digest = hub.put_manifest(
-        REPO,
-        Some("1"),
-        media_type::OCI_INDEX,
-        serde_json::to_vec(value).unwrap(),
-    );
+    let digest = hub.put_manifest(REPO, Some("1"), media_type::OCI_INDEX, value.to_string());
     for reference in ["1".to_owned(), digest.to_string()] {
         let before = reached(&wharf, limit);
         assert_eq!(pulled(&wharf, &reference).await.status, 502, "{limit}: {reference}");
