@@ -211,7 +211,7 @@ impl Metrics {
             account_refused: gauges(
                 &registry,
                 "wharf_upstream_account_refused",
-                "1 while the registry does not take the account, be it for a wrong password or an expired one.",
+                "1 if the account was answered with 401 when it was last shown, by the registry or its token service.",
                 &["registry", "account"],
             ),
             cache_bytes: gauge(

@@ -187,13 +187,21 @@ fn every_test_that_the_security_page_names_is_there() {
         .filter_map(|line| line.split('"').nth(1))
         .collect();
     assert_eq!(listed, labels, "the table of limits, and what is counted");
-    for row in holes.into_iter().chain(limits) {
+    for row in holes.iter().chain(&limits) {
         let tests = row.trim_end_matches(['|', ' ']).rsplit('|').next().unwrap_or_default();
         let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test: {row}");
         for name in names {
             assert!(sources.contains(&format!("fn {name}()")), "there is no test {name}");
         }
+    }
+    for row in limits {
+        let words: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+        let (limit, name) = (words[0], words[words.len() - 1]);
+        let (_, from) = sources.split_once(&format!("fn {name}()")).expect("it is there");
+        let test =
+            from.split("#[test]\n").next().and_then(|test| test.split("#[tokio::test").next());
+        assert!(test.is_some_and(|test| test.contains(limit)), "{name} does not read {limit}");
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
     Digest, ImageIndex,
-    outline::{Entry, Outline},
+    outline::{DESCRIPTORS_MAX, Entry, Outline},
 };
 
 /// Largest manifest or index taken from anywhere: 4 MiB, what registries must accept and what clients
@@ -171,6 +171,18 @@ impl Manifest {
     /// When clients could take it for two documents, and when a document of one of the four manifest types is not of that
     /// type's form.
     pub fn parse(media_type: &MediaType, bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::parse_within(media_type, bytes, DESCRIPTORS_MAX)
+    }
+
+    /// The same of one that lists at most so many manifests, or layers.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and `TooMany`.
+    pub fn parse_within(
+        media_type: &MediaType,
+        bytes: &[u8],
+        entries: usize,
+    ) -> Result<Self, ManifestError> {
         if !media_type.is_manifest() {
             // A client that knows its type may know one of the four as well.
             if bytes.trim_ascii_start().starts_with(b"{") {
@@ -180,11 +192,11 @@ impl Manifest {
         }
         let outline = Outline::read(media_type, bytes)?;
         if media_type.is_index() {
-            let entries = outline.list("manifests")?.ok_or(ManifestError::Form)?;
+            let entries = outline.list("manifests", entries)?.ok_or(ManifestError::Form)?;
             return Ok(Self::Index(ImageIndex { entries }));
         }
         let config = outline.get::<RawDescriptor<'_>>("config")?.ok_or(ManifestError::Form)?;
-        let layers = outline.list::<Descriptor>("layers")?.unwrap_or_default();
+        let layers = outline.list::<Descriptor>("layers", entries)?.unwrap_or_default();
         let blobs = Descriptor::verifiable(config).into_iter().chain(layers);
         Ok(Self::Image { blobs: blobs.collect() })
     }
@@ -238,7 +250,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::oci::outline::DESCRIPTORS_MAX;
 
     fn media(text: &str) -> MediaType {
         text.parse().expect("a media type")

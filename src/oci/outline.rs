@@ -34,7 +34,8 @@ pub(super) struct Outline<'a> {
 pub(super) struct Listed<T> {
     /// Those that can be verified, in their order.
     entries: Vec<T>,
-    is_too_long: bool,
+    /// How many there are, those that cannot be verified included.
+    count: usize,
 }
 
 /// What stands in lists.
@@ -85,13 +86,18 @@ impl<'a> Outline<'a> {
         value.transpose().map_err(|_| ManifestError::Form)
     }
 
-    /// The list under `key`.
+    /// The list under `key`, of at most `most` entries; no more than [`DESCRIPTORS_MAX`] are ever taken.
     ///
     /// # Errors
     /// `Form` when it is none, and `TooMany`.
-    pub(super) fn list<T: Entry<'a>>(&self, key: &str) -> Result<Option<Vec<T>>, ManifestError> {
+    pub(super) fn list<T: Entry<'a>>(
+        &self,
+        key: &str,
+        most: usize,
+    ) -> Result<Option<Vec<T>>, ManifestError> {
+        let most = most.min(DESCRIPTORS_MAX);
         match self.get::<Listed<T>>(key)? {
-            Some(listed) if listed.is_too_long => Err(ManifestError::TooMany(DESCRIPTORS_MAX)),
+            Some(listed) if listed.count > most => Err(ManifestError::TooMany(most)),
             listed => Ok(listed.map(|listed| listed.entries)),
         }
     }
@@ -200,17 +206,17 @@ impl<'de, T: Entry<'de>> Deserialize<'de> for Listed<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                for _ in 0..DESCRIPTORS_MAX {
+                for count in 0..DESCRIPTORS_MAX {
                     let Some(raw) = list.next_element()? else {
-                        return Ok(Listed { entries, is_too_long: false });
+                        return Ok(Listed { entries, count });
                     };
                     entries.extend(T::verifiable(raw));
                 }
-                let mut is_too_long = false;
+                let mut count = DESCRIPTORS_MAX;
                 while list.next_element::<IgnoredAny>()?.is_some() {
-                    is_too_long = true;
+                    count += 1;
                 }
-                Ok(Listed { entries, is_too_long })
+                Ok(Listed { entries, count })
             }
         }
 

@@ -475,10 +475,7 @@ impl Inner {
         bytes: &[u8],
     ) -> Result<Manifest, ManifestError> {
         let most = self.config.limits.manifest_entries;
-        let document = Manifest::parse(media_type, bytes).and_then(|document| {
-            let is_short = document.references().len() <= most;
-            if is_short { Ok(document) } else { Err(ManifestError::TooMany(most)) }
-        });
+        let document = Manifest::parse_within(media_type, bytes, most);
         if matches!(document, Err(ManifestError::TooMany(_))) {
             self.metrics.limit_reached(Limit::ManifestEntries);
         }

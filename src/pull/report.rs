@@ -426,7 +426,8 @@ pub struct AccountStatus {
     pub name: String,
     /// Pulls left to it, as the registry said within the last hour.
     pub pulls_left: Option<u64>,
-    /// Whether the registry did not take it when it was last shown: its password is wrong, or has expired.
+    /// Whether the registry, or its token service, answered it with 401 when it was last shown: as a rule its password is wrong,
+    /// or has expired.
     #[serde(default)]
     pub refused: bool,
 }

@@ -53,8 +53,8 @@ use crate::oci::Digest;
 /// Runs of bytes and of volumes that one state tells of: some hundred KiB of it. Volumes in their order have one each.
 const RUNS_MAX: usize = 20_000;
 
-/// More volumes than any set has.
-const VOLUMES_MAX: u32 = 1_000_000;
+/// As many volumes as a bundle may have.
+const VOLUMES_MAX: u32 = 100_000;
 
 /// The form of the state that is written here.
 const FORM: u32 = 1;

@@ -96,7 +96,7 @@ pub struct AccountLeft {
     pub name: String,
     /// Pulls left, where the registry said so within the last hour.
     pub left: Option<u64>,
-    /// Whether the registry did not take it when it was last shown: its password is wrong, or has expired.
+    /// Whether it was answered with 401 when it was last shown.
     pub is_refused: bool,
 }
 
@@ -196,31 +196,35 @@ impl Accounts {
         named.map(left).collect()
     }
 
-    /// The registry, or its token service, does not take the account of `asker`, whatever is asked for with it.
+    /// The registry, or its token service, answered the account of `asker` with 401.
     pub(super) fn refused(&self, asker: &Asker) {
-        let Asker::Own(own) = asker else { return };
-        if own.is_anonymous || std::mem::replace(&mut own.lock().is_refused, true) {
-            return;
+        if let Some(account) = self.turns(asker, true) {
+            tracing::warn!(
+                registry = %self.registry, account,
+                "the registry answered wharf's account with 401: as a rule its password is wrong, or has expired; what no \
+                 other account may pull is answered as if it were not there"
+            );
         }
-        let (registry, account) = (self.registry.as_str(), &own.name);
-        self.metrics.account_refused(registry, account, true);
-        tracing::warn!(
-            registry,
-            account,
-            "the registry does not take wharf's account: as a rule its password is wrong, or has expired; what needs it is answered \
-             as if it were not there"
-        );
     }
 
-    /// An answer came to what was asked with the account of `asker`.
+    /// They took it.
     pub(super) fn taken(&self, asker: &Asker) {
-        let Asker::Own(own) = asker else { return };
-        if own.is_anonymous || !std::mem::replace(&mut own.lock().is_refused, false) {
-            return;
+        if let Some(account) = self.turns(asker, false) {
+            tracing::info!(registry = %self.registry, account, "the registry takes wharf's account again");
         }
-        let (registry, account) = (self.registry.as_str(), &own.name);
-        self.metrics.account_refused(registry, account, false);
-        tracing::info!(registry, account, "the registry takes wharf's account again");
+    }
+
+    /// The name of the account of `asker`, if this is news of it.
+    fn turns<'a>(&self, asker: &'a Asker, is_refused: bool) -> Option<&'a str> {
+        let Asker::Own(own) = asker else { return None };
+        let mut known = own.lock();
+        if own.is_anonymous || known.is_refused == is_refused {
+            return None;
+        }
+        known.is_refused = is_refused;
+        // While nobody else has other news.
+        self.metrics.account_refused(self.registry.as_str(), &own.name, is_refused);
+        Some(&own.name)
     }
 
     /// Has every account's source asked anew before it is used again.

@@ -10,6 +10,7 @@ use url::Url;
 use super::{
     Claim, Error, Upstream, Urgency,
     account::Asker,
+    auth::Proof,
     client::{Answer, Question},
     headers,
     health::Endpoint,
@@ -183,7 +184,7 @@ impl Upstream {
             ))
         })?;
         let failure = match self.attempt_as(asker, &claim, question, name, endpoint, url).await {
-            Ok(answer) => return self.heard_of(asker, Ok(answer)),
+            Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
         match &failure.error {
@@ -202,14 +203,13 @@ impl Upstream {
         self.heard_of(asker, Err(failure))
     }
 
-    /// The same; whether the account was taken is remembered.
+    /// The same; that an account was refused is remembered.
     fn heard_of(&self, asker: &Asker, heard: Result<Answer, Failure>) -> Result<Answer, Failure> {
-        match &heard {
-            Ok(_) => self.auth.accounts().taken(asker),
-            Err(failure) if failure.is_of_account => self.auth.accounts().refused(asker),
-            Err(_) => {}
-        }
-        heard
+        heard.inspect_err(|failure| {
+            if failure.is_of_account {
+                self.auth.accounts().refused(asker);
+            }
+        })
     }
 
     async fn attempt_as(
@@ -224,10 +224,16 @@ impl Upstream {
         let mut proof = self.auth.known(&self.http, endpoint, name, account).await?;
         let mut refusals = 0;
         loop {
+            if proof.as_ref().is_some_and(|proof| proof.is_bought(account)) {
+                self.auth.accounts().taken(asker);
+            }
             let authorization = proof.as_ref().map(|proof| &proof.header);
             let base = endpoint.base();
             let answer = self.http.follow(question, base, url.clone(), authorization).await?;
             if answer.status != StatusCode::UNAUTHORIZED || answer.is_foreign {
+                if proof.as_ref().is_some_and(Proof::is_account) {
+                    self.auth.accounts().taken(asker);
+                }
                 return self.checked(asker, question, endpoint, answer).await;
             }
             answer.body.discard().await;

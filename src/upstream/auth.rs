@@ -74,6 +74,17 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// Whether this is a token that was bought just now, with an account: which is good, then.
+    pub(super) fn is_bought(&self, account: &Claim) -> bool {
+        let by_account = self.service.as_ref().is_some_and(|service| service.with_account);
+        by_account && !account.is_none() && !self.may_be_outdated
+    }
+
+    /// Whether it is an account itself.
+    pub(super) const fn is_account(&self) -> bool {
+        self.service.is_none()
+    }
+
     /// Whether no better answer to `challenge` can be had than this.
     fn is_all_that(&self, challenge: &Challenge) -> bool {
         let same = match (challenge, &self.service) {

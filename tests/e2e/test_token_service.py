@@ -73,7 +73,7 @@ def test_a_refused_password_is_seen_by_nobody_either(site):
     # Whoever looks why sees it.
     status = wharf.command("status").out
     expect("REFUSES wharf's account" in status, f"the status does not tell of the account\n{status}")
-    told = read(wharf.service.err).count("the registry does not take wharf's account")
+    told = read(wharf.service.err).count("the registry answered wharf's account with 401")
     same(told, 1, "how often the log tells of the account")
     same(service.tokens, [], "the tokens that were given")
     same({scheme for scheme, _ in line.authorizations()}, set(), "how wharf has signed in at the registry")

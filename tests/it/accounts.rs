@@ -9,7 +9,9 @@ use wharf::{
     upstream::{self, Account, Helper, Secret, Source},
 };
 
-use crate::support::{Challenge, FakeHub, Host, PushedImage, Wharf, docker_hub, upstream};
+use crate::support::{
+    Challenge, FakeHub, Fault, Host, On, PushedImage, Wharf, docker_hub, upstream,
+};
 
 const ARM64: (&str, &str, Option<&str>) = ("linux", "arm64", None);
 const REPO: &str = "team/app";
@@ -147,17 +149,25 @@ async fn an_account_that_is_refused_is_told_of_until_it_is_taken() {
         };
         assert_eq!(status(&wharf, &image).await, 404);
         assert!(refused().await, "{challenge:?}");
+        // What is open to all says nothing of the account.
+        let kind = wharf::oci::media_type::OCI_INDEX.to_owned();
+        let open = Fault::Status(200, vec![("content-type", kind)], other.index.bytes.clone());
+        site.fault_next(1, On::Challenges, open);
+        let path = format!("/v2/others/app/manifests/{}?ns={LAN}", other.index.digest);
+        assert_eq!(wharf.get(&path).await.status, 200, "{challenge:?}");
+        assert!(refused().await, "{challenge:?}");
         site.allow("me", "secret-of-me", REPO);
         // A minute for which the repository is remembered as unknown.
         wharf.clock.advance(Duration::from_secs(60));
         assert_eq!(status(&wharf, &image).await, 200, "{challenge:?}");
         assert!(!refused().await, "{challenge:?}");
-        // What it may not pull says nothing of the account.
-        let path = format!("/v2/others/app/manifests/{}?ns={LAN}", other.index.digest);
+        // With a token it is the repository that is not shown; without, a registry does not tell that from a wrong password.
+        let path = format!(
+            "/v2/others/app/manifests/{}?ns={LAN}",
+            other.child("linux/arm64").manifest.digest
+        );
         assert!(wharf.get(&path).await.status != 200);
-        if matches!(challenge, Challenge::Bearer) {
-            assert!(!refused().await, "it is the repository that is not shown");
-        }
+        assert_eq!(refused().await, challenge == Challenge::Basic, "{challenge:?}");
         wharf.end().await;
     }
 }

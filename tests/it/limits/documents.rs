@@ -65,12 +65,22 @@ async fn a_document_is_no_deeper_than_the_operator_says() {
 
 #[tokio::test]
 async fn a_document_lists_no_more_than_the_operator_says() {
-    let digest = wharf::oci::Digest::sha256(b"");
-    let entry = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 0 });
-    assert_bounded(&index(json!({ "manifests": vec![entry; 17] })), "manifest_entries", |config| {
-        config.pull.limits.manifest_entries = 16;
-    })
-    .await;
+    // What wharf cannot verify counts as well: clients may.
+    for digest in [wharf::oci::Digest::sha256(b"").to_string(), "blake3:00".to_owned()] {
+        let entry = json!({ "mediaType": media_type::OCI_MANIFEST, "digest": digest, "size": 0 });
+        let long = index(json!({ "manifests": vec![entry; 17] }));
+        assert_bounded(&long, "manifest_entries", |config| {
+            config.pull.limits.manifest_entries = 16;
+        })
+        .await;
+    }
+    let (hub, wharf) = start(|config| config.pull.limits.manifest_entries = 16).await;
+    for (layers, status) in [(16, 200), (17, 502)] {
+        let tag = layers.to_string();
+        hub.push_single(REPO, &tag, ("linux", "arm64", None), &vec![1; layers]);
+        assert_eq!(pulled(&wharf, &tag).await.status, status, "{layers} layers");
+    }
+    wharf.end().await;
 }
 
 #[tokio::test]
@@ -82,6 +92,42 @@ async fn a_document_of_ten_thousand_levels_is_refused_by_default() {
     assert_eq!(pulled(&wharf, "1").await.status, 502);
     assert_eq!(reached(&wharf, "json_depth"), 1.0);
     wharf.end().await;
+}
+
+/// Whatever is asked for, and by whom.
+#[tokio::test]
+async fn no_list_and_no_token_is_deeper_than_the_operator_says() {
+    let hub = FakeHub::start().await;
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10]);
+    let deep = (0..9).fold(json!(1), |inner, _| json!([inner]));
+    let token = json!({ "token": hub.issue_token(REPO), "x": deep });
+    let tags = json!({ "name": REPO, "tags": ["1"], "x": deep });
+    let referrers = index(json!({ "x": deep }));
+    for (on, body, path, refused) in [
+        (On::Token, token, format!("/v2/{REPO}/manifests/1"), 502),
+        (On::Path("/tags/list"), tags, format!("/v2/{REPO}/tags/list"), 502),
+        // Docker would go to Docker Hub: it is told of none.
+        (
+            On::Path("/referrers/"),
+            referrers,
+            format!("/v2/{REPO}/referrers/{}", image.manifest.digest),
+            200,
+        ),
+    ] {
+        let kind = ("content-type", media_type::OCI_INDEX.to_owned());
+        hub.fault(on, Fault::Status(200, vec![kind], body.to_string().into()));
+        for (depth, status, counted) in [(9, refused, 1.0), (10, 200, 0.0)] {
+            let wharf = Wharf::start_with(&hub, |config| {
+                config.upstreams[0].patience.attempts = 1;
+                config.documents.json_depth = depth;
+            })
+            .await;
+            assert_eq!(wharf.get(&path).await.status, status, "{path}: {depth}");
+            assert_eq!(reached(&wharf, "json_depth"), counted, "{path}: {depth}");
+            wharf.end().await;
+        }
+        hub.clear_faults();
+    }
 }
 
 #[tokio::test]
