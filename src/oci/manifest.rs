@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for MediaType {
 
 /// What one document says of another
 /// ([image-spec, descriptor.md](https://github.com/opencontainers/image-spec/blob/main/descriptor.md)).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The type of the content.

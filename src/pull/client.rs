@@ -130,6 +130,11 @@ impl Clients {
         Self { config, learned: Learned::default() }
     }
 
+    /// Whether a rule asks by which host name a client calls wharf.
+    pub(super) fn heed_hosts(&self) -> bool {
+        self.config.clients.iter().any(|rule| rule.host.is_some())
+    }
+
     pub(super) const fn learned(&self) -> &Learned {
         &self.learned
     }
@@ -320,8 +325,11 @@ fn fits(rule: &ClientRule, asker: &Asker) -> bool {
 /// Whose rules a client chooses by. Those that say nothing of it choose as containerd does.
 fn rules(user_agent: &str) -> Rules {
     let names = ["containers/", "skopeo/", "libpod/", "podman/", "buildah/", "cri-o/"];
-    let product = user_agent.split(' ').next().unwrap_or_default().to_ascii_lowercase();
-    match names.iter().any(|name| product.starts_with(name)) {
+    let product = user_agent.split(' ').next().unwrap_or_default().as_bytes();
+    let begins = |name: &str| {
+        product.get(..name.len()).is_some_and(|begun| begun.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    match names.into_iter().any(begins) {
         true => Rules::ContainersImage,
         false => Rules::Containerd,
     }

@@ -148,7 +148,7 @@ struct Inner {
 }
 
 /// How an answer came about: the value of the `Wharf-Cache` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Another client's download was joined.
     Coalesced,
@@ -243,6 +243,11 @@ impl Pull {
     /// Whether this client may announce its platform.
     pub fn hears(&self, client: IpAddr) -> bool {
         self.0.clients.may_announce(client)
+    }
+
+    /// Whether it is of any matter by which host name a client calls wharf.
+    pub fn heeds_hosts(&self) -> bool {
+        self.0.clients.heed_hosts()
     }
 
     /// Why the cache does not take writes; `None` while it does.

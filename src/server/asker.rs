@@ -20,20 +20,21 @@ use crate::{
 const PLATFORM_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("wharf-platform"), HeaderName::from_static("x-meta-wharf-platform")];
 
-/// The client behind `peer` that sent this head. What platform it announces is read where that is heard.
+/// The client behind `peer` that sent this head. What platform it announces is read where that is heard, and by which host
+/// name it calls wharf where that is of any matter.
 pub(super) fn asker(
     peer: &Peer,
     route: &Route,
     headers: &HeaderMap,
     user_agent: &Arc<str>,
-    hears: bool,
+    (hears, heeds_hosts): (bool, bool),
 ) -> Asker {
     Asker {
         address: peer.address.ip(),
         user_agent: Arc::clone(user_agent),
         subjects: peer.subjects.to_vec(),
         listener: Some(peer.listener),
-        host: host(headers),
+        host: heeds_hosts.then(|| host(headers)).flatten(),
         in_path: route.platform.clone(),
         in_header: hears.then(|| announced(headers)?.ok()).flatten(),
         reads_index: reads_index(headers),

@@ -51,7 +51,7 @@ pub fn asker(headers: &HeaderMap, user_agent: &str) -> Asker {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
     let peer = Peer::new(address, address, Arc::new(Door::default()));
     let route = Route::parse("/v2/", None, |_| true).expect("an address");
-    asker::asker(&peer, &route, headers, &user_agent.into(), true)
+    asker::asker(&peer, &route, headers, &user_agent.into(), (true, true))
 }
 
 /// The names in a client's certificate.

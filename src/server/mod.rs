@@ -11,6 +11,7 @@ mod filter;
 pub mod fuzzing;
 mod http1;
 mod http2;
+mod lately;
 mod misses;
 mod muted;
 mod parts;
@@ -29,9 +30,10 @@ mod users;
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, Method, Request, Response,
+    HeaderMap, Method, Request, Response, Uri,
     header::{AUTHORIZATION, USER_AGENT},
     request,
+    uri::PathAndQuery,
 };
 use hyper::body::Incoming;
 use socket2::SockRef;
@@ -53,12 +55,13 @@ pub use self::{
 use self::{
     body::Body,
     credentials::Claim,
+    lately::Lately,
     misses::Misses,
     parts::{PartStream, Parts},
     peer::Peer,
     record::{Asked, Record},
     respond::Answer,
-    route::{Endpoint, Route},
+    route::{Endpoint, Route, RouteError},
     seats::{Seat, Seats},
 };
 use crate::{
@@ -105,6 +108,10 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Refused clients that are told why at one time, each within a few seconds; the connections of others are just closed.
 const REFUSALS_MAX: usize = 64;
 
+/// Addresses of which it is remembered what they ask for, and the longest of them.
+const ROUTES: usize = 256;
+const ROUTE_MAX_BYTES: usize = 256;
+
 /// The registry address' server.
 pub struct Server {
     config: Config,
@@ -112,6 +119,7 @@ pub struct Server {
     metrics: Metrics,
     seats: Arc<Seats>,
     misses: Misses,
+    routes: Lately<Box<str>, Arc<Route>>,
     /// Permits to tell a refused client why.
     refusals: Arc<Semaphore>,
 }
@@ -122,7 +130,8 @@ impl Server {
         let seats = Seats::new(&config, metrics);
         let (misses, metrics) = (Misses::new(config.misses_per_client), metrics.clone());
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Self { config, pull, metrics, seats, misses, refusals }
+        let routes = Lately::new(ROUTES);
+        Self { config, pull, metrics, seats, misses, routes, refusals }
     }
 
     /// Serves `listeners`, each with the address it is bound to and what is asked there, until `stop` is cancelled, then
@@ -297,8 +306,7 @@ impl Server {
         if peer.door.sign_in && brings_nothing() {
             return respond::sign_in("").into_response(record, None);
         }
-        let serves = |registry: &_| self.pull.serves(registry);
-        let route = match Route::parse(head.uri.path(), head.uri.query(), serves) {
+        let route = match self.route(&head.uri) {
             Ok(route) => Ok(route),
             Err(bad) if claim == Claim::None => {
                 return respond::bad_address(&bad).into_response(record, None);
@@ -318,11 +326,11 @@ impl Server {
         if turn.is_none() {
             self.metrics.limit_reached(Limit::RequestsPerClient);
             return respond::too_many_requests(peer.address.ip())
-                .into_response(record, route.as_ref().ok());
+                .into_response(record, route.as_deref().ok());
         }
         if claim != Claim::None {
             if let Err(refused) = Box::pin(self.sign_in(claim, &mut peer)).await {
-                return refused.into_response(record, route.as_ref().ok());
+                return refused.into_response(record, route.as_deref().ok());
             }
             record.user.clone_from(&peer.user);
         }
@@ -346,6 +354,20 @@ impl Server {
             }
         }
         answer.into_response(record, Some(&route))
+    }
+
+    /// What an address asks for. Which registries there are is settled at the start.
+    fn route(&self, uri: &Uri) -> Result<Arc<Route>, RouteError> {
+        let address = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        if let Some(route) = self.routes.get(address) {
+            return Ok(route);
+        }
+        let serves = |registry: &_| self.pull.serves(registry);
+        let route = Arc::new(Route::parse(uri.path(), uri.query(), serves)?);
+        if address.len() <= ROUTE_MAX_BYTES {
+            self.routes.put(address.into(), Arc::clone(&route));
+        }
+        Ok(route)
     }
 
     /// The answer, with its document, if it is a long one, in what room the client has.
@@ -435,7 +457,13 @@ impl Server {
             Endpoint::Manifest(repository, reference) => {
                 let want = if head { Want::Descriptor } else { Want::Content };
                 let hears = pull.hears(peer.address.ip());
-                let asker = asker::asker(peer, route, headers, &record.user_agent, hears);
+                let asker = asker::asker(
+                    peer,
+                    route,
+                    headers,
+                    &record.user_agent,
+                    (hears, pull.heeds_hosts()),
+                );
                 let mut answer = pull.manifest(repository, reference, want, &asker).await?;
                 record.resolution = answer.resolution.take();
                 let resolution = record.resolution.as_ref();

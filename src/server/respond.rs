@@ -1,6 +1,12 @@
 //! From what the pull-through says to status, headers and body. The only place where an error becomes a status.
 
-use std::{error::Error as _, io, net::IpAddr, time::Duration};
+use std::{
+    error::Error as _,
+    io,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -14,6 +20,7 @@ use http::{
 use super::{
     body::{Body, Content},
     filter::filtered,
+    lately::Lately,
     range::{RangeRequest, Selected},
     record::Record,
     route::{Prefix, Route, RouteError},
@@ -21,7 +28,7 @@ use super::{
 use crate::{
     documents::{Documents, Full, Room},
     metrics::Limit,
-    oci::{Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
+    oci::{Descriptor, Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
     pull::{
         BlobAnswer, Error, Lacking, ListedTags, ManifestAnswer, Outcome, Referrers, Resolution,
     },
@@ -37,6 +44,9 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 /// Which filter a referrers list was put through.
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// Digests of which it is remembered how they are written in headers.
+const NAMES: usize = 256;
 
 /// When a client that came at a busy time should come again.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
@@ -158,15 +168,8 @@ pub(super) fn manifest(
     request: &HeaderMap,
 ) -> Answer {
     let ManifestAnswer { descriptor, bytes, outcome, stale_for, mismatch, .. } = answer;
-    let mut answered = Answer::cached(outcome);
-    match descriptor.media_type.well_known() {
-        Some(name) => {
-            answered.headers.insert(CONTENT_TYPE, HeaderValue::from_static(name));
-        }
-        None => answered.text(CONTENT_TYPE, descriptor.media_type.as_str()),
-    }
-    answered.headers.insert(CONTENT_LENGTH, descriptor.size.into());
-    name_content(&mut answered, &descriptor.digest);
+    let digest = descriptor.digest;
+    let mut answered = described(descriptor, outcome);
     if let Some(stale_for) = stale_for {
         let minutes = stale_for.as_secs() / 60;
         let registry = &repository.registry;
@@ -180,7 +183,30 @@ pub(super) fn manifest(
     if let Some(bytes) = bytes {
         answered.content = Content::Full(bytes);
     }
-    unless_known(answered, &descriptor.digest, request)
+    unless_known(answered, &digest, request)
+}
+
+/// What the head of every answer with this manifest says.
+fn described(descriptor: Descriptor, outcome: Outcome) -> Answer {
+    static HEADS: LazyLock<Lately<(Descriptor, Outcome), Arc<HeaderMap>>> =
+        LazyLock::new(|| Lately::new(NAMES));
+    let key = (descriptor, outcome);
+    if let Some(headers) = HEADS.get(&key) {
+        let (status, outcome) = (StatusCode::OK, outcome.as_str());
+        return Answer { status, headers: (*headers).clone(), content: Content::Empty, outcome };
+    }
+    let mut answered = Answer::cached(outcome);
+    let Descriptor { media_type, digest, size } = &key.0;
+    match media_type.well_known() {
+        Some(name) => {
+            answered.headers.insert(CONTENT_TYPE, HeaderValue::from_static(name));
+        }
+        None => answered.text(CONTENT_TYPE, media_type.as_str()),
+    }
+    answered.headers.insert(CONTENT_LENGTH, (*size).into());
+    name_content(&mut answered, digest);
+    HEADS.put(key, Arc::new(answered.headers.clone()));
+    answered
 }
 
 /// end-2, `GET`.
@@ -537,12 +563,21 @@ fn etag(digest: &Digest) -> String {
 }
 
 fn name_content(answered: &mut Answer, digest: &Digest) {
-    let etag = Bytes::from(etag(digest));
-    let bare = etag.slice(1..etag.len() - 1);
-    for (name, value) in [(DOCKER_CONTENT_DIGEST, bare), (ETAG, etag)] {
-        let value = HeaderValue::from_maybe_shared(value);
-        answered.headers.insert(name, value.expect("hex digits are a header value"));
-    }
+    /// The name, bare and as an entity tag.
+    type Names = (HeaderValue, HeaderValue);
+    static NAMED: LazyLock<Lately<Digest, Names>> = LazyLock::new(|| Lately::new(NAMES));
+    let (bare, etag) = NAMED.get(digest).unwrap_or_else(|| {
+        let etag = Bytes::from(etag(digest));
+        let bare = etag.slice(1..etag.len() - 1);
+        let names = [bare, etag].map(|name| {
+            HeaderValue::from_maybe_shared(name).expect("hex digits are a header value")
+        });
+        let names: Names = names.into();
+        NAMED.put(*digest, names.clone());
+        names
+    });
+    answered.headers.insert(DOCKER_CONTENT_DIGEST, bare);
+    answered.headers.insert(ETAG, etag);
 }
 
 fn blob_headers(answered: &mut Answer, digest: &Digest) {
