@@ -10,9 +10,11 @@ use std::{
 ///
 /// Nobody waits here: a place that is in use is none, and its value is made anew.
 pub(super) struct Lately<K, V> {
-    places: Box<[Mutex<Option<(K, V)>>]>,
+    places: Box<[Place<K, V>]>,
     hasher: RandomState,
 }
+
+type Place<K, V> = Mutex<Option<(K, V)>>;
 
 impl<K: Hash + Eq, V: Clone> Lately<K, V> {
     /// `count` places, at least one.
@@ -39,7 +41,7 @@ impl<K: Hash + Eq, V: Clone> Lately<K, V> {
         }
     }
 
-    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> &Mutex<Option<(K, V)>> {
+    fn place<Q: Hash + ?Sized>(&self, key: &Q) -> &Place<K, V> {
         let at = self.hasher.hash_one(key) % self.places.len() as u64;
         &self.places[at as usize]
     }
