@@ -204,12 +204,12 @@ fn documents_that_are_no_manifest() {
         ("a size in quotes", image, format!(r#"{{"config":{}}}"#, config("\"1\"")), INVALID),
         ("manifests that are none", index, r#"{"manifests":{}}"#.into(), INVALID),
         ("100,000 arrays", image, bomb("[", "]"), INVALID),
-        ("100,000 objects", image, bomb(r#"{"config":"#, "}"), INVALID),
+        ("100,000 objects", image, bomb(r#"{"config":"#, "}"), NO_ANSWER),
         (
             "100,000 arrays where nobody looks",
             index,
             format!(r#"{{"x":{},"manifests":[]}}"#, bomb("[", "]")),
-            GOOD,
+            NO_ANSWER,
         ),
         ("100,000 arrays without end", index, "[".repeat(100_000), INVALID),
         ("4 MiB of digits", image, "9".repeat(4 << 20), INVALID),
@@ -352,14 +352,15 @@ fn lists_that_are_none() {
     }
     // A document is filtered, however it is nested.
     let filtered = GOOD.with(&[("oci-filters-applied", "artifactType")]);
-    let nested = format!(r#"{{"x":{},"manifests":[]}}"#, bomb("[", "]"));
+    let deep = format!("{}1{}", "[".repeat(60), "]".repeat(60));
+    let nested = format!(r#"{{"x":{deep},"manifests":[]}}"#);
     for (what, index, gets) in [
         (
             "entries of no type",
             r#"{"manifests":[{"mediaType":"a","digest":"b","size":1}]}"#,
             filtered,
         ),
-        ("100,000 arrays where nobody looks", &nested, filtered),
+        ("60 arrays where nobody looks", &nested, filtered),
     ] {
         let fault = document(media_type::OCI_INDEX, index.to_owned());
         rows.push(Row::new(what, Asks::Filtered, On::Path("/referrers/"), fault, gets));
