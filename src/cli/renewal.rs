@@ -155,7 +155,7 @@ mod tests {
             generate_simple_self_signed(["wharf.lan".to_owned()]).expect("a certificate");
         let issuer = CertificateParams::new(Vec::new()).expect("no names are good names");
         let issuer = Issuer::new(issuer, &signing_key);
-        let list = |serial: &[u64], until| {
+        let issued = |serial: &[u64], since, until| {
             let revoked = |serial: &u64| RevokedCertParams {
                 serial_number: (*serial).into(),
                 revocation_time: date_time_ymd(2019, 1, 1),
@@ -163,7 +163,7 @@ mod tests {
                 invalidity_date: None,
             };
             let params = CertificateRevocationListParams {
-                this_update: date_time_ymd(2019, 1, 1),
+                this_update: date_time_ymd(since, 1, 1),
                 next_update: date_time_ymd(until, 1, 1),
                 crl_number: 1_u64.into(),
                 issuing_distribution_point: None,
@@ -172,6 +172,7 @@ mod tests {
             };
             params.signed_by(&issuer).expect("the key signs").pem().expect("it is written")
         };
+        let list = |serial: &[u64], until| issued(serial, 2019, until);
         let tls = |list: &str| {
             let clients = Clients {
                 authorities: cert.pem().into_bytes(),
@@ -187,7 +188,7 @@ mod tests {
         );
         write("cert.pem", &cert.pem());
         write("key.pem", &signing_key.serialize_pem());
-        let (first, second) = (list(&[1], 2090), list(&[1, 2], 2090));
+        let first = list(&[1], 2090);
         write("crl", &first);
         let sources = Sources { file: Some(dir.path().join("wharf.toml")), ..Sources::default() };
         let config = Config::load(&sources).expect("good").config;
@@ -198,6 +199,12 @@ mod tests {
         write("crl", &list(&[1, 2, 3], 2020));
         renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&first)), "it has run out");
+        // One that was issued later knows more, however short it was to count.
+        let newer = issued(&[1, 3], 2021, 2022);
+        write("crl", &newer);
+        renewal.look(&config, SystemTime::now()).await;
+        assert!(running.is_as(&tls(&newer)));
+        let second = issued(&[1, 2], 2022, 2090);
         write("crl", &second);
         renewal.look(&config, SystemTime::now()).await;
         assert!(running.is_as(&tls(&second)));
@@ -214,7 +221,7 @@ mod tests {
         );
         assert_eq!(running.ran_out(end), [""; 0], "it is told once");
         assert!(running.is_as(&tls(&second)), "it counts on");
-        write("crl", &list(&[1, 2], 2091));
+        write("crl", &issued(&[1, 2], 2022, 2091));
         renewal.look(&config, SystemTime::now()).await;
         assert_eq!(running.ran_out(end), [""; 0]);
         assert_eq!(

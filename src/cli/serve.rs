@@ -5,7 +5,6 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
-    time::SystemTime,
 };
 
 use clap::Args;
@@ -157,7 +156,7 @@ impl Read {
             Ok(Err(error)) => return stays(&error),
             Err(error) => return stays(&error),
         };
-        if let Some(list) = self.config.has_better_list(&loaded.config, SystemTime::now()) {
+        if let Some(list) = self.config.has_better_list(&loaded.config, reload.now()) {
             tracing::error!(
                 "the configuration stays as it was: client_crl holds a list of revoked certificates {list}: have that \
                  authority issue another, and write that one"

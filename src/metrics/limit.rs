@@ -22,7 +22,8 @@ pub enum Limit {
     Head,
     /// A request's head, or a TLS handshake, took too long, or a connection was idle for it (`[server] header_timeout`).
     HeadTime,
-    /// A registry's document was JSON that is deeper than it may be (`[limits] json_depth`): 502.
+    /// A registry's document was JSON that is deeper than it may be (`[limits] json_depth`): 502; a list of
+    /// referrers is as if there were none.
     JsonDepth,
     /// A registry's body came slower than is waited for (`[[upstream]] least_rate`): asked for again.
     LeastRate,

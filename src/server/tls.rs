@@ -44,10 +44,10 @@ struct Current {
     config: Arc<ServerConfig>,
     identity: Arc<CertifiedKey>,
     clients: Option<Clients>,
-    /// Lists that count: whose, and when they run out.
-    ends: Vec<revoked::End>,
-    /// Those of which nobody was told yet that they have.
-    lasting: Vec<revoked::End>,
+    /// Of the lists that count.
+    lists: Vec<revoked::Span>,
+    /// Of those of which nobody was told yet that they have run out.
+    lasting: Vec<revoked::Span>,
 }
 
 /// Which certificates of clients are believed.
@@ -147,8 +147,8 @@ impl Tls {
         if let Ok(ticketer) = ring::Ticketer::new() {
             config.ticketer = ticketer;
         }
-        let ends = lasting.clone();
-        let current = Current { config: Arc::new(config), identity, clients, ends, lasting };
+        let lists = lasting.clone();
+        let current = Current { config: Arc::new(config), identity, clients, lists, lasting };
         Ok(Self(Arc::new(RwLock::new(current))))
     }
 
@@ -174,15 +174,15 @@ impl Tls {
         true
     }
 
-    /// A list of revoked certificates in `new` that has run out by `now`, and before that of the same authority which counts
-    /// here: not to be adopted, since it knows less.
+    /// A list of revoked certificates in `new` that has run out by `now`, and is older than that of the same authority which
+    /// counts here: not to be adopted, since it knows less.
     pub fn has_better_list(&self, new: &Self, now: SystemTime) -> Option<String> {
         let (current, new) = (self.current(), new.current());
-        let counts_longer = |issuer, end| {
-            current.ends.iter().any(|(counting, until)| counting == issuer && until > end)
+        let is_older = |new: &revoked::Span| {
+            let mut own = current.lists.iter().filter(|own| own.issuer == new.issuer);
+            own.any(|own| (own.since, own.until) > (new.since, new.until))
         };
-        let older = new.ends.iter().find(|(issuer, end)| *end <= now && counts_longer(issuer, end));
-        older.map(told_of)
+        new.lists.iter().find(|list| list.until <= now && is_older(list)).map(told_of)
     }
 
     /// Whether clients may show a certificate.
@@ -200,7 +200,7 @@ impl Tls {
     pub fn ran_out(&self, now: SystemTime) -> Vec<String> {
         let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let lists = std::mem::take(&mut current.lasting).into_iter();
-        let (lasting, ended): (Vec<_>, Vec<_>) = lists.partition(|(_, ends)| *ends > now);
+        let (lasting, ended): (Vec<_>, Vec<_>) = lists.partition(|list| list.until > now);
         current.lasting = lasting;
         ended.iter().map(told_of).collect()
     }
@@ -233,8 +233,8 @@ impl Tls {
     }
 }
 
-fn told_of((issuer, at): &revoked::End) -> String {
-    format!("of {issuer}, which ran out at {}", revoked::shown(*at))
+fn told_of(list: &revoked::Span) -> String {
+    format!("of {}, which ran out at {}", list.issuer, revoked::shown(list.until))
 }
 
 impl fmt::Debug for Tls {
@@ -267,7 +267,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
 fn verifier(
     clients: &Clients,
     provider: Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<revoked::End>), TlsError> {
+) -> Result<(Arc<dyn ClientCertVerifier>, Vec<revoked::Span>), TlsError> {
     let authorities = pem_certificates(&clients.authorities).map_err(TlsError::ClientCa)?;
     let mut roots = RootCertStore::empty();
     for certificate in &authorities {
@@ -286,7 +286,7 @@ fn verifier(
         VerifierBuilderError::InvalidCrl(_) => revoked::unusable(),
         _ => TlsError::ClientCa(NO_CERTIFICATE),
     })?;
-    Ok((verifier, lists.ends))
+    Ok((verifier, lists.spans))
 }
 
 /// At least one.

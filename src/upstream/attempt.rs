@@ -231,7 +231,11 @@ impl Upstream {
             let base = endpoint.base();
             let answer = self.http.follow(question, base, url.clone(), authorization).await?;
             if answer.status != StatusCode::UNAUTHORIZED || answer.is_foreign {
-                if proof.as_ref().is_some_and(Proof::is_account) {
+                // What a gateway says, or a host elsewhere that never saw the account, is no word on it.
+                let is_judged = !answer.status.is_server_error()
+                    && !matches!(answer.status.as_u16(), 408 | 429)
+                    && (!answer.is_foreign || answer.status.is_success());
+                if is_judged && proof.as_ref().is_some_and(Proof::is_account) {
                     self.auth.accounts().taken(asker);
                 }
                 return self.checked(asker, question, endpoint, answer).await;

@@ -194,7 +194,7 @@ impl Auth {
     ) -> Result<Proof, Failure> {
         if self.bearer(endpoint, account).is_some() {
             // There is no other token where this came from.
-            return Err(Error::Unauthorized.into());
+            return Err(Failure::from(Error::Unauthorized).of_account());
         }
         if let Some(Proof { service: Some(service), header, .. }) = refused {
             self.forget(key(account, service), |token| token.header == *header).await;

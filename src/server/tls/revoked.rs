@@ -24,15 +24,22 @@ const NO_LIST: &str = "holds no PEM list of revoked certificates: write one that
 const BAD_LIST: &str = "holds a list of revoked certificates that cannot be used: write it anew, as its \
                         authority gave it, whole and in PEM form";
 
-/// Whose a list is, and when it runs out.
-pub(super) type End = (String, SystemTime);
+/// Whose a list is, and the time that it is for.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) issuer: String,
+    /// When it was issued.
+    pub(super) since: SystemTime,
+    /// When it runs out.
+    pub(super) until: SystemTime,
+}
 
 /// What was taken back, by lists that are good.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub(super) der: Vec<CertificateRevocationListDer<'static>>,
     /// Of each of them.
-    pub(super) ends: Vec<End>,
+    pub(super) spans: Vec<Span>,
 }
 
 /// The lists in `pem`: one of each of `authorities`, and no others. One that has run out counts on: without an uplink there
@@ -66,7 +73,7 @@ fn checked(
     if lists.is_empty() {
         return Err(NO_LIST.to_owned());
     }
-    let (mut listed, mut lasting) = (Vec::<Name>::new(), Vec::new());
+    let (mut listed, mut spans) = (Vec::<Name>::new(), Vec::new());
     for list in &lists {
         let list = List::read(list).ok_or(BAD_LIST)?;
         let issuer = list.content.tbs_cert_list.issuer.clone();
@@ -86,8 +93,9 @@ fn checked(
         if listed.contains(&issuer) {
             return Err(format!("holds two lists of {issuer}: leave only the newest in it"));
         }
-        let ends = list.content.tbs_cert_list.next_update.ok_or(BAD_LIST)?.to_system_time();
-        lasting.push((issuer.to_string(), ends));
+        let since = list.content.tbs_cert_list.this_update.to_system_time();
+        let until = list.content.tbs_cert_list.next_update.ok_or(BAD_LIST)?.to_system_time();
+        spans.push(Span { issuer: issuer.to_string(), since, until });
         listed.push(issuer);
     }
     if let Some(without) = authorities.iter().find(|one| !listed.contains(&one.name)) {
@@ -97,7 +105,7 @@ fn checked(
             without.name
         ));
     }
-    Ok(Lists { der: lists, ends: lasting })
+    Ok(Lists { der: lists, spans })
 }
 
 /// A time as people write it.
