@@ -6,6 +6,7 @@ use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::read::line;
 use crate::oci::{Descriptor, Digest, ImageName, MediaType, Platform, Reference};
 
 /// Longest contents document that is read or written, in bytes: some 600 000 blobs.
@@ -449,7 +450,8 @@ fn read<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, ContentsError> {
         let later = said.strip_prefix(LATER).and_then(|rest| rest.split(' ').next());
         match later.and_then(|form| form.parse().ok()) {
             Some(form) if form > FORM => ContentsError::Later(form),
-            _ => ContentsError::Form(said),
+            // It may repeat what it read.
+            _ => ContentsError::Form(line(&said)),
         }
     })
 }
@@ -612,6 +614,9 @@ mod tests {
             let read = Contents::parse(wrong.as_bytes());
             assert!(matches!(read, Err(ContentsError::Form(_))), "{wrong}: {read:?}");
         }
+        let steers = text.replacen("\"base\":", "\"ba\\nse\\u001b[2J\":", 1);
+        let told = Contents::parse(steers.as_bytes()).expect_err("no such key").to_string();
+        assert!(told.contains("`ba") && !told.contains(char::is_control), "{told:?}");
         for cut in [0, 1, text.len() / 2, text.len() - 1] {
             assert!(Contents::parse(&text.as_bytes()[..cut]).is_err(), "{cut}");
         }

@@ -16,6 +16,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read},
 };
 
+pub(super) use self::error::line;
 pub use self::error::{ReadError, Why};
 use self::{
     docker::{Aliases, Unnamed},

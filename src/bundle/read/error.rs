@@ -227,7 +227,7 @@ fn told(name: &str) -> String {
 }
 
 /// What an archive says, without what would end a line or steer a terminal.
-fn line(text: &str) -> String {
+pub(in crate::bundle) fn line(text: &str) -> String {
     text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
