@@ -23,7 +23,7 @@ pub use manifest::{
     Descriptor, MANIFEST_MAX_BYTES, Manifest, ManifestError, MediaType, media_type,
 };
 pub use name_glob::Glob;
-pub use nesting::nests_within;
+pub use nesting::{NESTED_MAX, nests_within};
 pub use outline::DESCRIPTORS_MAX;
 pub use platform::{Platform, PlatformError, Rank, Rules};
 pub use reference::{

@@ -1,9 +1,11 @@
 //! [`nests_within`]: how deep a JSON document may be nested.
 
+/// How deep a document may be nested where nothing else is said. The specifications' own need five levels.
+pub const NESTED_MAX: u32 = 64;
+
 /// Whether no place in the document `json` is inside more than `depth` arrays and objects; of what is no JSON, anything.
 ///
-/// wharf's own reading takes no stack for what nobody looks at. Clients get the same bytes, and some of their parsers recurse:
-/// the specifications' documents need five levels.
+/// wharf's own reading takes no stack for what nobody looks at. Clients get the same bytes, and some of their parsers recurse.
 pub fn nests_within(json: &[u8], depth: u32) -> bool {
     let (mut inside, mut in_text, mut escaped) = (0_u32, false, false);
     for byte in json {

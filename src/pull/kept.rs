@@ -29,8 +29,9 @@ impl Inner {
             return Ok(None);
         };
         let descriptor = Descriptor { size: bytes.len() as u64, ..shown.link.clone() };
-        if !shown.is_taken && self.has_closed {
-            // It may be another's alone: this repository's registry shows it, or nobody does.
+        if !shown.is_taken && (self.has_closed || descriptor.size != shown.link.size) {
+            // It may be another's alone: this repository's registry shows it, or nobody does. Nor is it what an index names
+            // that says another length.
             return Ok(None);
         }
         if !shown.is_taken {

@@ -385,6 +385,7 @@ impl Inner {
             self.metrics.verify_failed("manifest");
             return Err(Error::Unavailable("it sent a manifest of another digest".to_owned()));
         }
+        self.as_long_as_listed(&repository, &digest, fetched.bytes.len() as u64)?;
         match self.policy(&repository, &digest).await {
             Policy::Keep => self.keep(&repository, digest, fetched, None).await,
             Policy::Relay(_) | Policy::Refuse(_) => self.pass_on(&repository, digest, fetched),
@@ -402,6 +403,7 @@ impl Inner {
         let head = self.answered(&repository, &reference, head)?;
         match head.size {
             Some(size) if head.digest == digest => {
+                self.as_long_as_listed(&repository, &digest, size)?;
                 Ok(Descriptor { media_type: head.media_type, digest, size })
             }
             _ => Ok(self.fetch_by_digest(repository, digest).await?.descriptor),
@@ -450,6 +452,26 @@ impl Inner {
         let (descriptor, bytes, document) = self.read(digest, fetched)?;
         self.passing.named(repository, &document);
         Ok(Fetched { descriptor, bytes, kept: false })
+    }
+
+    /// Refuses a manifest that has another length than an index of `repository` says: the image specification
+    /// (descriptor.md, `size`) has nobody trust it, and containerd takes none.
+    fn as_long_as_listed(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), Error> {
+        let listed = self.store.link(repository, digest).map(|link| link.size);
+        match listed.or_else(|| self.passing.size(repository, digest)) {
+            Some(listed) if listed != size => {
+                self.metrics.verify_failed("manifest");
+                let why =
+                    format!("it has {size} bytes, where an index that lists it says {listed}");
+                Err(Error::ManifestInvalid(why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What was fetched, if it is a manifest that may be handed out.

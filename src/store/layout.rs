@@ -24,6 +24,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
 use super::{
     Error,
     checkpoints::is_passing,
@@ -52,8 +57,7 @@ pub(super) struct Layout {
     disk: Disk,
     /// How many temporary files were begun.
     temporaries: AtomicU64,
-    /// Held open: the lock ends with it.
-    _lock: DiskFile,
+    _lock: Lock,
 }
 
 impl Layout {
@@ -74,7 +78,7 @@ impl Layout {
             disk.make_dir(&blobs).map_err(failed("be created"))?;
         }
         let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
-        lock_exclusively(&lock, dir)?;
+        let lock = Lock::exclusively(lock, dir)?;
         let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
         let version = wharf.join("version");
         let marked = || layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"));
@@ -319,15 +323,48 @@ fn is_useless(partial: &Path) -> bool {
     metadata.nlink() > 1 || !partial.with_extension("json").exists()
 }
 
-fn lock_exclusively(lock: &DiskFile, dir: &Path) -> Result<(), Error> {
-    use rustix::fs::{FlockOperation, flock};
-    match flock(lock.file(), FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { dir: dir.into() }),
-        Err(errno) => Err(Error::Open {
-            what: "be locked",
-            dir: dir.into(),
-            source: io::Error::from(errno).into(),
-        }),
+/// The directory's lock, which ends with this.
+#[derive(Debug)]
+struct Lock(DiskFile);
+
+impl Lock {
+    fn exclusively(file: DiskFile, dir: &Path) -> Result<Self, Error> {
+        match flock(file.file(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(Errno::WOULDBLOCK) => Err(Error::InUse { dir: dir.into() }),
+            Err(errno) => Err(Error::Open {
+                what: "be locked",
+                dir: dir.into(),
+                source: io::Error::from(errno).into(),
+            }),
+        }
+    }
+}
+
+impl Drop for Lock {
+    /// A program that another thread starts in this moment has the file, too, until it runs: closing it here would leave
+    /// the lock to that one.
+    fn drop(&mut self) {
+        // What fails here ends with the process.
+        let _ = flock(self.0.file(), FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_ends_with_its_owner_though_a_program_that_is_about_to_run_has_the_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let lock = || {
+            let file = Disk::default().open(&dir.path().join("lock")).expect("it is made");
+            Lock::exclusively(file, dir.path())
+        };
+        let first = lock().expect("nobody holds it");
+        let _theirs = first.0.file().try_clone().expect("descriptors are left");
+        assert!(matches!(lock(), Err(Error::InUse { .. })));
+        drop(first);
+        lock().expect("nobody holds it any more");
     }
 }

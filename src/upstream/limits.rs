@@ -1,6 +1,6 @@
 //! [`Limits`]: how much is taken of what comes in one piece.
 
-use crate::oci::MANIFEST_MAX_BYTES;
+use crate::oci::{MANIFEST_MAX_BYTES, NESTED_MAX};
 
 /// `[limits]`, as far as they are of what registries and token services send in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Default for Limits {
             manifest_bytes: MANIFEST_MAX_BYTES,
             token_bytes: 1024 * 1024,
             error_bytes: 64 * 1024,
-            json_depth: 64,
+            json_depth: NESTED_MAX,
         }
     }
 }

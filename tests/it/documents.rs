@@ -87,14 +87,18 @@ fn hostile() -> Vec<Hostile> {
 fn a_hostile_document_takes_three_times_its_length_at_most() {
     if let Ok(at) = env::var(HOSTILE) {
         let (what, kind, parts) = hostile().swap_remove(at.parse().expect("a place in the list"));
+        // The same once, short: what is counted below is of the document, and no page of the program.
+        let short = parts.concat().replace(",]", "]").replace(",}", "}");
         let document = document(parts);
         assert!(document.len() > MANIFEST_MAX_BYTES - 1000 && document.len() <= MANIFEST_MAX_BYTES);
         let media_type: MediaType = kind.parse().expect("a media type");
-        let before = peak_resident_bytes();
-        let read = match kind == media_type::OCI_CONFIG {
+        let read = |document: &str| match kind == media_type::OCI_CONFIG {
             true => (Ok(Manifest::Opaque), Platform::from_config(document.as_bytes())),
             false => (Manifest::parse(&media_type, document.as_bytes()), None),
         };
+        drop(read(&short));
+        let before = peak_resident_bytes();
+        let read = read(&document);
         let grown = peak_resident_bytes() - before;
         drop(read);
         println!("{what}: grown by {grown} bytes");

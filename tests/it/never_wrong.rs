@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use wharf::oci::{Algorithm, Digest};
+use serde_json::json;
+use wharf::oci::{Algorithm, Digest, media_type};
 
 use crate::support::{
     Challenge, FakeHub, Fault, Gate, On, Wharf, blob_path,
@@ -291,4 +292,50 @@ async fn a_manifest_of_another_digest_is_not_kept() {
     assert_eq!((right.header("wharf-cache"), right.bytes()), (Some("miss"), &image.manifest.bytes));
     assert!(wharf.blob_file(&digest).exists());
     wharf.end().await;
+}
+
+/// Of an image index whose one manifest is said to be `off` bytes longer than it is.
+#[tokio::test]
+async fn a_manifest_of_another_length_than_its_index_says_is_not_kept() {
+    for off in [-1_i64, 1, 1 << 40] {
+        let hub = FakeHub::start().await;
+        let child = hub.push_single(REPO, "child", ("linux", "arm64", None), &[10]).manifest;
+        let index = |size: i64, annotation: &str| {
+            let entry = json!({
+                "mediaType": media_type::OCI_MANIFEST, "digest": child.digest, "size": size,
+                "platform": { "os": "linux", "architecture": "arm64" },
+            });
+            json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry],
+                "annotations": { "for": annotation } })
+        };
+        let size = child.bytes.len() as i64;
+        for (tag, size) in [("wrong", size + off), ("right", size)] {
+            let index = index(size, tag).to_string();
+            hub.put_manifest(REPO, Some(tag), media_type::OCI_INDEX, index.clone());
+            hub.put_manifest("other/app", Some(tag), media_type::OCI_INDEX, index);
+        }
+        hub.put_manifest("other/app", Some("own"), media_type::OCI_MANIFEST, child.bytes.clone());
+        let wharf = Wharf::start(&hub).await;
+        let tagged = |repo: &str, tag: &str| format!("/v2/{repo}/manifests/{tag}");
+        let path = tagged(REPO, &child.digest.to_string());
+        wharf.get(&tagged(REPO, "wrong")).await.bytes();
+        for _ in 0..2 {
+            let refused = wharf.get(&path).await;
+            assert_eq!(refused.status, 502, "{off}");
+            assert_eq!(refused.json()["errors"][0]["code"], "MANIFEST_INVALID", "{off}");
+            assert_eq!(wharf.head(&path).await.status, 502, "{off}");
+        }
+        wharf.quiet().await;
+        assert!(!wharf.blob_file(&child.digest).exists(), "{off}");
+        // Nor because another repository has it.
+        wharf.get(&tagged("other/app", "own")).await.bytes();
+        assert_eq!(wharf.get(&path).await.status, 502, "{off}");
+        // What its registry has sent, or lists as it is, is not taken away by one index.
+        wharf.get(&tagged("other/app", "wrong")).await.bytes();
+        let other = tagged("other/app", &child.digest.to_string());
+        assert_eq!(wharf.get(&other).await.bytes(), &child.bytes, "{off}");
+        wharf.get(&tagged(REPO, "right")).await.bytes();
+        assert_eq!(wharf.get(&path).await.bytes(), &child.bytes, "{off}");
+        wharf.end().await;
+    }
 }

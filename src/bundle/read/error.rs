@@ -166,6 +166,14 @@ pub enum Why {
         /// What is wrong with it.
         why: ManifestError,
     },
+    /// Nested as no document of an image is.
+    #[error("{digest} is nested more than {levels} levels deep")]
+    Deep {
+        /// Which.
+        digest: Digest,
+        /// How deep it may be.
+        levels: u32,
+    },
     /// Of a type that nobody pulls under `manifests/`.
     #[error("{digest} is of the type {media_type}, which is none of a manifest")]
     Type {

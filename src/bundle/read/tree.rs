@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Sink, Why};
 use crate::{
     bundle::Named,
-    oci::{Descriptor, Digest, Manifest},
+    oci::{Descriptor, Digest, Manifest, NESTED_MAX, nests_within},
 };
 
 /// Indexes on the way to a manifest: an image's own, and one that it lists.
@@ -60,6 +60,9 @@ impl<'s, S: Sink> Tree<'s, S> {
         same_size(content, bytes.len() as u64)?;
         let left = self.left.checked_sub(bytes.len());
         *self.left = left.ok_or(Why::Documents(DOCUMENTS_MAX_BYTES))?;
+        if !nests_within(&bytes, NESTED_MAX) {
+            return Err(Why::Deep { digest, levels: NESTED_MAX });
+        }
         let document = Manifest::parse(&content.media_type, &bytes)
             .map_err(|why| Why::Manifest { digest, why })?;
         match &document {

@@ -63,6 +63,12 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         }
         tar.blob(&list).json("index.json", &index_of(INDEX, &list, "site/app:1")).end()
     };
+    let deep = format!(
+        r#"{{"schemaVersion":2,"config":{},"layers":[],"annotations":{}{}}}"#,
+        descriptor(super::CONFIG, CONFIG),
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
     let bomb = good().file("zeros", &vec![0; 17 * 1024 * 1024]).end();
     let ambiguous = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "manifests": [],
         "config": descriptor(super::CONFIG, CONFIG), "layers": [] });
@@ -276,6 +282,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "is not in the archive",
         ),
         ("lists of lists of lists", nested, "lists lists of lists"),
+        (
+            "a manifest whose parser could run out of stack",
+            named(deep.as_bytes()).end(),
+            "is nested more than 64 levels deep",
+        ),
         (
             "a manifest of two minds",
             named(ambiguous.to_string().as_bytes()).end(),

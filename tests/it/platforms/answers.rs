@@ -255,13 +255,15 @@ async fn head_and_get_agree_also_on_what_is_refused_and_on_what_a_list_lies_abou
     let hub = FakeHub::start().await;
     let image = hub.push_image(REPO, "1", &OFFICIAL, &[10]);
     let child = &image.child("linux/arm64/v8").manifest;
-    let list = serde_json::json!({
-        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [{
-            "mediaType": media_type::DOCKER_MANIFEST, "digest": child.digest, "size": 7,
-            "platform": { "os": "linux", "architecture": "arm64" },
-        }],
-    });
-    hub.put_manifest(REPO, Some("lies"), media_type::OCI_INDEX, list.to_string());
+    for (tag, size) in [("lies", child.bytes.len()), ("length", 7)] {
+        let list = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [{
+                "mediaType": media_type::DOCKER_MANIFEST, "digest": child.digest, "size": size,
+                "platform": { "os": "linux", "architecture": "arm64" },
+            }],
+        });
+        hub.put_manifest(REPO, Some(tag), media_type::OCI_INDEX, list.to_string());
+    }
     let agent = engine("arm64");
     let headers = [("user-agent", agent.as_str()), ONE];
     let wharf = Wharf::start(&hub).await;
@@ -271,6 +273,12 @@ async fn head_and_get_agree_also_on_what_is_refused_and_on_what_a_list_lies_abou
         assert_eq!(head.header(name), get.header(name), "{name}");
     }
     assert_eq!(get.bytes(), &child.bytes);
+    wharf.end().await;
+
+    let wharf = Wharf::start(&hub).await;
+    assert_eq!(client::head(wharf.addr, &by_tag("length"), &headers).await.status, 502);
+    let refused = client::get(wharf.addr, &by_tag("length"), &headers).await;
+    assert_eq!(refused.refusal(), (502, "MANIFEST_INVALID".to_owned()));
     wharf.end().await;
 
     let wharf = Wharf::start_with(&hub, |config| {
