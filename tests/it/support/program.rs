@@ -159,11 +159,20 @@ impl Program {
 
     /// The most memory that it has had resident so far, in bytes.
     pub(crate) fn peak_resident_bytes(&self) -> u64 {
+        self.kib("VmHWM:") * 1024
+    }
+
+    /// The memory of its own that it has resident, without pages of its files, in mebibytes.
+    pub(crate) fn own_mib(&self) -> f64 {
+        self.kib("RssAnon:") as f64 / 1024.0
+    }
+
+    fn kib(&self, line_start: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("a running process has one");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(line_start));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("Linux tells");
-        kib.parse::<u64>().expect("a number") * 1024
+        kib.parse().expect("a number")
     }
 
     /// Bytes that it has caused to be written to disks so far, as the kernel counts pages that become dirty.
