@@ -25,6 +25,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod documents;
+pub mod lately;
 pub mod memory;
 pub mod metrics;
 pub mod oci;

@@ -544,9 +544,10 @@ impl Metrics {
         self.0.prefetch_used_bytes.inc_by(bytes);
     }
 
-    /// A manifest was served to a client that was taken to have a platform, one of the few hundred labels of platforms.
-    pub fn platform_resolved(&self, platform: &str, signal: &'static str) {
-        self.0.platform_resolutions.with_label_values(&[platform, signal]).inc();
+    /// The count of manifests that were served to clients that were taken to have a platform, one of the few hundred labels of
+    /// platforms.
+    pub fn platform_resolutions(&self, platform: &str, signal: &'static str) -> Count {
+        Count(self.0.platform_resolutions.with_label_values(&[platform, signal]))
     }
 
     /// A client took a manifest for a platform, by its label, that it cannot run.
@@ -601,6 +602,17 @@ impl fmt::Debug for Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// One of a metric's counts, found once.
+#[derive(Clone, Debug)]
+pub struct Count(IntCounter);
+
+impl Count {
+    /// One more.
+    pub fn one(&self) {
+        self.0.inc();
     }
 }
 

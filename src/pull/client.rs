@@ -66,6 +66,9 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Default as usize + 1;
+
     /// The word for logs, metrics and the API.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ struct Choices {
 /// All clients of which something was learned.
 #[derive(Debug)]
 pub(super) struct Learned {
-    clients: Cache<ClientKey, Arc<Choices>>,
+    clients: Cache<ClientKey, Arc<Choices>, RandomState>,
     /// There is something that was not written down.
     changed: AtomicBool,
 }
@@ -176,7 +177,9 @@ impl Learned {
 
 impl Default for Learned {
     fn default() -> Self {
-        Self { clients: Cache::new(CLIENTS_MAX), changed: AtomicBool::new(false) }
+        let clients = Cache::builder().max_capacity(CLIENTS_MAX);
+        let clients = clients.build_with_hasher(RandomState::default());
+        Self { clients, changed: AtomicBool::new(false) }
     }
 }
 

@@ -11,8 +11,15 @@ mod jobs;
 mod run;
 mod warm;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
@@ -44,7 +51,9 @@ pub(super) struct Prefetcher {
     /// One for each job that is being tried, and has a manifest in memory.
     attempts: Semaphore,
     jobs: Jobs,
-    complete: Cache<Target, ()>,
+    complete: Cache<Target, (), RandomState>,
+    /// How often everything was forgotten of it.
+    forgotten: AtomicU64,
     unused: Cache<Digest, u64>,
     metrics: Metrics,
 }
@@ -77,7 +86,8 @@ impl Prefetcher {
             attempts: Semaphore::new(ATTEMPTS_MAX.max(config.concurrency)),
             config,
             jobs: Jobs::default(),
-            complete: complete.build(),
+            complete: complete.build_with_hasher(RandomState::default()),
+            forgotten: AtomicU64::new(0),
             unused: Cache::new(UNUSED_MAX),
             metrics: metrics.clone(),
         }
@@ -86,6 +96,12 @@ impl Prefetcher {
     /// Something was removed: nothing is known to be complete.
     pub(super) fn forget_complete(&self) {
         self.complete.invalidate_all();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often nothing was known to be complete any more: what was known before one time may not be so after it.
+    pub(super) fn edition(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
     }
 
     /// How many jobs are asleep until their next try.

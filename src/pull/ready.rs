@@ -3,27 +3,34 @@
 //! Nothing here is ever told to forget one answer. What was found holds as long as nothing has changed since, neither in the
 //! tables nor in what registries said of tags; a tag's, no longer than its registry's word.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{Inner, ManifestAnswer, Outcome};
 use crate::{
-    oci::{Descriptor, Reference, Repository},
+    oci::{Descriptor, Platform, Reference, Repository, Rules},
     store::Listed,
 };
 
 /// Memory for them, in bytes; the documents are the same that the store has in memory, as a rule.
 const READY_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How often, at the least, it is looked up whether all is here of an image that is asked for again and again.
+const AHEAD_SECONDS: u64 = 60;
+
 /// Bytes of one, besides its document.
 const READY_OVERHEAD: usize = 512;
 
 /// Manifests that were answered as they are kept, by what they were asked for.
 #[derive(Debug)]
-pub(super) struct Ready(Cache<(Repository, Reference), Arc<Found>>);
+pub(super) struct Ready(Cache<(Repository, Reference), Arc<Found>, RandomState>);
 
 /// What was answered from the cache, and of when.
 #[derive(Debug)]
@@ -35,6 +42,20 @@ pub(super) struct Found {
     bytes: Bytes,
     /// How an index lists it.
     pub(super) listed: Option<Listed>,
+    /// The last second since 1970 in which it was written down that it was pulled.
+    noted: AtomicU64,
+    ahead: Mutex<Option<Ahead>>,
+}
+
+/// What was found to be all here of an image.
+#[derive(Debug, PartialEq, Eq)]
+struct Ahead {
+    platform: Option<Platform>,
+    rules: Rules,
+    /// Of what is known to be complete.
+    edition: u64,
+    /// Of [`AHEAD_SECONDS`] since 1970.
+    period: u64,
 }
 
 /// How often the tables changed, and what is known of tags.
@@ -49,7 +70,8 @@ impl Default for Ready {
         let weigh = |_: &(Repository, Reference), found: &Arc<Found>| {
             u32::try_from(READY_OVERHEAD + found.bytes.len()).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(READY_BYTES).weigher(weigh).build())
+        let ready = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
+        Self(ready.build_with_hasher(RandomState::default()))
     }
 }
 
@@ -59,6 +81,39 @@ impl Found {
         let bytes = Some(self.bytes.clone());
         let answer = ManifestAnswer::new(self.descriptor.clone(), bytes, Outcome::Hit);
         ManifestAnswer { found: Some(Arc::clone(self)), ..answer }
+    }
+
+    /// Whether this second is the first in which it is pulled.
+    pub(super) fn is_first_in(&self, second: u64) -> bool {
+        self.noted.swap(second, Ordering::Relaxed) != second
+    }
+
+    /// Whether all that is fetched ahead of the image is known to be here, at this `second`. Nobody waits for others who ask.
+    pub(super) fn is_all_here(
+        &self,
+        platform: Option<&Platform>,
+        rules: Rules,
+        edition: u64,
+        second: u64,
+    ) -> bool {
+        let Ok(known) = self.ahead.try_lock() else { return false };
+        known.as_ref().is_some_and(|known| {
+            (known.rules, known.edition, known.period) == (rules, edition, second / AHEAD_SECONDS)
+                && known.platform.as_ref() == platform
+        })
+    }
+
+    /// It was looked up, and is.
+    pub(super) fn all_is_here(
+        &self,
+        platform: Option<Platform>,
+        rules: Rules,
+        edition: u64,
+        second: u64,
+    ) {
+        if let Ok(mut known) = self.ahead.try_lock() {
+            *known = Some(Ahead { platform, rules, edition, period: second / AHEAD_SECONDS });
+        }
     }
 }
 
@@ -116,7 +171,8 @@ impl Inner {
             return;
         }
         let (descriptor, bytes, listed) = (descriptor.clone(), bytes.clone(), shown.listed.clone());
-        let found = Found { editions, until, descriptor, bytes, listed };
+        let (noted, ahead) = (AtomicU64::new(0), Mutex::default());
+        let found = Found { editions, until, descriptor, bytes, listed, noted, ahead };
         self.ready.0.insert((repository.clone(), reference.clone()), Arc::new(found));
     }
 }

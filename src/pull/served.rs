@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -11,10 +11,12 @@ use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{
-    Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Want, in_flight::Purpose,
-    learned::ClientKey, report::Mismatch,
+    Asker, Error, Inner, ManifestAnswer, Pull, Resolution, Signal, Want, in_flight::Purpose,
+    learned::ClientKey, ready::Found, report::Mismatch,
 };
 use crate::{
+    lately::Lately,
+    metrics::Count,
     oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
     store::Listed,
 };
@@ -55,6 +57,19 @@ impl Default for Mismatches {
     }
 }
 
+/// Platforms of which it is remembered where their clients are counted: a site has a few.
+const RESOLVED: usize = 16;
+
+/// Where clients are counted, by their platform and by what told it.
+#[derive(Debug)]
+pub(super) struct Resolutions(Lately<Platform, Arc<[OnceLock<Count>; Signal::COUNT]>>);
+
+impl Default for Resolutions {
+    fn default() -> Self {
+        Self(Lately::new(RESOLVED))
+    }
+}
+
 impl Pull {
     /// Completes an answer by what is known of its client, and does what follows from it.
     pub(super) async fn served(
@@ -68,20 +83,30 @@ impl Pull {
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
         if want == Want::Content {
-            let digest = answer.descriptor.digest;
-            pull.store.pulled(repository, &digest);
-            let listed = match &answer.found {
+            let (digest, second) = (answer.descriptor.digest, pull.clock.unix_seconds());
+            let found = answer.found.as_deref();
+            if found.is_none_or(|found| found.is_first_in(second)) {
+                pull.store.pulled(repository, &digest);
+            }
+            let listed = match found {
                 Some(found) => found.listed.clone(),
                 None => pull.store.listed(repository, &digest),
             };
             let has_default = pull.clients.default().is_some();
             let platform = who.fetched_ahead(has_default);
-            let label = who.platforms.first().map_or_else(String::new, Platform::label);
-            pull.metrics.platform_resolved(&label, who.signal.as_str());
-            if pull.prefetch.config.on_pull
-                && (platform.is_some() || !answer.descriptor.media_type.is_index())
-            {
-                pull.fetch_ahead(repository, &answer.descriptor, platform, who.rules);
+            pull.count_resolved(&who);
+            let has_parts = platform.is_some() || !answer.descriptor.media_type.is_index();
+            if pull.prefetch.config.on_pull && has_parts {
+                let (rules, edition) = (who.rules, pull.prefetch.edition());
+                let is_all_here =
+                    |found: &Found| found.is_all_here(platform, rules, edition, second);
+                if !found.is_some_and(is_all_here)
+                    && pull.fetch_ahead(repository, &answer.descriptor, platform, rules)
+                {
+                    if let Some(found) = found {
+                        found.all_is_here(platform.cloned(), rules, edition, second);
+                    }
+                }
             }
             let image = pull.platform_of(repository, &answer, listed.as_ref(), &who).await;
             answer.mismatch = image.filter(|image| who.cannot_run(image));
@@ -126,6 +151,19 @@ impl Pull {
 }
 
 impl Inner {
+    /// Counts that a client was taken to have a platform.
+    fn count_resolved(&self, who: &Resolution) {
+        let Some(platform) = who.platforms.first() else { return };
+        let counts = self.resolutions.0.get(platform).unwrap_or_else(|| {
+            let counts = Arc::<[OnceLock<Count>; Signal::COUNT]>::default();
+            self.resolutions.0.put(platform.clone(), Arc::clone(&counts));
+            counts
+        });
+        let signal = who.signal.as_str();
+        let count = || self.metrics.platform_resolutions(&platform.label(), signal);
+        counts[who.signal as usize].get_or_init(count).one();
+    }
+
     /// What a served manifest is for: what its index says, else what its config says, for which this waits no longer than
     /// for a registry that a kept answer could stand in for. Only for clients of which something is known.
     async fn platform_of(

@@ -82,13 +82,11 @@ fn reads_index(headers: &HeaderMap) -> bool {
     if lines.peek().is_none() {
         return true;
     }
+    let takes = ["*/*", "application/*", media_type::OCI_INDEX, media_type::DOCKER_LIST];
     lines.any(|line| {
-        let ranges = line.to_str().unwrap_or_default().split(',');
-        ranges.map(|range| range.split(';').next().unwrap_or_default().trim()).any(|range| {
-            range == "*/*"
-                || range.eq_ignore_ascii_case("application/*")
-                || range.eq_ignore_ascii_case(media_type::OCI_INDEX)
-                || range.eq_ignore_ascii_case(media_type::DOCKER_LIST)
+        line.as_bytes().split(|byte| *byte == b',').any(|range| {
+            let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            takes.iter().any(|taken| range.eq_ignore_ascii_case(taken.as_bytes()))
         })
     })
 }

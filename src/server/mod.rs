@@ -11,7 +11,6 @@ mod filter;
 pub mod fuzzing;
 mod http1;
 mod http2;
-mod lately;
 mod misses;
 mod muted;
 mod parts;
@@ -55,7 +54,6 @@ pub use self::{
 use self::{
     body::Body,
     credentials::Claim,
-    lately::Lately,
     misses::Misses,
     parts::{PartStream, Parts},
     peer::Peer,
@@ -65,6 +63,7 @@ use self::{
     seats::{Seat, Seats},
 };
 use crate::{
+    lately::Lately,
     metrics::{Limit, Metrics},
     pull::{Pull, Want, on_behalf_of},
 };

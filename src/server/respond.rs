@@ -20,13 +20,13 @@ use http::{
 use super::{
     body::{Body, Content},
     filter::filtered,
-    lately::Lately,
     range::{RangeRequest, Selected},
     record::Record,
     route::{Prefix, Route, RouteError},
 };
 use crate::{
     documents::{Documents, Full, Room},
+    lately::Lately,
     metrics::Limit,
     oci::{Descriptor, Digest, ErrorBody, ErrorCode, Platform, Repository, media_type},
     pull::{

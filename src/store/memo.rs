@@ -9,6 +9,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use foldhash::quality::RandomState;
 use moka::sync::Cache;
 
 use super::links::Listed;
@@ -22,7 +23,7 @@ const RECORDS_MAX: u64 = 2048;
 pub(super) struct Memo {
     edition: AtomicU64,
     /// With the edition that each was read of.
-    shown: Cache<(Repository, Digest), (u64, Arc<Shown>)>,
+    shown: Cache<(Repository, Digest), (u64, Arc<Shown>), RandomState>,
 }
 
 /// What the tables say of what a repository may show under a digest.
@@ -71,7 +72,9 @@ impl Memo {
 
 impl Default for Memo {
     fn default() -> Self {
-        Self { edition: AtomicU64::new(0), shown: Cache::new(RECORDS_MAX) }
+        let shown = Cache::builder().max_capacity(RECORDS_MAX);
+        let shown = shown.build_with_hasher(RandomState::default());
+        Self { edition: AtomicU64::new(0), shown }
     }
 }
 

@@ -5,13 +5,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use foldhash::quality::RandomState;
+
 use super::Fact;
 use crate::oci::{Digest, Repository};
 
 /// Images whose pull is remembered until the next flush; more are forgotten.
 const PULLED_MAX: usize = 10_000;
 
-type Times = HashMap<(Repository, Digest), u64>;
+type Times = HashMap<(Repository, Digest), u64, RandomState>;
 
 /// Times of pulls in seconds since 1970. Written by requests, emptied by the flush.
 #[derive(Debug, Default)]

@@ -48,11 +48,11 @@ impl Inner {
         manifest: &Descriptor,
         platform: Option<&Platform>,
         rules: Rules,
-    ) {
+    ) -> bool {
         let repository = &self.home(repository, &manifest.digest);
         let target = Prefetcher::target(repository, manifest, platform, rules);
         if self.prefetch.complete.contains_key(&target) {
-            return;
+            return true;
         }
         // Where there is no room, the client gets what it asks for all the same.
         let _ = self.begin(Job {
@@ -62,6 +62,7 @@ impl Inner {
             containers_image: rules == Rules::ContainersImage,
             window: None,
         });
+        false
     }
 
     /// Takes up the jobs that were not done when they were last written down.

@@ -2,29 +2,38 @@
 
 use std::{
     borrow::Borrow,
-    hash::{BuildHasher, Hash, RandomState},
+    fmt,
+    hash::{BuildHasher, Hash},
     sync::Mutex,
 };
+
+use foldhash::quality::RandomState;
 
 /// A place for each of so many keys; a newer one takes the place of another. Of values that follow from their keys alone.
 ///
 /// Nobody waits here: a place that is in use is none, and its value is made anew.
-pub(super) struct Lately<K, V> {
+pub struct Lately<K, V> {
     places: Box<[Place<K, V>]>,
     hasher: RandomState,
 }
 
 type Place<K, V> = Mutex<Option<(K, V)>>;
 
+impl<K, V> fmt::Debug for Lately<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lately").field("places", &self.places.len()).finish_non_exhaustive()
+    }
+}
+
 impl<K: Hash + Eq, V: Clone> Lately<K, V> {
     /// `count` places, at least one.
-    pub(super) fn new(count: usize) -> Self {
+    pub fn new(count: usize) -> Self {
         let places = (0..count.max(1)).map(|_| Mutex::default()).collect();
-        Self { places, hasher: RandomState::new() }
+        Self { places, hasher: RandomState::default() }
     }
 
     /// What was made of `key`, if it has its place.
-    pub(super) fn get<Q>(&self, key: &Q) -> Option<V>
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -35,7 +44,7 @@ impl<K: Hash + Eq, V: Clone> Lately<K, V> {
     }
 
     /// Remembers what was made of `key`.
-    pub(super) fn put(&self, key: K, value: V) {
+    pub fn put(&self, key: K, value: V) {
         if let Ok(mut place) = self.place(&key).try_lock() {
             *place = Some((key, value));
         }
