@@ -38,9 +38,14 @@ impl<K: Hash + Eq, V: Clone> Lately<K, V> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let place = self.place(key).try_lock().ok()?;
+        self.find(key, |known| known.borrow() == key)
+    }
+
+    /// The same of a key that is not at hand as such: of what has the same hash as the key, and how it is told.
+    pub fn find(&self, hash: &(impl Hash + ?Sized), is_it: impl FnOnce(&K) -> bool) -> Option<V> {
+        let place = self.place(hash).try_lock().ok()?;
         let (known, value) = place.as_ref()?;
-        (known.borrow() == key).then(|| value.clone())
+        is_it(known).then(|| value.clone())
     }
 
     /// Remembers what was made of `key`.

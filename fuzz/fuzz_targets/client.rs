@@ -34,7 +34,7 @@ fuzz_target!(|head: &[u8]| {
     let resolved = resolve(&asker);
     match announced {
         Some(platform) => {
-            assert_eq!((resolved.signal, resolved.platforms), (Signal::Header, vec![platform]))
+            assert_eq!((resolved.signal, &resolved.platforms), (Signal::Header, &vec![platform]))
         }
         None => assert!(matches!(resolved.signal, Signal::UserAgent | Signal::Default)),
     }

@@ -28,7 +28,7 @@ pub struct ManifestAnswer {
     /// For a stale answer: how long ago the tag was last confirmed.
     pub stale_for: Option<Duration>,
     /// Which platform the client was taken to have.
-    pub resolution: Option<Resolution>,
+    pub resolution: Option<Arc<Resolution>>,
     /// The platform of the manifest, where the client cannot run it.
     pub mismatch: Option<Platform>,
     /// What it was answered from, if that was [ready](super::ready).

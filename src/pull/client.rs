@@ -12,7 +12,10 @@ use super::{
     config::{ClientRule, Platforms},
     learned::{ClientKey, Learned},
 };
-use crate::oci::{ImageIndex, Platform, Rules};
+use crate::{
+    lately::Lately,
+    oci::{ImageIndex, Platform, Rules},
+};
 
 /// What a request shows of the client that sent it.
 #[derive(Clone, Debug)]
@@ -126,11 +129,38 @@ impl Resolution {
 pub(super) struct Clients {
     config: Platforms,
     learned: Learned,
+    /// Of which edition of what was learned.
+    lately: Lately<Seen, (u64, Arc<Resolution>)>,
+}
+
+/// Clients of which it is remembered what they were found to run.
+const SEEN: usize = 256;
+
+/// All that most requests show of their client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Seen {
+    address: IpAddr,
+    user_agent: Arc<str>,
+    listener: Option<SocketAddr>,
+}
+
+impl Seen {
+    /// `None` where more is shown.
+    fn of(asker: &Asker) -> Option<Self> {
+        let Asker { subjects, host, in_path, in_header, .. } = asker;
+        let is_all =
+            subjects.is_empty() && host.is_none() && in_path.is_none() && in_header.is_none();
+        is_all.then(|| Self {
+            address: asker.address,
+            user_agent: Arc::clone(&asker.user_agent),
+            listener: asker.listener,
+        })
+    }
 }
 
 impl Clients {
     pub(super) fn new(config: Platforms) -> Self {
-        Self { config, learned: Learned::default() }
+        Self { config, learned: Learned::default(), lately: Lately::new(SEEN) }
     }
 
     /// Whether a rule asks by which host name a client calls wharf.
@@ -154,7 +184,21 @@ impl Clients {
     }
 
     /// What the client runs, and how that is known.
-    pub(super) fn resolve(&self, asker: &Asker) -> Resolution {
+    pub(super) fn resolve(&self, asker: &Asker) -> Arc<Resolution> {
+        let Some(seen) = Seen::of(asker) else { return Arc::new(self.found_out(asker)) };
+        // Before the look: what is learned meanwhile makes it one of an older edition.
+        let edition = self.learned.edition();
+        match self.lately.get(&seen) {
+            Some((of, known)) if of == edition => known,
+            _ => {
+                let found = Arc::new(self.found_out(asker));
+                self.lately.put(seen, (edition, Arc::clone(&found)));
+                found
+            }
+        }
+    }
+
+    fn found_out(&self, asker: &Asker) -> Resolution {
         let rules = rules(&asker.user_agent);
         let told = |platforms: Vec<Platform>, signal| {
             let runs = platforms.clone();

@@ -43,7 +43,7 @@ impl Pull {
             name: image.to_string(),
             client: Some(asker.address).filter(|address| !address.is_unspecified()),
             why: self.why(&asker, &who),
-            platforms: who.platforms,
+            platforms: who.platforms.clone(),
             signal: who.signal.as_str().to_owned(),
             offered,
             manifest: manifest.as_ref().map(|entry| entry.descriptor.digest),

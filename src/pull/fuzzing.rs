@@ -1,6 +1,9 @@
 //! What fuzz targets call, which is nobody else's to see.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -18,7 +21,7 @@ static CLIENTS: LazyLock<Clients> = LazyLock::new(|| {
 });
 
 /// What a client runs.
-pub fn resolve(asker: &Asker) -> Resolution {
+pub fn resolve(asker: &Asker) -> Arc<Resolution> {
     CLIENTS.resolve(asker)
 }
 

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Learned {
     clients: Cache<ClientKey, Arc<Choices>, RandomState>,
     /// There is something that was not written down.
     changed: AtomicBool,
+    /// How often something was learned.
+    edition: AtomicU64,
 }
 
 impl ClientKey {
@@ -93,6 +95,11 @@ impl Learned {
         self.clients.get(client).map(|choices| choices.platforms.clone())
     }
 
+    /// How often anything was learned: what was found of a client before one time may be old after it.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
     /// The client that chose last of those at this address, whatever it calls itself.
     pub(super) fn at(&self, address: IpAddr) -> Option<ClientKey> {
         let address = address.to_canonical();
@@ -120,6 +127,7 @@ impl Learned {
         choices.platforms.truncate(PLATFORMS_MAX);
         choices.seen = now;
         self.clients.insert(client, Arc::new(choices));
+        self.edition.fetch_add(1, Ordering::AcqRel);
         self.changed.store(true, Ordering::Relaxed);
     }
 
@@ -172,6 +180,7 @@ impl Learned {
                 self.clients.insert(client, Arc::new(choices));
             }
         }
+        self.edition.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -179,7 +188,7 @@ impl Default for Learned {
     fn default() -> Self {
         let clients = Cache::builder().max_capacity(CLIENTS_MAX);
         let clients = clients.build_with_hasher(RandomState::default());
-        Self { clients, changed: AtomicBool::new(false) }
+        Self { clients, changed: AtomicBool::new(false), edition: AtomicU64::new(0) }
     }
 }
 

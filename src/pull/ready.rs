@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{Inner, ManifestAnswer, Outcome};
 use crate::{
+    lately::Lately,
     oci::{Descriptor, Platform, Reference, Repository, Rules},
     store::Listed,
 };
@@ -28,9 +29,17 @@ const AHEAD_SECONDS: u64 = 60;
 /// Bytes of one, besides its document.
 const READY_OVERHEAD: usize = 512;
 
+/// Of those, the ones asked for last are looked up first in places of their own: so many, of 64 KiB each at most.
+const LAST: usize = 64;
+
 /// Manifests that were answered as they are kept, by what they were asked for.
 #[derive(Debug)]
-pub(super) struct Ready(Cache<(Repository, Reference), Arc<Found>, RandomState>);
+pub(super) struct Ready {
+    last: Lately<Name, Arc<Found>>,
+    all: Cache<Name, Arc<Found>, RandomState>,
+}
+
+type Name = (Repository, Reference);
 
 /// What was answered from the cache, and of when.
 #[derive(Debug)]
@@ -67,11 +76,11 @@ pub(super) struct Editions {
 
 impl Default for Ready {
     fn default() -> Self {
-        let weigh = |_: &(Repository, Reference), found: &Arc<Found>| {
+        let weigh = |_: &Name, found: &Arc<Found>| {
             u32::try_from(READY_OVERHEAD + found.bytes.len()).unwrap_or(u32::MAX)
         };
-        let ready = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
-        Self(ready.build_with_hasher(RandomState::default()))
+        let all = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
+        Self { last: Lately::new(LAST), all: all.build_with_hasher(RandomState::default()) }
     }
 }
 
@@ -131,10 +140,18 @@ impl Inner {
         reference: &Reference,
         editions: Editions,
     ) -> Option<Arc<Found>> {
-        let found = self.ready.0.get(&(repository.clone(), reference.clone()))?;
-        let holds =
-            found.editions == editions && found.until.is_none_or(|until| self.clock.now() < until);
-        holds.then_some(found)
+        let holds = |found: &Arc<Found>| {
+            found.editions == editions && found.until.is_none_or(|until| self.clock.now() < until)
+        };
+        let is_it = |known: &Name| known.0 == *repository && known.1 == *reference;
+        let last = self.ready.last.find(&(repository, reference), is_it);
+        if let Some(last) = last.filter(holds) {
+            return Some(last);
+        }
+        let name = (repository.clone(), reference.clone());
+        let found = self.ready.all.get(&name).filter(holds)?;
+        self.ready.last.put(name, Arc::clone(&found));
+        Some(found)
     }
 
     /// `answer` was given to `reference`, from what was looked at since there were these `editions`.
@@ -172,7 +189,9 @@ impl Inner {
         }
         let (descriptor, bytes, listed) = (descriptor.clone(), bytes.clone(), shown.listed.clone());
         let (noted, ahead) = (AtomicU64::new(0), Mutex::default());
-        let found = Found { editions, until, descriptor, bytes, listed, noted, ahead };
-        self.ready.0.insert((repository.clone(), reference.clone()), Arc::new(found));
+        let found = Arc::new(Found { editions, until, descriptor, bytes, listed, noted, ahead });
+        let name = (repository.clone(), reference.clone());
+        self.ready.last.put(name.clone(), Arc::clone(&found));
+        self.ready.all.insert(name, found);
     }
 }

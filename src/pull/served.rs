@@ -79,7 +79,7 @@ impl Pull {
         mut answer: ManifestAnswer,
         want: Want,
         asker: &Asker,
-        who: Resolution,
+        who: Arc<Resolution>,
     ) -> Result<ManifestAnswer, Error> {
         let pull = &self.0;
         if want == Want::Content {
@@ -119,7 +119,7 @@ impl Pull {
                     repository.clone(),
                     answer,
                     asker,
-                    who.clone(),
+                    Arc::clone(&who),
                     listed,
                 );
                 pull.tasks.spawn(follows);
@@ -254,7 +254,7 @@ impl Inner {
         repository: Repository,
         answer: ManifestAnswer,
         asker: Asker,
-        who: Resolution,
+        who: Arc<Resolution>,
         listed: Option<Listed>,
     ) {
         let descriptor = &answer.descriptor;

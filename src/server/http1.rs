@@ -16,7 +16,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{sleep, timeout},
@@ -25,11 +25,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Server,
+    head_timer::HeadTimer,
     muted::{Muted, Turns},
     parts::Parts,
     peer::Peer,
     refusal, respond,
     seats::Seat,
+    seldom::Seldom,
 };
 use crate::metrics::Limit;
 
@@ -118,7 +120,7 @@ impl Server {
         });
         let mut hyper = http1::Builder::new();
         hyper
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::default())
             .header_read_timeout(self.config.header_timeout)
             .max_header_size(self.config.header_bytes)
             .max_buf_size(CONNECTION_BUFFER);
@@ -127,11 +129,11 @@ impl Server {
             hyper.max_headers(self.config.headers);
         }
         let mut connection = hyper.serve_connection(io, service);
-        let (mut stopped, mut timer) = (pin!(stop.cancelled()), pin!(sleep(QUIET)));
+        let (mut stopped, mut timer) = (Seldom::new(stop.cancelled()), pin!(sleep(QUIET)));
         let (mut is_stopping, mut was_quiet) = (false, false);
         let ended = poll_fn(|context| {
             let mut running = Pin::new(&mut connection);
-            if !is_stopping && stopped.as_mut().poll(context).is_ready() {
+            if !is_stopping && Pin::new(&mut stopped).poll(context).is_ready() {
                 is_stopping = true;
                 running.as_mut().graceful_shutdown();
             }

@@ -9,6 +9,7 @@ mod door;
 mod filter;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod head_timer;
 mod http1;
 mod http2;
 mod misses;
@@ -21,6 +22,7 @@ mod refusal;
 mod respond;
 mod route;
 mod seats;
+mod seldom;
 mod sign_in;
 mod streams;
 mod tls;
@@ -61,6 +63,7 @@ use self::{
     respond::Answer,
     route::{Endpoint, Route, RouteError},
     seats::{Seat, Seats},
+    seldom::Seldom,
 };
 use crate::{
     lately::Lately,
@@ -169,7 +172,7 @@ impl Server {
         tokio::select! {
             biased;
             () = serving => {}
-            () = seat.given_up() => {
+            () = Seldom::new(seat.given_up()) => {
                 self.metrics.connection_refused("idle");
                 self.metrics.limit_reached(Limit::Connections);
             }
@@ -292,8 +295,8 @@ impl Server {
         if let Some(agent) = head.headers.get(USER_AGENT) {
             record.user_agent = String::from_utf8_lossy(agent.as_bytes()).into();
         }
-        record.asked = Asked::Address(head.uri.clone());
         if head.method != Method::GET && head.method != Method::HEAD {
+            record.asked = Asked::Address(head.uri);
             return respond::method_not_allowed().into_response(record, None);
         }
         let claim = match peer.door.users {
@@ -303,18 +306,21 @@ impl Server {
         // Where there are no users, what a client brings is for a registry to judge.
         let brings_nothing = || claim == Claim::None && !head.headers.contains_key(AUTHORIZATION);
         if peer.door.sign_in && brings_nothing() {
+            record.asked = Asked::Address(head.uri);
             return respond::sign_in("").into_response(record, None);
         }
-        let route = match self.route(&head.uri) {
+        let route = self.route(&head.uri);
+        record.asked = match &route {
+            Ok(route) => Asked::Endpoint(Arc::clone(route)),
+            Err(_) => Asked::Address(head.uri.clone()),
+        };
+        let route = match route {
             Ok(route) => Ok(route),
             Err(bad) if claim == Claim::None => {
                 return respond::bad_address(&bad).into_response(record, None);
             }
             Err(bad) => Err(bad),
         };
-        if let Ok(route) = &route {
-            record.asked = Asked::Endpoint(route.endpoint.clone());
-        }
         let turn = match seat.try_turn() {
             Some(turn) => Some(turn),
             None => {
@@ -465,7 +471,7 @@ impl Server {
                 );
                 let mut answer = pull.manifest(repository, reference, want, &asker).await?;
                 record.resolution = answer.resolution.take();
-                let resolution = record.resolution.as_ref();
+                let resolution = record.resolution.as_deref();
                 let mut answer = respond::manifest(answer, resolution, repository, headers);
                 if let Some(Err(error)) = hears.then(|| asker::announced(headers)).flatten() {
                     answer.warn(&format!("Wharf-Platform was not read: {error}"));

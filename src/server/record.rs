@@ -9,7 +9,7 @@ use std::{
 use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
-use super::route::Endpoint;
+use super::route::Route;
 use crate::{
     metrics::{Metrics, RequestDone},
     pull::{Cut, Resolution},
@@ -28,7 +28,7 @@ pub(super) struct Record {
     /// `hit`, `miss`, `coalesced`, `stale`, `relay`, or how it failed.
     pub(super) outcome: &'static str,
     /// For manifests: which platform the client was taken to have, and why.
-    pub(super) resolution: Option<Resolution>,
+    pub(super) resolution: Option<Arc<Resolution>>,
     begun: Instant,
     first_byte: Option<Duration>,
     bytes: u64,
@@ -42,7 +42,7 @@ pub(super) enum Asked {
     Nothing,
     /// This address, which names no endpoint.
     Address(Uri),
-    Endpoint(Endpoint),
+    Endpoint(Arc<Route>),
 }
 
 /// Longest text of a client's choosing in a log line.
@@ -91,10 +91,10 @@ impl Record {
 
 impl Asked {
     /// `manifest`, `blob`, …; `other` for what is no endpoint.
-    const fn kind(&self) -> &'static str {
+    fn kind(&self) -> &'static str {
         match self {
             Self::Nothing | Self::Address(_) => "other",
-            Self::Endpoint(endpoint) => endpoint.kind(),
+            Self::Endpoint(route) => route.endpoint.kind(),
         }
     }
 
@@ -103,8 +103,8 @@ impl Asked {
         match self {
             Self::Nothing => String::new(),
             Self::Address(uri) => uri.path().to_owned(),
-            Self::Endpoint(endpoint) => {
-                endpoint.repository().map_or_else(String::new, ToString::to_string)
+            Self::Endpoint(route) => {
+                route.endpoint.repository().map_or_else(String::new, ToString::to_string)
             }
         }
     }
@@ -112,7 +112,7 @@ impl Asked {
     /// The tag or digest; empty where there is none.
     pub(super) fn reference(&self) -> String {
         match self {
-            Self::Endpoint(endpoint) => endpoint.reference(),
+            Self::Endpoint(route) => route.endpoint.reference(),
             Self::Nothing | Self::Address(_) => String::new(),
         }
     }
@@ -129,7 +129,7 @@ impl Drop for Record {
             first_byte: self.first_byte,
             bytes: self.bytes,
         });
-        let resolution = self.resolution.as_ref();
+        let resolution = self.resolution.as_deref();
         let platform =
             resolution.and_then(|known| known.platforms.first()).map(tracing::field::display);
         tracing::info!(
