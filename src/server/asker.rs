@@ -82,11 +82,17 @@ fn reads_index(headers: &HeaderMap) -> bool {
     if lines.peek().is_none() {
         return true;
     }
-    let takes = ["*/*", "application/*", media_type::OCI_INDEX, media_type::DOCKER_LIST];
+    let indexes = ["*/*", "application/*", media_type::OCI_INDEX, media_type::DOCKER_LIST];
+    let manifests = [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
     lines.any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|range| {
+        let line = line.as_bytes();
+        // Most clients send a line for each type.
+        if manifests.iter().any(|manifest| line == manifest.as_bytes()) {
+            return false;
+        }
+        line.split(|byte| *byte == b',').any(|range| {
             let range = range.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-            takes.iter().any(|taken| range.eq_ignore_ascii_case(taken.as_bytes()))
+            indexes.iter().any(|index| range.eq_ignore_ascii_case(index.as_bytes()))
         })
     })
 }

@@ -88,7 +88,9 @@ impl http_body::Body for Body {
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
-                Some(Ok(bytes))
+                this.record.sent_at_once(bytes.len() as u64);
+                this.record.completed();
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Content::Blob { pieces, left } => {
                 let piece = ready!(Pin::new(pieces).poll_next(context));

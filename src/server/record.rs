@@ -31,6 +31,8 @@ pub(super) struct Record {
     pub(super) resolution: Option<Arc<Resolution>>,
     begun: Instant,
     first_byte: Option<Duration>,
+    /// When all was handed over at once.
+    at_once: Option<Duration>,
     bytes: u64,
     /// The whole body was handed to the connection, or there was none to send.
     complete: bool,
@@ -63,6 +65,7 @@ impl Record {
             resolution: None,
             begun: Instant::now(),
             first_byte: None,
+            at_once: None,
             bytes: 0,
             complete: false,
         })
@@ -72,6 +75,12 @@ impl Record {
     pub(super) fn sent(&mut self, bytes: u64) {
         self.first_byte.get_or_insert_with(|| self.begun.elapsed());
         self.bytes += bytes;
+    }
+
+    /// All of the body goes to the connection in one piece.
+    pub(super) fn sent_at_once(&mut self, bytes: u64) {
+        self.sent(bytes);
+        self.at_once = self.first_byte;
     }
 
     /// The body cannot be finished; the connection is cut.
@@ -120,7 +129,7 @@ impl Asked {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let duration = self.begun.elapsed();
+        let duration = self.at_once.unwrap_or_else(|| self.begun.elapsed());
         let outcome = if self.complete { self.outcome } else { "cut" };
         self.metrics.request_done(&RequestDone {
             endpoint: self.asked.kind(),
