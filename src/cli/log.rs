@@ -6,7 +6,15 @@
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, field::MakeExt as _, fmt::format};
+use tracing_subscriber::{
+    Registry,
+    field::MakeExt as _,
+    filter::{LevelFilter, Targets},
+    fmt::{self, format},
+    layer::SubscriberExt as _,
+    registry, reload,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -19,7 +27,7 @@ const WRITTEN_BYTES: usize = 32 * 1024;
 /// The log, whose level can change. All lines are written when it is dropped.
 pub(super) struct Log {
     /// `None` where somebody else has set the log up.
-    level: Option<Box<dyn Fn(EnvFilter) + Send + Sync>>,
+    level: Option<reload::Handle<Targets, Registry>>,
     dropped: ErrorCounter,
     _writer: WorkerGuard,
 }
@@ -27,49 +35,35 @@ pub(super) struct Log {
 impl Log {
     /// Lets lines out.
     pub(super) fn start(log: &LogConfig) -> Self {
-        let filter = EnvFilter::new(&log.level);
         let lines =
             NonBlockingBuilder::default().buffered_lines_limit(LINES_MAX).thread_name("log");
         let (writer, guard) =
             lines.finish(Lines(BufWriter::with_capacity(WRITTEN_BYTES, io::stderr())));
         let dropped = writer.error_counter();
-        let builder = tracing_subscriber::fmt()
-            .log_internal_errors(false)
-            .with_env_filter(filter)
-            .with_writer(writer);
-        // A subscriber that is already there (a test's) stays.
-        let level: Option<Box<dyn Fn(EnvFilter) + Send + Sync>> = match log.format {
+        let (level, handle) = reload::Layer::new(targets(&log.level));
+        let subscriber = registry().with(level);
+        let lines = fmt::layer().log_internal_errors(false).with_writer(writer);
+        let started = match log.format {
             LogFormat::Text if !io::stderr().is_terminal() => {
                 // The same text as with colours, in a third less time.
                 let fields = format::debug_fn(|line, field, value| match field.name() {
                     "message" => write!(line, "{value:?}"),
                     name => write!(line, "{name}={value:?}"),
                 });
-                let builder = builder.with_ansi(false).fmt_fields(fields.delimited(" "));
-                let builder = builder.with_filter_reloading();
-                let handle = builder.reload_handle();
-                let set = move |filter| drop(handle.reload(filter));
-                builder.try_init().ok().map(|()| Box::new(set) as _)
+                let lines = lines.with_ansi(false).fmt_fields(fields.delimited(" "));
+                subscriber.with(lines).try_init()
             }
-            LogFormat::Text => {
-                let builder = builder.with_ansi(true).with_filter_reloading();
-                let handle = builder.reload_handle();
-                let set = move |filter| drop(handle.reload(filter));
-                builder.try_init().ok().map(|()| Box::new(set) as _)
-            }
-            LogFormat::Json => {
-                let builder = builder.json().flatten_event(true).with_filter_reloading();
-                let handle = builder.reload_handle();
-                let set = move |filter| drop(handle.reload(filter));
-                builder.try_init().ok().map(|()| Box::new(set) as _)
-            }
+            LogFormat::Text => subscriber.with(lines.with_ansi(true)).try_init(),
+            LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).try_init(),
         };
-        Self { level, dropped, _writer: guard }
+        // A subscriber that is already there (a test's) stays.
+        Self { level: started.is_ok().then_some(handle), dropped, _writer: guard }
     }
 
     pub(super) fn set_level(&self, level: &str) {
-        if let Some(set) = &self.level {
-            set(EnvFilter::new(level));
+        if let Some(handle) = &self.level {
+            // It is there for as long as the process.
+            let _ = handle.reload(targets(level));
         }
     }
 
@@ -78,6 +72,11 @@ impl Log {
         let dropped = self.dropped.clone();
         move || dropped.dropped_lines() as u64
     }
+}
+
+/// What to log, by directives that the configuration has read before.
+fn targets(level: &str) -> Targets {
+    level.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO))
 }
 
 /// Standard error. A line that cannot be written, to a full disk or a terminal that is gone, is lost: there is nowhere to

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{in_quotes, unwrapped};
 
@@ -23,10 +23,9 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // `EnvFilter` reads a lone word that is no level as a target: a slip would switch the log off.
-        let misspelt =
-            |part: &str| !part.contains(['=', '[']) && LevelFilter::from_str(part).is_err();
-        if text.split(',').any(misspelt) || EnvFilter::try_new(text).is_err() {
+        // `Targets` reads a lone word that is no level as a target: a slip would switch the log off.
+        let misspelt = |part: &str| !part.contains('=') && LevelFilter::from_str(part).is_err();
+        if text.split(',').any(misspelt) || Targets::from_str(text).is_err() {
             return Err(format!(
                 "\"{text}\" is not a log level: write error, warn, info, debug, trace or off, or \
                  directives such as \"info,wharf::upstream=debug\""
