@@ -62,14 +62,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("flate2", &["bundle/"]),
     (
         "foldhash",
-        &[
-            "store/memo.rs",
-            "store/pulled.rs",
-            "pull/prefetch.rs",
-            "pull/ready.rs",
-            "pull/learned.rs",
-            "lately.rs",
-        ],
+        &["store/memo.rs", "store/pulled.rs", "pull/prefetch.rs", "pull/ready.rs", "lately.rs"],
     ),
     ("glob", &["oci/name_glob.rs", "oci/tag_pattern.rs"]),
     ("hex", &["oci/digest.rs"]),

@@ -136,6 +136,9 @@ pub(super) struct Clients {
 /// Clients of which it is remembered what they were found to run.
 const SEEN: usize = 256;
 
+/// Bytes of a User-Agent that is remembered so: Docker's have some 200.
+const SEEN_NAME_MAX: usize = 512;
+
 /// All that most requests show of their client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
@@ -145,11 +148,14 @@ struct Seen {
 }
 
 impl Seen {
-    /// `None` where more is shown.
+    /// `None` where more is shown, or too much.
     fn of(asker: &Asker) -> Option<Self> {
         let Asker { subjects, host, in_path, in_header, .. } = asker;
-        let is_all =
-            subjects.is_empty() && host.is_none() && in_path.is_none() && in_header.is_none();
+        let is_all = subjects.is_empty()
+            && host.is_none()
+            && in_path.is_none()
+            && in_header.is_none()
+            && asker.user_agent.len() <= SEEN_NAME_MAX;
         is_all.then(|| Self {
             address: asker.address,
             user_agent: Arc::clone(&asker.user_agent),

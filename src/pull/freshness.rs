@@ -184,6 +184,17 @@ impl Freshness {
         }
     }
 
+    /// Whether a tag that waits for a manifest means it: its registry has just said so.
+    pub(super) fn is_meant(&self, repository: &Repository, manifest: &Digest) -> bool {
+        let waiting = self.waiting.get(&(repository.clone(), *manifest));
+        waiting.is_some_and(|tags| {
+            tags.iter().any(|tag| {
+                let latest = self.confirmed.get(&(repository.clone(), tag.clone()));
+                latest.is_some_and(|(latest, _)| latest.digest == *manifest)
+            })
+        })
+    }
+
     /// The tags that waited for a manifest, without those that were confirmed to mean another one since; they
     /// wait no more.
     pub(super) fn waited_for(&self, repository: &Repository, manifest: &Digest) -> BTreeSet<Tag> {

@@ -12,7 +12,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use foldhash::quality::RandomState;
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +51,7 @@ struct Choices {
 /// All clients of which something was learned.
 #[derive(Debug)]
 pub(super) struct Learned {
-    clients: Cache<ClientKey, Arc<Choices>, RandomState>,
+    clients: Cache<ClientKey, Arc<Choices>>,
     /// There is something that was not written down.
     changed: AtomicBool,
     /// How often something was learned.
@@ -186,8 +185,7 @@ impl Learned {
 
 impl Default for Learned {
     fn default() -> Self {
-        let clients = Cache::builder().max_capacity(CLIENTS_MAX);
-        let clients = clients.build_with_hasher(RandomState::default());
+        let clients = Cache::new(CLIENTS_MAX);
         Self { clients, changed: AtomicBool::new(false), edition: AtomicU64::new(0) }
     }
 }

@@ -377,6 +377,10 @@ impl Inner {
             // Kept by a fetch that ended between this request's look and its turn.
             return Ok(Fetched { descriptor, bytes, kept: true });
         }
+        if let Some(size) = self.lengths.get(&digest) {
+            // Its registry would send the same once more.
+            self.as_long_as_listed(&repository, &digest, size).await?;
+        }
         let upstream = self.upstream(&repository)?;
         let reference = Reference::Digest(digest);
         let fetched = upstream.manifest(&repository.name, &reference, Urgency::Must).await;
@@ -385,7 +389,10 @@ impl Inner {
             self.metrics.verify_failed("manifest");
             return Err(Error::Unavailable("it sent a manifest of another digest".to_owned()));
         }
-        self.as_long_as_listed(&repository, &digest, fetched.bytes.len() as u64)?;
+        let size = fetched.bytes.len() as u64;
+        self.lengths.put(digest, size);
+        let as_listed = self.as_long_as_listed(&repository, &digest, size).await;
+        as_listed.inspect_err(|_| self.metrics.verify_failed("manifest"))?;
         match self.policy(&repository, &digest).await {
             Policy::Keep => self.keep(&repository, digest, fetched, None).await,
             Policy::Relay(_) | Policy::Refuse(_) => self.pass_on(&repository, digest, fetched),
@@ -402,8 +409,10 @@ impl Inner {
         let head = upstream.manifest_head(&repository.name, &reference, Urgency::Must).await;
         let head = self.answered(&repository, &reference, head)?;
         match head.size {
-            Some(size) if head.digest == digest => {
-                self.as_long_as_listed(&repository, &digest, size)?;
+            Some(size)
+                if head.digest == digest
+                    && self.as_long_as_listed(&repository, &digest, size).await.is_ok() =>
+            {
                 Ok(Descriptor { media_type: head.media_type, digest, size })
             }
             _ => Ok(self.fetch_by_digest(repository, digest).await?.descriptor),
@@ -454,24 +463,30 @@ impl Inner {
         Ok(Fetched { descriptor, bytes, kept: false })
     }
 
-    /// Refuses a manifest that has another length than an index of `repository` says: the image specification
-    /// (descriptor.md, `size`) has nobody trust it, and containerd takes none.
-    fn as_long_as_listed(
+    /// Refuses a manifest that has another length than an index of `repository` says, unless another one says so, or a tag
+    /// means it: the image specification (descriptor.md, `size`) has nobody trust it, and containerd takes none.
+    async fn as_long_as_listed(
         &self,
         repository: &Repository,
         digest: &Digest,
         size: u64,
     ) -> Result<(), Error> {
-        let listed = self.store.link(repository, digest).map(|link| link.size);
-        match listed.or_else(|| self.passing.size(repository, digest)) {
-            Some(listed) if listed != size => {
-                self.metrics.verify_failed("manifest");
-                let why =
-                    format!("it has {size} bytes, where an index that lists it says {listed}");
-                Err(Error::ManifestInvalid(why))
-            }
-            _ => Ok(()),
+        let link = self.store.link(repository, digest);
+        let linked = link.filter(|link| link.media_type.names_a_manifest()).map(|link| link.size);
+        let passed = || {
+            let is_named = self.passing.is_named(repository, digest);
+            is_named.then(|| self.passing.size(repository, digest)).flatten()
+        };
+        let Some(listed) = linked.or_else(passed).filter(|listed| *listed != size) else {
+            return Ok(());
+        };
+        if self.freshness.is_meant(repository, digest)
+            || self.store.is_listed_as(repository, *digest, size).await?
+        {
+            return Ok(());
         }
+        let why = format!("it has {size} bytes, where an index that lists it says {listed}");
+        Err(Error::ManifestInvalid(why))
     }
 
     /// What was fetched, if it is a manifest that may be handed out.

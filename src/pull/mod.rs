@@ -103,6 +103,7 @@ use self::{
 use crate::{
     clock::Clock,
     documents::Documents,
+    lately::Lately,
     metrics::Metrics,
     oci::{Descriptor, Digest, Repository, Tag},
     store::{self, Store},
@@ -112,6 +113,9 @@ use crate::{
 /// The pull-through: asks the store, then the upstream, and keeps what comes. Clones are the same one.
 #[derive(Clone)]
 pub struct Pull(Arc<Inner>);
+
+/// Manifests of which it is remembered how long they are.
+const LENGTHS: usize = 256;
 
 struct Inner {
     config: Config,
@@ -136,6 +140,8 @@ struct Inner {
     skipped: Skipped,
     mismatches: Mismatches,
     resolutions: Resolutions,
+    /// Of manifests that were fetched lately.
+    lengths: Lately<Digest, u64>,
     composer: Composer,
     disputes: Disputes,
     scrub: Scrubber,
@@ -212,6 +218,7 @@ impl Pull {
             skipped: Skipped::default(),
             mismatches: Mismatches::default(),
             resolutions: Resolutions::default(),
+            lengths: Lately::new(LENGTHS),
             composer: Composer::new(&config.compose, &limits, metrics),
             disputes: Disputes::new(&limits, metrics),
             scrub: Scrubber::new(config.scrub, downloads.wanted()),

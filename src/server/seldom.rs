@@ -58,9 +58,12 @@ mod tests {
             }
         }
         assert_eq!(polls.load(Ordering::Relaxed), 1);
-        stop.cancel();
-        yield_now().await;
-        seldom.await;
+        let canceller = async {
+            // After the other one waits.
+            yield_now().await;
+            stop.cancel();
+        };
+        tokio::join!(seldom, canceller);
         assert_eq!(polls.load(Ordering::Relaxed), 2);
     }
 }

@@ -133,7 +133,8 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
         for child in children(layout, &descriptor) {
             // Those that have a fact of their own are in the queue already, with the registry's word on them.
             let known = facts.manifests.contains_key(&(repository.clone(), child.digest));
-            if !known && layout.has_blob(&child.digest) {
+            let len = || layout.disk().len(&layout.blob(&child.digest)).ok().flatten();
+            if !known && len() == Some(child.size) {
                 queue.push((repository.clone(), child));
             }
         }
@@ -165,7 +166,10 @@ fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
         for child in children(layout, descriptor) {
             let key = (repository.clone(), child.digest);
             let known = facts.manifests.get(&key);
-            if known.is_some_and(|(known, _)| known.media_type == child.media_type) {
+            let says_the_same = |known: &Descriptor| {
+                (&known.media_type, known.size) == (&child.media_type, child.size)
+            };
+            if known.is_some_and(|(known, _)| says_the_same(known)) {
                 covered.insert(key);
             }
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{Error, Listed, Shown, Store};
-use crate::oci::{Descriptor, Digest, Repository, Tag};
+use super::{Error, Listed, Shown, Store, catalog};
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 
 impl Store {
     /// What `repository` may show under `digest`, as far as this wharf knows, with its type and length.
@@ -58,6 +58,31 @@ impl Store {
     /// When the tables were made anew, the one whose tag was confirmed last, and of equals the greatest digest.
     pub fn listed(&self, repository: &Repository, manifest: &Digest) -> Option<Listed> {
         self.index.listed(repository, manifest)
+    }
+
+    /// Whether an index that is kept of `repository` says that `manifest` is as long as it says here. Reads all of them:
+    /// to be asked when one says something else.
+    ///
+    /// # Errors
+    /// When the daemon is ending.
+    pub async fn is_listed_as(
+        &self,
+        repository: &Repository,
+        manifest: Digest,
+        size: u64,
+    ) -> Result<bool, Error> {
+        let (layout, index) = (Arc::clone(&self.layout), self.index.clone());
+        let repository = repository.clone();
+        let looking = spawn_blocking(move || {
+            index.manifests(&repository).iter().any(|kept| {
+                let kept = index.read_link(&repository, kept);
+                let kept = kept.filter(|kept| kept.media_type.is_index());
+                let document = kept.and_then(|kept| catalog::document(&layout, &kept));
+                let mut listed = document.iter().flat_map(Manifest::references);
+                listed.any(|listed| (listed.digest, listed.size) == (manifest, size))
+            })
+        });
+        looking.await.map_err(Error::join)
     }
 
     /// When the image was last pulled by a client, in seconds since 1970; `None`: not yet, or it was not kept.

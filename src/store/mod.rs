@@ -115,7 +115,6 @@ impl Config {
 /// The cache directory, in use by this process.
 #[derive(Debug)]
 pub struct Store {
-    layout: Arc<Layout>,
     index: index::Index,
     clock: Clock,
     /// To the recorder's thread; `None` once closed.
@@ -142,6 +141,8 @@ pub struct Store {
     /// How often pins were changed.
     pins: AtomicU64,
     evicted: Mutex<Evicted>,
+    /// Last: the directory's lock ends when the tables are closed.
+    layout: Arc<Layout>,
 }
 
 impl Store {

@@ -67,7 +67,6 @@ struct Group {
 
 /// The recorder's state; lives on its thread.
 struct Recorder {
-    layout: Arc<Layout>,
     index: Index,
     journal: Journal,
     generation: u64,
@@ -83,6 +82,8 @@ struct Recorder {
     remake_after: Instant,
     /// Where the next look-up tables are made, should those in use fail; theirs is the other place.
     spare: PathBuf,
+    /// Last: the directory's lock ends when the tables are closed.
+    layout: Arc<Layout>,
 }
 
 /// Brings the look-up tables up to date with the files and starts the thread, which ends when every

@@ -130,6 +130,8 @@ async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
     for metric in ["wharf_open_connections", "wharf_downloads_in_flight"] {
         deadline("what was taken to be given back", wharf.until_zero(metric)).await;
     }
+    let full = wharf.own_mib();
+    assert!(full > own + LEFT_MIB, "{full:.1} MiB, {own:.1} before: nothing is there to give back");
     // That is looked for every few seconds, and done every twenty at most.
     let (mut looks, mut left) = (interval(Duration::from_millis(200)), wharf.own_mib());
     let given_back = timeout(Duration::from_secs(40), async {

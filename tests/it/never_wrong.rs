@@ -334,8 +334,32 @@ async fn a_manifest_of_another_length_than_its_index_says_is_not_kept() {
         wharf.get(&tagged("other/app", "wrong")).await.bytes();
         let other = tagged("other/app", &child.digest.to_string());
         assert_eq!(wharf.get(&other).await.bytes(), &child.bytes, "{off}");
+        // Its registry is not asked for it again and again.
+        hub.clear_log();
+        assert_eq!(wharf.get(&path).await.status, 502, "{off}");
+        assert_eq!(hub.manifest_gets(), 0, "{off}");
         wharf.get(&tagged(REPO, "right")).await.bytes();
         assert_eq!(wharf.get(&path).await.bytes(), &child.bytes, "{off}");
         wharf.end().await;
+        // The right index first.
+        let wharf = Wharf::start(&hub).await;
+        for tag in ["right", "wrong"] {
+            wharf.get(&tagged(REPO, tag)).await.bytes();
+        }
+        assert_eq!(wharf.get(&path).await.bytes(), &child.bytes, "{off}");
+        wharf.end().await;
+        // A tag of its own, by either way that clients have.
+        hub.put_manifest(REPO, Some("own"), media_type::OCI_MANIFEST, child.bytes.clone());
+        for by_head in [true, false] {
+            let wharf = Wharf::start(&hub).await;
+            wharf.get(&tagged(REPO, "wrong")).await.bytes();
+            let own = tagged(REPO, "own");
+            if by_head {
+                assert_eq!(wharf.head(&own).await.status, 200, "{off}");
+                assert_eq!(wharf.get(&path).await.bytes(), &child.bytes, "{off}");
+            }
+            assert_eq!(wharf.get(&own).await.bytes(), &child.bytes, "{off}");
+            wharf.end().await;
+        }
     }
 }

@@ -636,8 +636,14 @@ fn systemd_says_where_the_data_lives() {
 #[test]
 fn takes_levels_and_directives() {
     for level in
-        ["off", "error", "WARN", "info", "debug", "trace", "info,wharf=trace", "a[b]=debug"]
+        ["off", "error", "WARN", "info", "debug", "trace", "info,wharf=trace", "a::b-c=debug"]
     {
         Site::new(&format!("[log]\nlevel = \"{level}\"")).load().expect(level);
+    }
+    let config = Site::new("[log]\nlevel = \"info,,wharf=trace,\"").load().expect("good");
+    assert_eq!(config.config.log.level, "info,wharf=trace");
+    for level in ["loud", "info, wharf=debug", "=debug", "wharf=", "wharf=loud", "a[b]=debug"] {
+        let error = Site::new(&format!("[log]\nlevel = \"{level}\"")).load().expect_err(level);
+        assert!(error.to_string().contains("is not a log level"), "{level}: {error}");
     }
 }

@@ -23,15 +23,25 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // `Targets` reads a lone word that is no level as a target: a slip would switch the log off.
-        let misspelt = |part: &str| !part.contains('=') && LevelFilter::from_str(part).is_err();
-        if text.split(',').any(misspelt) || Targets::from_str(text).is_err() {
+        // `Targets` takes more than it can mean: a slip would switch the log off, or change all of it.
+        let is_part = |part: &str| match part.split_once('=') {
+            None => LevelFilter::from_str(part).is_ok(),
+            Some((target, level)) => {
+                let is_name =
+                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b':');
+                let is_target = !target.is_empty() && target.bytes().all(is_name);
+                is_target && !level.is_empty() && LevelFilter::from_str(level).is_ok()
+            }
+        };
+        let parts: Vec<&str> = text.split(',').filter(|part| !part.is_empty()).collect();
+        let text = parts.join(",");
+        if !parts.iter().all(|part| is_part(part)) || Targets::from_str(&text).is_err() {
             return Err(format!(
                 "\"{text}\" is not a log level: write error, warn, info, debug, trace or off, or \
                  directives such as \"info,wharf::upstream=debug\""
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text))
     }
 }
 
