@@ -233,6 +233,7 @@ impl Cache {
         let upstreams = Upstreams::new(upstreams, documents, &metrics, &clock)?;
         upstreams.set_mode(mode);
         let store = {
+            let store = store::Config { has_closed: upstreams.have_terms(), ..store };
             let clock = clock.clone();
             Arc::new(spawn_blocking(move || Store::open(&store, &clock)).await??)
         };

@@ -119,7 +119,7 @@ pub(super) fn text(
     serde_json::to_vec(&index).expect("strings and numbers serialise")
 }
 
-/// Adds the manifests that kept indexes lead to and that are kept themselves.
+/// Adds the manifests that kept indexes lead to and that are kept themselves, where not every one has its own entry.
 pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
     let mut seen = BTreeSet::new();
     let tagged = facts.tags.iter().map(|((repository, _), (d, _))| (repository.clone(), d.clone()));
@@ -130,7 +130,8 @@ pub(super) fn expand(layout: &Layout, facts: &mut Facts) {
         if !seen.insert((repository.clone(), descriptor.digest)) {
             continue;
         }
-        for child in children(layout, &descriptor) {
+        let listed = if layout.tells_all() { Vec::new() } else { children(layout, &descriptor) };
+        for child in listed {
             // Those that have a fact of their own are in the queue already, with the registry's word on them.
             let known = facts.manifests.contains_key(&(repository.clone(), child.digest));
             let len = || layout.disk().len(&layout.blob(&child.digest)).ok().flatten();
@@ -162,6 +163,9 @@ fn children(layout: &Layout, manifest: &Descriptor) -> Vec<Descriptor> {
 /// The manifests that need no entry of their own: a tag, or an index that says the same of them, leads there.
 fn covered(layout: &Layout, facts: &Facts) -> BTreeSet<(Repository, Digest)> {
     let mut covered = tagged(facts);
+    if layout.tells_all() {
+        return covered;
+    }
     for ((repository, _), (descriptor, _)) in &facts.manifests {
         for child in children(layout, descriptor) {
             let key = (repository.clone(), child.digest);

@@ -57,6 +57,8 @@ pub(super) struct Layout {
     disk: Disk,
     /// How many temporary files were begun.
     temporaries: AtomicU64,
+    /// Every manifest that a repository has is told of in `index.json`, those that its indexes list as well.
+    tells_all: bool,
     _lock: Lock,
 }
 
@@ -79,7 +81,13 @@ impl Layout {
         }
         let lock = disk.open(&wharf.join("lock")).map_err(failed("be written"))?;
         let lock = Lock::exclusively(lock, dir)?;
-        let layout = Self { dir: dir.into(), disk, temporaries: AtomicU64::new(0), _lock: lock };
+        let layout = Self {
+            dir: dir.into(),
+            disk,
+            temporaries: AtomicU64::new(0),
+            tells_all: false,
+            _lock: lock,
+        };
         let version = wharf.join("version");
         let marked = || layout.replace(&version, VERSION.as_bytes()).map_err(failed("be written"));
         match layout.disk.read(&version) {
@@ -151,6 +159,15 @@ impl Layout {
         let file = self.disk.create(temporary)?;
         file.write_all_at(bytes, 0)?;
         file.sync()
+    }
+
+    /// The same, of which `index.json` tells all if that is so, and nothing is made out from indexes.
+    pub(super) fn telling_all(self, tells_all: bool) -> Self {
+        Self { tells_all, ..self }
+    }
+
+    pub(super) const fn tells_all(&self) -> bool {
+        self.tells_all
     }
 
     /// A name that is alone in its directory, thanks to the lock; what an earlier process left was swept.

@@ -87,6 +87,9 @@ pub struct Config {
     pub pinned: Vec<(Repository, Tag)>,
     /// The file system that the directory lies on.
     pub disk: Disk,
+    /// Not all that is kept is for everybody who is served. Then no index tells which manifests a repository has: bytes that
+    /// are kept may have come through another one alone.
+    pub has_closed: bool,
 }
 
 impl Config {
@@ -97,6 +100,7 @@ impl Config {
             limits: Limits::default(),
             pinned: Vec::new(),
             disk: Disk::default(),
+            has_closed: false,
         }
     }
 
@@ -155,7 +159,8 @@ impl Store {
     }
 
     fn open_folding(config: &Config, clock: &Clock, fold_bytes: u64) -> Result<Self, Error> {
-        let layout = Arc::new(Layout::open(&config.dir, config.disk.clone())?);
+        let layout = Layout::open(&config.dir, config.disk.clone())?;
+        let layout = Arc::new(layout.telling_all(config.has_closed));
         let ledger = Ledger::open(&layout, config.limits);
         let (index, recorder, thread) = recorder::start(&layout, fold_bytes)?;
         let counter = match budget::count(&layout, &ledger) {

@@ -1,9 +1,13 @@
 //! A registry to which clients bring their own accounts: what one of them may pull, another sees only by its own right,
 //! whatever is kept. A cache that forgets that gives everybody what it fetched for somebody.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
-use wharf::{oci::RegistryName, upstream::Terms};
+use serde_json::json;
+use wharf::{
+    oci::{RegistryName, media_type},
+    upstream::Terms,
+};
 
 use crate::support::{
     Challenge, FakeHub, Fault, Host, On, PushedImage, Wharf, blob_path,
@@ -350,7 +354,7 @@ async fn a_manifest_that_names_anothers_blob_opens_nothing() {
         let child = image.child("linux/arm64");
         let (secret, stolen) = (&child.layers[0], child.manifest.bytes.clone());
         // The same document elsewhere: the registries there do not look whether they have what it names.
-        let kind = wharf::oci::media_type::OCI_MANIFEST;
+        let kind = media_type::OCI_MANIFEST;
         hub.put_manifest("library/thief", Some("1"), kind, stolen.clone());
         site.put_manifest("bob/own", Some("thief"), kind, stolen);
         let wharf = wharf_before(&hub, &site).await;
@@ -379,6 +383,39 @@ async fn a_manifest_that_names_anothers_blob_opens_nothing() {
     }
 }
 
+/// An index that everybody may read lists a private manifest: also when the tables are made anew from the files.
+#[tokio::test]
+async fn an_index_that_lists_anothers_manifest_opens_nothing() {
+    let hub = FakeHub::start().await;
+    let (site, image) = private(Challenge::Bearer).await;
+    let child = &image.child("linux/arm64").manifest;
+    let list = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [{
+            "mediaType": child.media_type, "digest": child.digest, "size": child.bytes.len(),
+            "platform": { "os": "linux", "architecture": "arm64" },
+        }],
+    });
+    hub.put_manifest("library/thief", Some("1"), media_type::OCI_INDEX, list.to_string());
+    let mut wharf = wharf_before(&hub, &site).await;
+    let alice = alice();
+    assert_open(&wharf, &image, &alice, "alice").await;
+    let stolen = format!("/v2/library/thief/manifests/{}", child.digest);
+    for remade in [false, true, true] {
+        assert_eq!(wharf.get("/v2/library/thief/manifests/1").await.status, 200);
+        assert_eq!(wharf.get(&stolen).await.status, 404, "made anew: {remade}");
+        wharf.quiet().await;
+        let remake =
+            |dir: &Path| fs::remove_dir_all(dir.join("wharf/index.sled")).expect("deleted");
+        wharf = wharf.restart_after(remake).await;
+        site.clear_log();
+        assert_open(&wharf, &image, &alice, "alice, made anew").await;
+        let fetched = |path: &str| path.contains("/manifests/sha256:") || path.contains("/blobs/");
+        let again = site.count(|seen| seen.method == "GET" && fetched(&seen.path));
+        assert_eq!(again, 0, "what is hers stays hers: {:?}", site.log());
+    }
+    wharf.end().await;
+}
+
 #[tokio::test]
 async fn layers_that_private_and_public_images_share_are_served_with_the_uplink_gone() {
     for public_first in [false, true] {
@@ -389,7 +426,7 @@ async fn layers_that_private_and_public_images_share_are_served_with_the_uplink_
         for blob in std::iter::once(&child.config).chain(&child.layers) {
             hub.put_blob("library/base", blob.bytes.clone());
         }
-        let kind = wharf::oci::media_type::OCI_MANIFEST;
+        let kind = media_type::OCI_MANIFEST;
         hub.put_manifest("library/base", Some("1"), kind, child.manifest.bytes.clone());
         let wharf = wharf_before(&hub, &site).await;
         let alice = alice();
