@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::Notify,
     task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval},
@@ -137,13 +137,13 @@ impl App {
             let with = if at == 0 { "--listen or [server] listen" } else { "[[listener]] address" };
             let door = Arc::new(door.clone());
             for address in addresses {
-                let (listener, bound) = listen(*address, with).await?;
+                let (listener, bound) = listen(*address, with)?;
                 listeners.push((listener, bound, Arc::clone(&door)));
             }
         }
         let addrs = listeners.iter().map(|(_, address, _)| *address).collect();
         let admin = match config.admin {
-            Some(address) => Some(listen(address, "[admin] listen").await?),
+            Some(address) => Some(listen(address, "[admin] listen")?),
             None => None,
         };
         let socket = config.store.control_socket();
@@ -267,13 +267,24 @@ impl Reload {
     }
 }
 
-async fn listen(
+/// Connections that wait to be accepted, as far as the system lets them (`net.core.somaxconn`): those of a crowd that finds no
+/// place. The system drops further ones, whose clients try again a second later.
+const BACKLOG: u32 = 4096;
+
+fn listen(
     address: SocketAddr,
     with: &'static str,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = TcpListener::bind(address).await;
-    let bound = bound.and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
-    bound.map_err(|source| StartError::Listen { address, with, source })
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As `TcpListener::bind` has it: a restart need not wait for what the last one left in the system.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bound().map_err(|source| StartError::Listen { address, with, source })
 }
 
 /// Binds the control socket. A file system without sockets is no reason not to serve.
