@@ -93,8 +93,14 @@ impl Inner {
         let _ended = Ended(&self);
         let _told = Told(&self);
         if let Err(error) = self.try_download(&lead, &repository, size, ahead).await {
-            let published = lead.has_published();
-            tracing::warn!(digest = %lead.digest(), %repository, %error, published, "a download failed");
+            let (digest, published) = (lead.digest(), lead.has_published());
+            match size.is_none() && !published && !error.is_outage() {
+                // That there is no blob which nothing leads to is no news: the request's line tells it.
+                true => tracing::debug!(%digest, %repository, %error, "no such download"),
+                false => {
+                    tracing::warn!(%digest, %repository, %error, published, "a download failed")
+                }
+            }
             lead.publish(0, Phase::Failed(error));
         }
     }
@@ -118,20 +124,24 @@ impl Inner {
             return Ok(());
         }
         let upstream = self.upstream(repository)?;
-        let _turn = match &ahead {
+        let (asking, _turn) = match &ahead {
             None => {
                 let of_registry = self.downloads.turns_of(&repository.registry);
                 let crowd = lead.interest().crowd();
                 let turns = async {
-                    (of_registry.turn(crowd).await, self.downloads.turns.turn(crowd).await)
+                    let asking = match size {
+                        None => Some(of_registry.unnamed.turn(crowd).await),
+                        Some(_) => None,
+                    };
+                    let running = of_registry.running.turn(crowd).await;
+                    (asking, Some((running, self.downloads.turns.turn(crowd).await)))
                 };
-                let turn = timeout(TURN_DEADLINE, turns).await;
-                Some(turn.map_err(|_| {
+                timeout(TURN_DEADLINE, turns).await.map_err(|_| {
                     self.metrics.limit_reached(Limit::WaitingDownloads);
                     Error::Busy
-                })?)
+                })?
             }
-            Some(_) => None,
+            Some(_) => (None, None),
         };
         let mut in_turn = pin!(self.in_turn(lead, ahead));
         let asked = tokio::select! {
@@ -139,6 +149,8 @@ impl Inner {
             never = &mut in_turn => match never {},
         };
         let given = asked.map_err(Error::of_blob)?;
+        // There is such a blob.
+        drop(asking);
         let keep = lead.interest().keeps();
         let partial = match self.store.begin(digest, repository, size, keep).await {
             Ok(partial) => partial,

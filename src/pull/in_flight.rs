@@ -32,8 +32,7 @@ pub(super) struct InFlight {
     flights: Arc<Mutex<HashMap<Digest, Flight>>>,
     /// One for each connection to an upstream that fills a partial file.
     pub(super) turns: Turns,
-    /// For each registry, one for each of these that may be its own: of one that sends nothing, others are to notice little.
-    by_registry: Mutex<HashMap<RegistryName, Turns>>,
+    by_registry: Mutex<HashMap<RegistryName, OfRegistry>>,
     /// One for each that serves a single client, at that client's pace: they must not hold up the others.
     pub(super) relay_turns: Turns,
     /// One for each piece of a blob that may be in memory before its turn.
@@ -47,8 +46,21 @@ pub(super) struct InFlight {
     metrics: Metrics,
 }
 
+/// Of so many downloads that may run, one may be of a blob of which it is not known whether there is such a thing.
+const UNNAMED_SHARE: usize = 4;
+
 /// What turns are for that downloads wait for.
 const DOWNLOAD: &str = "download";
+
+/// The turns of one registry.
+#[derive(Clone, Debug)]
+pub(super) struct OfRegistry {
+    /// One for each download that may be its own: of one that sends nothing, others are to notice little.
+    pub(super) running: Turns,
+    /// One for each blob that no manifest names that it may be asked for at once: a client can make up as many as it likes, and
+    /// the registry, which works on all that it is asked at the same time, is to have time for what there is.
+    pub(super) unnamed: Turns,
+}
 
 /// Why somebody joins a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,11 +218,18 @@ impl InFlight {
         })
     }
 
-    /// The turns of one registry, of which one is to be taken before one of all. There are as many registries as are
-    /// configured.
-    pub(super) fn turns_of(&self, registry: &RegistryName) -> Turns {
+    /// The turns of one registry: one of the unnamed is to be taken before one of the running, and that before one of all. There
+    /// are as many registries as are configured.
+    pub(super) fn turns_of(&self, registry: &RegistryName) -> OfRegistry {
         let mut turns = self.by_registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Turns::new(self.running_each, DOWNLOAD, &self.metrics);
+        let fresh = || OfRegistry {
+            running: Turns::new(self.running_each, DOWNLOAD, &self.metrics),
+            unnamed: Turns::new(
+                (self.running_each / UNNAMED_SHARE).max(2),
+                "unnamed",
+                &self.metrics,
+            ),
+        };
         turns.entry(registry.clone()).or_insert_with(fresh).clone()
     }
 

@@ -156,11 +156,11 @@ impl StoredBlob {
         }
     }
 
-    /// The blob, if opening it waits for no disk.
-    pub(super) fn open_at_once(disk: &Disk, path: &Path) -> Option<Self> {
-        let file = disk.open_read_at_once(path)?;
+    /// As [`StoredBlob::open`], if that waits for no disk; `None` when it might.
+    pub(super) fn open_at_once(disk: &Disk, path: &Path) -> Option<Option<Self>> {
+        let Some(file) = disk.open_read_at_once(path)? else { return Some(None) };
         let size = file.len().ok()?;
-        Some(Self { file: BlobFile::new(Arc::new(file)), size })
+        Some(Some(Self { file: BlobFile::new(Arc::new(file)), size }))
     }
 
     pub(super) const fn committed(file: BlobFile, size: u64) -> Self {

@@ -66,8 +66,9 @@ pub(super) fn is_passing(disk: &Disk, path: &Path) -> bool {
 pub(super) fn vouched(layout: &Layout, digest: &Digest) -> u64 {
     let lines = layout.disk().read(&layout.partial_origin(digest));
     let last = lines.ok().and_then(|bytes| Lines::parse(&bytes).checkpoints.pop());
+    let Some((checkpoint, _)) = last else { return 0 };
     let len = layout.disk().len(&layout.partial(digest)).ok().flatten().unwrap_or(0);
-    last.map_or(0, |(checkpoint, _)| checkpoint.bytes.min(len))
+    checkpoint.bytes.min(len)
 }
 
 impl Checkpoints {

@@ -154,14 +154,20 @@ impl Disk {
         Ok(self.file(File::open(path)?, path))
     }
 
-    /// Opens a file for reading if that waits for no disk: if the system has its name in memory, and can tell (Linux 5.12).
-    /// `None`: that has to be found out by [`Disk::open_read`].
-    pub(super) fn open_read_at_once(&self, path: &Path) -> Option<DiskFile> {
-        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    /// Opens a file for reading, or finds that there is none, if that waits for no disk: if the system has in memory what there
+    /// is of that name, and can tell (Linux 5.12). `None`: that has to be found out by [`Disk::open_read`].
+    pub(super) fn open_read_at_once(&self, path: &Path) -> Option<Option<DiskFile>> {
+        use rustix::{
+            fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+            io::Errno,
+        };
         self.before(Touch::Read(path)).ok()?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
-        Some(self.file(File::from(opened), path))
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+            Ok(opened) => Some(Some(self.file(File::from(opened), path))),
+            Err(Errno::NOENT) => Some(None),
+            Err(_) => None,
+        }
     }
 
     /// All of a file.

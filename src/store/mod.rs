@@ -207,7 +207,7 @@ impl Store {
         }
         let (layout, path) = (Arc::clone(&self.layout), self.layout.blob(digest));
         if let Some(opened) = StoredBlob::open_at_once(layout.disk(), &path) {
-            return Ok(Some(opened));
+            return Ok(opened);
         }
         let opening = spawn_blocking(move || StoredBlob::open(layout.disk(), &path));
         match opening.await.map_err(Error::join)? {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use wharf::oci::Digest;
@@ -40,6 +41,7 @@ async fn start() -> (FakeHub, Wharf) {
     let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
     let wharf = Wharf::start_with(&hub, |config| {
         config.pull.max_downloads = AT_ONCE;
+        config.pull.prefetch.on_pull = false;
         config.pull.limits.questions_per_registry = AT_ONCE;
     })
     .await;
@@ -73,17 +75,33 @@ async fn assert_next_but_one(hub: &FakeHub, marks: &[String], gates: &[Gate]) {
 #[tokio::test]
 async fn a_clients_download_is_next_but_one_however_many_another_one_waits_for() {
     let (hub, wharf) = start().await;
-    let blobs: Vec<_> = (0..=MANY).map(|n| noise(&format!("blob {n}"), 10_000)).collect();
-    let digests: Vec<Digest> = blobs.iter().map(|blob| hub.put_blob(REPO, blob.clone())).collect();
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000; MANY + 1]);
+    // What a manifest names, asked for by nobody ahead.
+    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/1")).await.status, 200);
+    let blobs = image.layers.into_iter().map(|layer| (layer.digest, layer.bytes)).collect();
+    assert_taken_in_turn(hub, wharf, "download", blobs).await;
+}
+
+#[tokio::test]
+async fn a_clients_unnamed_blob_is_next_but_one_however_many_another_one_asks_for() {
+    let (hub, wharf) = start().await;
+    let blobs = (0..=MANY).map(|n| noise(&format!("blob {n}"), 10_000));
+    let blobs = blobs.map(|blob| (hub.put_blob(REPO, blob.clone()), blob.into())).collect();
+    assert_taken_in_turn(hub, wharf, "unnamed", blobs).await;
+}
+
+/// All but the last are wanted by a crowd before the device wants that.
+async fn assert_taken_in_turn(hub: FakeHub, wharf: Wharf, kind: &str, blobs: Vec<(Digest, Bytes)>) {
+    let (digests, blobs): (Vec<Digest>, Vec<Bytes>) = blobs.into_iter().unzip();
     let gates: Vec<Gate> = digests.iter().map(|_| Gate::after(0)).collect();
     for (digest, gate) in digests.iter().zip(&gates) {
         hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
     }
     let path = |n: usize| blob_path(REPO, &digests[n]);
     let mut open: Vec<_> = (0..MANY).map(|n| get(CROWD, wharf.addr, &path(n))).collect();
-    until_waiting(&wharf, "download", MANY - AT_ONCE).await;
+    until_waiting(&wharf, kind, MANY - AT_ONCE).await;
     open.push(get(DEVICE, wharf.addr, &path(MANY)));
-    until_waiting(&wharf, "download", MANY + 1 - AT_ONCE).await;
+    until_waiting(&wharf, kind, MANY + 1 - AT_ONCE).await;
     let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
     hub.until("two downloads", |_| asked(&hub, &marks).len() == AT_ONCE).await;
     assert_next_but_one(&hub, &marks, &gates).await;
@@ -91,7 +109,7 @@ async fn a_clients_download_is_next_but_one_however_many_another_one_waits_for()
     for (answer, blob) in join_all(open).await.into_iter().zip(&blobs) {
         assert_eq!(answer.expect("no panic").bytes(), blob);
     }
-    until_waiting(&wharf, "download", 0).await;
+    until_waiting(&wharf, kind, 0).await;
     wharf.end().await;
 }
 
@@ -126,5 +144,36 @@ async fn a_clients_question_is_next_but_one_however_many_another_one_asks() {
     for answer in join_all(open).await {
         assert_eq!(answer.expect("no panic").status, 200);
     }
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_named_blob_is_asked_for_however_many_are_asked_for_that_nothing_names() {
+    const TURNS: usize = 8;
+    // A quarter of the turns.
+    const UNNAMED: usize = 2;
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let wharf = Wharf::start_with(&hub, |config| config.pull.max_downloads = TURNS).await;
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000]);
+    let manifest = wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
+    assert_eq!(manifest.status, 200);
+    let gate = Gate::after(0);
+    let digests: Vec<_> = (0..MANY).map(|n| Digest::sha256(format!("{n}").as_bytes())).collect();
+    for digest in &digests {
+        hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
+    }
+    let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
+    let open: Vec<_> = digests.iter().map(ask).collect();
+    until_waiting(&wharf, "unnamed", MANY - UNNAMED).await;
+    let layer = &image.layers[0];
+    let pulled = get(DEVICE, wharf.addr, &blob_path(REPO, &layer.digest));
+    assert_eq!(deadline("the layer", pulled).await.expect("no panic").bytes(), &layer.bytes);
+    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
+    assert_eq!(asked(&hub, &marks).len(), UNNAMED);
+    gate.open();
+    for answer in join_all(open).await {
+        assert_eq!(answer.expect("no panic").status, 404);
+    }
+    until_waiting(&wharf, "unnamed", 0).await;
     wharf.end().await;
 }
