@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
+    io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
-    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -14,10 +14,11 @@ use super::{
     peer::Peer,
     respond,
     seats::{Refused, Seat},
+    tls,
 };
 use crate::metrics::Limit;
 
-/// How long a client that is refused may take to ask: who is answered before it asks may not read the answer.
+/// How long a client that is refused may take to say something: to begin a handshake, and to ask.
 const REFUSED_HEAD: Duration = Duration::from_secs(1);
 
 /// Pause after a failed accept: mostly too many open files, which pass.
@@ -55,12 +56,17 @@ impl Server {
                     let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else {
                         continue;
                     };
-                    // Over TLS it would take a handshake to tell why.
-                    if door.tls.is_some() {
+                    // Who may not connect is not let into a handshake.
+                    if refused == Refused::NotAllowed && door.tls.is_some() {
                         continue;
                     }
-                    let telling = Arc::clone(&self).turn_away(stream, client, refused, permit);
-                    tasks.spawn(cut.clone().run_until_cancelled_owned(telling));
+                    let door = Arc::clone(&door);
+                    let telling = Arc::clone(&self).turn_away(stream, (client, door), refused);
+                    let telling = cut.clone().run_until_cancelled_owned(telling);
+                    tasks.spawn(async move {
+                        telling.await;
+                        drop(permit);
+                    });
                 }
             }
         }
@@ -87,13 +93,12 @@ impl Server {
         }
     }
 
-    /// Tells a client that speaks plain HTTP why it is not served.
+    /// Tells a client why it is not served, once it asks: who is answered before may not read the answer.
     async fn turn_away(
         self: Arc<Self>,
         mut stream: TcpStream,
-        client: SocketAddr,
+        (client, door): (SocketAddr, Arc<Door>),
         refused: Refused,
-        _permit: OwnedSemaphorePermit,
     ) {
         if timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
             return;
@@ -102,7 +107,19 @@ impl Server {
             Refused::NotAllowed => respond::not_allowed(client.ip()),
             Refused::TooMany => respond::too_many_connections(client.ip()),
         };
-        let told = self.refuse(&mut stream, answer, client);
+        let told = async {
+            match &door.tls {
+                Some(tls) if tls::begins(&stream).await => {
+                    let Ok(mut stream) = tls.accept_to_refuse(stream).await else { return };
+                    let mut asked = [0];
+                    let asks = timeout(REFUSED_HEAD, stream.read(&mut asked)).await;
+                    if asks.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {
+                        self.refuse(&mut stream, answer, client).await;
+                    }
+                }
+                _ => self.refuse(&mut stream, answer, client).await,
+            }
+        };
         let _ = timeout(self.config.header_timeout, told).await;
     }
 }

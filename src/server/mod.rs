@@ -233,9 +233,7 @@ impl Server {
     ) {
         let client = peer.address;
         let opened = async {
-            let mut first = [0];
-            let peeked = stream.get_ref().peek(&mut first).await;
-            if peeked.is_ok_and(|count| count > 0) && first != [tls::FIRST_BYTE] {
+            if !tls::begins(stream.get_ref()).await {
                 return Err((None, stream));
             }
             tls.accept(stream).await.map_err(|(error, stream)| (Some(error), stream))

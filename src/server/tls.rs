@@ -20,7 +20,10 @@ use rustls::{
     server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use x509_cert::{
     Certificate,
@@ -90,7 +93,10 @@ pub enum TlsError {
 
 /// The first byte of a connection that begins with TLS: a handshake record
 /// ([RFC 8446 §5.1](https://www.rfc-editor.org/rfc/rfc8446#section-5.1)).
-pub(super) const FIRST_BYTE: u8 = 22;
+const FIRST_BYTE: u8 = 22;
+
+/// HTTP/1.1, as handshakes call it ([RFC 7301 §6](https://www.rfc-editor.org/rfc/rfc7301#section-6)).
+const HTTP1: &[u8] = b"http/1.1";
 
 /// Most names that are taken from one certificate.
 const SUBJECTS_MAX: usize = 16;
@@ -141,7 +147,7 @@ impl Tls {
         let mut config =
             builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity))));
         // In the order in which wharf likes them.
-        config.alpn_protocols = vec![http2::ALPN.to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![http2::ALPN.to_vec(), HTTP1.to_vec()];
         // Old Docker Engines open a connection for each request. What is resumed is not verified again: a
         // client's certificate counts for up to twelve hours, the life of a ticket, beyond its end.
         if let Ok(ticketer) = ring::Ticketer::new() {
@@ -231,6 +237,19 @@ impl Tls {
         let subjects = shown.map(|certificate| subjects(certificate)).unwrap_or_default();
         Ok((stream, subjects.into()))
     }
+
+    /// The handshake with a client that is only to be told why it is not served: in HTTP/1.1, whatever it would rather speak.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn accept_to_refuse<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
+        let mut config = ServerConfig::clone(&self.current().config);
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        TlsAcceptor::from(Arc::new(config)).accept(stream).await
+    }
 }
 
 fn told_of(list: &revoked::Span) -> String {
@@ -297,6 +316,13 @@ fn pem_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static
         Ok(certificates) => Ok(certificates),
         Err(_) => Err(BAD_CERTIFICATE),
     }
+}
+
+/// Whether what comes first on a connection is TLS, once there is something; what says nothing at all counts as such.
+pub(super) async fn begins(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    let peeked = stream.peek(&mut first).await;
+    !peeked.is_ok_and(|count| count > 0) || first == [FIRST_BYTE]
 }
 
 /// Common names, then subject alternative names (DNS, email, URI, IP address), as they are written.

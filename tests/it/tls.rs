@@ -425,3 +425,30 @@ async fn who_is_taken_back_while_wharf_runs_is_not_let_in_by_a_session() {
     }
     end(wharf).await;
 }
+
+#[tokio::test]
+async fn a_client_with_too_many_connections_is_told_so_in_tls_too() {
+    let ca = TestCa::new();
+    let (_hub, wharf) =
+        start_with(&ca, None, |config| config.server.max_connections_per_client = 1).await;
+    let plain = TlsClient::new(&ca, None);
+    let first = plain.connect(wharf.addr).await.expect("a handshake");
+    until_open(&wharf, 1.0).await;
+    // One that would rather speak HTTP/2 hears it, too.
+    for client in [plain, TlsClient::new(&ca, None).or_http2()] {
+        let refused = client.get(wharf.addr, "/v2/").await;
+        assert_eq!(refused.refusal(), (429, "TOOMANYREQUESTS".to_owned()));
+        assert!(refused.header("retry-after").is_some());
+    }
+    let spoken = client::get(wharf.addr, "/v2/", &[]).await;
+    assert_eq!(spoken.status, 429, "in plain HTTP, and no worse off than others");
+    // Whoever shakes hands and asks nothing is not waited for.
+    let mut silent = TlsClient::new(&ca, None).connect(wharf.addr).await.expect("a handshake");
+    let mut heard = Vec::new();
+    let ended = deadline("the other side to close", silent.read_to_end(&mut heard)).await;
+    assert!(ended.is_err() || heard.is_empty(), "{}", heard.escape_ascii());
+    let refused = "wharf_limit_reached_total{limit=\"connections_per_client\"}";
+    assert_eq!(wharf.metric(refused), 4.0);
+    drop(first);
+    end(wharf).await;
+}
