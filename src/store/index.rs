@@ -16,12 +16,15 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use super::{
@@ -44,6 +47,10 @@ const ACCESS_EVERY: usize = 4;
 /// The form of the tables; those of another are made anew. The first had neither a number nor `c` and `u`, the second no
 /// `k`, the third no `v`.
 const FORM: u8 = 4;
+
+/// How often tables that are locked are tried again, and after which pause: a second in all.
+const LOCK_PAUSES: usize = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 const POSITION: &[u8] = b"p";
 const SUM: &[u8] = b"s";
@@ -430,7 +437,11 @@ impl Changes<'_> {
 fn try_open(path: &Path, at_once: usize) -> Option<sled::Db> {
     let config = sled::Config::new().path(path).cache_capacity(PAGE_CACHE_BYTES);
     let open = || {
-        let db = config.open()?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tables are opened by threads that may block"
+        )]
+        let db = open_unlocked(&config, || thread::sleep(LOCK_PAUSE))?;
         Ok::<_, sled::Error>(sums_up(&db, at_once)?.then_some(db))
     };
     match catch_unwind(AssertUnwindSafe(open)) {
@@ -450,6 +461,19 @@ fn try_open(path: &Path, at_once: usize) -> Option<sled::Db> {
             None
         }
     }
+}
+
+/// Opens the tables once nobody has them locked: a program that is just being started has all that is open here, for a moment, and
+/// what is locked with it. The directory is this process's own, so nobody else has them for long.
+fn open_unlocked(config: &sled::Config, mut pause: impl FnMut()) -> sled::Result<sled::Db> {
+    for _ in 0..LOCK_PAUSES {
+        match config.open() {
+            // So sled calls a lock that it does not get.
+            Err(sled::Error::Io(error)) if error.kind() == io::ErrorKind::Other => pause(),
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 /// Whether the records are those that were written, as far as `most` of them tell.
@@ -473,7 +497,7 @@ fn sums_up(db: &sled::Db, most: usize) -> sled::Result<bool> {
 }
 
 fn open_anew(path: &Path) -> Result<sled::Db, Error> {
-    let kept = |source: std::io::Error| Error::Open {
+    let kept = |source: io::Error| Error::Open {
         what: "be cleared",
         dir: path.into(),
         source: source.into(),
@@ -607,6 +631,26 @@ mod tests {
         index.db().remove(record).expect("written").expect("was there");
         let again = reopened(&index, &dir.path().join("second"), &dir.path().join("third"));
         assert_eq!(again.1, None, "the tables count as whole");
+    }
+
+    #[test]
+    fn tables_that_are_locked_for_a_moment_are_waited_for() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let index = Index::anew(&first).expect("new tables");
+        index.apply(&[], &[], Some(Position { generation: 1, offset: 2 })).expect("taken in");
+        index.flush().expect("written");
+        copy(&first, &second);
+        let config = sled::Config::new().path(&second);
+        let file = fs::File::open(second.join("db")).expect("sled's file");
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+        let mut pauses = 0;
+        let opened = open_unlocked(&config, || pauses += 1);
+        assert!(opened.is_err(), "it is locked");
+        assert_eq!(pauses, LOCK_PAUSES);
+        let mut file = Some(file);
+        let opened = open_unlocked(&config, || drop(file.take())).expect("it is locked no more");
+        assert!(opened.get(POSITION).expect("read").is_some());
     }
 
     /// The tables as they are found at `from`, opened at `to`: sled's own lock stays for as long as its threads like.

@@ -86,7 +86,7 @@ async fn a_clients_download_is_next_but_one_however_many_another_one_waits_for()
 async fn a_clients_unnamed_blob_is_next_but_one_however_many_another_one_asks_for() {
     let (hub, wharf) = start().await;
     let blobs = (0..=MANY).map(|n| noise(&format!("blob {n}"), 10_000));
-    let blobs = blobs.map(|blob| (hub.put_blob(REPO, blob.clone()), blob.into())).collect();
+    let blobs = blobs.map(|blob| (hub.put_blob(REPO, blob.clone()), blob)).collect();
     assert_taken_in_turn(hub, wharf, "unnamed", blobs).await;
 }
 

@@ -440,7 +440,7 @@ async fn a_client_with_too_many_connections_is_told_so_in_tls_too() {
         assert_eq!(refused.refusal(), (429, "TOOMANYREQUESTS".to_owned()));
         assert!(refused.header("retry-after").is_some());
     }
-    let spoken = client::get(wharf.addr, "/v2/", &[]).await;
+    let spoken = wharf.get("/v2/").await;
     assert_eq!(spoken.status, 429, "in plain HTTP, and no worse off than others");
     // Whoever shakes hands and asks nothing is not waited for.
     let mut silent = TlsClient::new(&ca, None).connect(wharf.addr).await.expect("a handshake");
