@@ -77,7 +77,7 @@ fn row(options: &Options, count: u64) -> Result<()> {
             try_join_all(asks).await
         })
     };
-    let paths = some(MANIFESTS[0]);
+    let paths = some(MANIFESTS[1]);
     let requests = if options.quick { 1000 } else { REQUESTS };
     let warm = MANIFESTS.into_iter().map(|count| {
         let paths = some(count);

@@ -138,7 +138,7 @@ impl Pull {
         let pull = &self.0;
         for _ in 0..FOREIGN_FAILURES {
             let place = pull.downloads.reader()?;
-            let purpose = Purpose { wanted: true, keep };
+            let purpose = Purpose { wanted: true, keep, named: size.is_some() };
             let (flight, lead) = pull.downloads.join(digest, repository, purpose)?;
             let led = lead.is_some();
             if let Some(lead) = lead {

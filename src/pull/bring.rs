@@ -285,7 +285,7 @@ impl Inner {
         let repository = &self.home(repository, digest);
         let mut detached = None;
         for _ in 0..ENDS {
-            let purpose = Purpose { wanted: true, keep: true };
+            let purpose = Purpose { wanted: true, keep: true, named: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
             let led = lead.is_some();
             if let Some(lead) = lead {

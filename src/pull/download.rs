@@ -94,7 +94,8 @@ impl Inner {
         let _told = Told(&self);
         if let Err(error) = self.try_download(&lead, &repository, size, ahead).await {
             let (digest, published) = (lead.digest(), lead.has_published());
-            match size.is_none() && !published && !error.is_outage() {
+            let made_up = !lead.interest().is_named();
+            match made_up && matches!(error, Error::BlobUnknown | Error::Busy) {
                 // That there is no blob which nothing leads to is no news: the request's line tells it.
                 true => tracing::debug!(%digest, %repository, %error, "no such download"),
                 false => {
@@ -129,17 +130,23 @@ impl Inner {
                 let of_registry = self.downloads.turns_of(&repository.registry);
                 let crowd = lead.interest().crowd();
                 let turns = async {
-                    let asking = match size {
-                        None => Some(of_registry.unnamed.turn(crowd).await),
-                        Some(_) => None,
+                    let asking = tokio::select! {
+                        biased;
+                        () = lead.interest().named() => None,
+                        turn = of_registry.unnamed.turn(crowd) => Some(turn),
                     };
                     let running = of_registry.running.turn(crowd).await;
                     (asking, Some((running, self.downloads.turns.turn(crowd).await)))
                 };
-                timeout(TURN_DEADLINE, turns).await.map_err(|_| {
+                let turns = timeout(TURN_DEADLINE, turns).await.map_err(|_| {
                     self.metrics.limit_reached(Limit::WaitingDownloads);
                     Error::Busy
-                })?
+                })?;
+                if turns.0.is_some() && lead.followers() == 0 {
+                    // Nobody is left to tell whether there is such a blob.
+                    return Err(Error::Busy);
+                }
+                turns
             }
             Some(_) => (None, None),
         };
@@ -149,8 +156,11 @@ impl Inner {
             never = &mut in_turn => match never {},
         };
         let given = asked.map_err(Error::of_blob)?;
-        // There is such a blob.
-        drop(asking);
+        // There is such a blob, unless nobody could be asked yet: with a disk that fails, the registry is asked further below.
+        if given.is_some() || self.store.failing().is_none() {
+            lead.interest().is_there();
+            drop(asking);
+        }
         let keep = lead.interest().keeps();
         let partial = match self.store.begin(digest, repository, size, keep).await {
             Ok(partial) => partial,

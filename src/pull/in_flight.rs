@@ -46,8 +46,12 @@ pub(super) struct InFlight {
     metrics: Metrics,
 }
 
-/// Of so many downloads that may run, one may be of a blob of which it is not known whether there is such a thing.
+/// Of so many downloads that may run, one may be of a blob of which it is not known whether there is such a thing; two at least
+/// may be.
 const UNNAMED_SHARE: usize = 4;
+
+/// Of so many downloads that may run or wait, one may be of such a blob.
+const UNNAMED_WAITING_SHARE: usize = 2;
 
 /// What turns are for that downloads wait for.
 const DOWNLOAD: &str = "download";
@@ -69,6 +73,8 @@ pub(super) struct Purpose {
     pub(super) wanted: bool,
     /// It is to be kept; otherwise it is passed on and forgotten.
     pub(super) keep: bool,
+    /// A manifest tells of it; otherwise it may be made up.
+    pub(super) named: bool,
 }
 
 /// A download as its followers see it.
@@ -86,6 +92,8 @@ pub(super) struct Interest {
     keep: AtomicBool,
     wanted: AtomicBool,
     became_wanted: Notify,
+    named: AtomicBool,
+    became_named: Notify,
     /// Who waits for it, or did: its turn is the first that any of them has.
     crowd: Arc<Crowd>,
     /// Whether it was begun before any client wanted it.
@@ -187,7 +195,12 @@ impl InFlight {
             flight.interest.add(purpose);
             return Ok((flight.clone(), None));
         }
-        if flights.len() >= self.most {
+        let is_made_up = |flight: &&Flight| !flight.interest.is_named();
+        let is_full = flights.len() >= self.most
+            || (!purpose.named
+                && flights.values().filter(is_made_up).count()
+                    >= self.most / UNNAMED_WAITING_SHARE);
+        if is_full {
             self.metrics.limit_reached(Limit::WaitingDownloads);
             return Err(Error::Busy);
         }
@@ -196,6 +209,8 @@ impl InFlight {
             keep: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             became_wanted: Notify::new(),
+            named: AtomicBool::new(false),
+            became_named: Notify::new(),
             crowd: Arc::new(Crowd::of(Whose::now())),
             ahead: !purpose.wanted,
             running: Arc::clone(&self.wanted),
@@ -253,6 +268,9 @@ impl Interest {
     fn add(&self, purpose: Purpose) {
         self.crowd.join(Whose::now());
         self.keep.fetch_or(purpose.keep, Ordering::Relaxed);
+        if purpose.named {
+            self.is_there();
+        }
         if purpose.wanted && !self.wanted.swap(true, Ordering::Relaxed) {
             self.running.send_modify(|running| *running += 1);
             self.became_wanted.notify_waiters();
@@ -277,6 +295,28 @@ impl Interest {
     /// Whether it was begun before any client wanted it.
     pub(super) const fn began_ahead(&self) -> bool {
         self.ahead
+    }
+
+    /// Whether a manifest tells of the blob, or the registry has said that there is one.
+    pub(super) fn is_named(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
+    /// There is such a blob.
+    pub(super) fn is_there(&self) {
+        if !self.named.swap(true, Ordering::Relaxed) {
+            self.became_named.notify_waiters();
+        }
+    }
+
+    /// Waits until it is known that there is such a blob.
+    pub(super) async fn named(&self) {
+        let became = self.became_named.notified();
+        let mut became = std::pin::pin!(became);
+        became.as_mut().enable();
+        if !self.is_named() {
+            became.await;
+        }
     }
 
     /// Waits until a client wants it.
@@ -347,7 +387,8 @@ mod tests {
         let downloads = InFlight::new(1, 1, &Limits::default(), &Metrics::new());
         let (digest, origin) =
             (Digest::sha256(b"a"), "docker.io/library/app".parse().expect("a name"));
-        let join = |wanted| downloads.join(&digest, &origin, Purpose { wanted, keep: true });
+        let join =
+            |wanted| downloads.join(&digest, &origin, Purpose { wanted, keep: true, named: true });
         let (flight, lead) = join(false).expect("room");
         let [one, two] = [1, 2].map(|last| std::net::IpAddr::from([10, 0, 0, last]));
         for client in [one, two, one] {

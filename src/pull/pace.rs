@@ -93,8 +93,8 @@ mod tests {
         },
     };
 
-    const AHEAD: Purpose = Purpose { wanted: false, keep: true };
-    const WANTED: Purpose = Purpose { wanted: true, keep: true };
+    const AHEAD: Purpose = Purpose { wanted: false, keep: true, named: true };
+    const WANTED: Purpose = Purpose { wanted: true, keep: true, named: true };
 
     fn repository() -> Repository {
         "docker.io/library/busybox".parse().expect("a name")

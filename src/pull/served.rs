@@ -218,7 +218,7 @@ impl Inner {
             return Ok(());
         }
         let repository = self.home(repository, digest);
-        let purpose = Purpose { wanted: true, keep: true };
+        let purpose = Purpose { wanted: true, keep: true, named: true };
         let (flight, lead) = self.downloads.join(digest, &repository, purpose)?;
         if let Some(lead) = lead {
             self.tasks.spawn(Arc::clone(self).download(lead, repository, size, None));

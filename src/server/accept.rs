@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +21,9 @@ use crate::metrics::Limit;
 
 /// How long a client that is refused may take to say something: to begin a handshake, and to ask.
 const REFUSED_HEAD: Duration = Duration::from_secs(1);
+
+/// How long its handshake may take.
+const REFUSED_HANDSHAKE: Duration = Duration::from_secs(3);
 
 /// Pause after a failed accept: mostly too many open files, which pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,12 +65,9 @@ impl Server {
                         continue;
                     }
                     let door = Arc::clone(&door);
-                    let telling = Arc::clone(&self).turn_away(stream, (client, door), refused);
-                    let telling = cut.clone().run_until_cancelled_owned(telling);
-                    tasks.spawn(async move {
-                        telling.await;
-                        drop(permit);
-                    });
+                    let telling =
+                        Arc::clone(&self).turn_away(stream, (client, door), refused, permit);
+                    tasks.spawn(stop.clone().run_until_cancelled_owned(telling));
                 }
             }
         }
@@ -99,6 +100,7 @@ impl Server {
         mut stream: TcpStream,
         (client, door): (SocketAddr, Arc<Door>),
         refused: Refused,
+        _permit: OwnedSemaphorePermit,
     ) {
         if timeout(REFUSED_HEAD, stream.readable()).await.is_err() {
             return;
@@ -110,7 +112,8 @@ impl Server {
         let told = async {
             match &door.tls {
                 Some(tls) if tls::begins(&stream).await => {
-                    let Ok(mut stream) = tls.accept_to_refuse(stream).await else { return };
+                    let opening = timeout(REFUSED_HANDSHAKE, tls.accept_to_refuse(stream));
+                    let Ok(Ok(mut stream)) = opening.await else { return };
                     let mut asked = [0];
                     let asks = timeout(REFUSED_HEAD, stream.read(&mut asked)).await;
                     if asks.is_ok_and(|read| read.is_ok_and(|count| count > 0)) {

@@ -321,10 +321,7 @@ impl Server {
         };
         let turn = match seat.try_turn() {
             Some(turn) => Some(turn),
-            None => {
-                self.metrics.request_delayed();
-                Box::pin(seat.turn()).await
-            }
+            None => Box::pin(seat.turn()).await,
         };
         if turn.is_none() {
             self.metrics.limit_reached(Limit::RequestsPerClient);

@@ -212,7 +212,7 @@ impl Seat {
         self.place.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// Its answer is over.
+    /// Its answer is over, or it was opened just now.
     pub(super) fn is_idle(&self) {
         self.place.idle_since.store(self.seats.now(), Ordering::Relaxed);
     }
@@ -224,7 +224,10 @@ impl Seat {
 
     /// The same, in the order in which this client's requests came; `None` when its others take too long.
     pub(super) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        timeout(TURN_DEADLINE, self.place.turns.acquire()).await.ok()?.ok()
+        let turn = timeout(TURN_DEADLINE, self.place.turns.acquire());
+        // Its time runs from here on.
+        self.seats.metrics.request_delayed();
+        turn.await.ok()?.ok()
     }
 
     /// A place for an answer over HTTP/2, if its client, and all together, do not have too many of them already.

@@ -41,7 +41,6 @@ async fn start() -> (FakeHub, Wharf) {
     let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
     let wharf = Wharf::start_with(&hub, |config| {
         config.pull.max_downloads = AT_ONCE;
-        config.pull.prefetch.on_pull = false;
         config.pull.limits.questions_per_registry = AT_ONCE;
     })
     .await;
@@ -169,11 +168,85 @@ async fn a_named_blob_is_asked_for_however_many_are_asked_for_that_nothing_names
     let pulled = get(DEVICE, wharf.addr, &blob_path(REPO, &layer.digest));
     assert_eq!(deadline("the layer", pulled).await.expect("no panic").bytes(), &layer.bytes);
     let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
-    assert_eq!(asked(&hub, &marks).len(), UNNAMED);
+    hub.until("the unnamed that may be asked for", |_| asked(&hub, &marks).len() == UNNAMED).await;
     gate.open();
     for answer in join_all(open).await {
         assert_eq!(answer.expect("no panic").status, 404);
     }
     until_waiting(&wharf, "unnamed", 0).await;
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn a_blob_that_a_manifest_names_meanwhile_waits_no_longer_among_the_unnamed() {
+    const UNNAMED: usize = 2;
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let wharf = Wharf::start_with(&hub, |config| config.pull.max_downloads = 8).await;
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000]);
+    let layer = &image.layers[0];
+    let gate = Gate::after(0);
+    let digests: Vec<_> = (0..UNNAMED).map(|n| Digest::sha256(format!("{n}").as_bytes())).collect();
+    for digest in &digests {
+        hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
+    }
+    let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
+    let held: Vec<_> = digests.iter().map(ask).collect();
+    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
+    hub.until("all unnamed that may be", |_| asked(&hub, &marks).len() == UNNAMED).await;
+    let early = ask(&layer.digest);
+    until_waiting(&wharf, "unnamed", 1).await;
+    let manifest = wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
+    assert_eq!(manifest.status, 200);
+    let late = get(DEVICE, wharf.addr, &blob_path(REPO, &layer.digest));
+    for pulled in [late, early] {
+        let answer = deadline("the layer", pulled).await.expect("no panic");
+        assert_eq!(answer.bytes(), &layer.bytes);
+    }
+    gate.open();
+    for answer in join_all(held).await {
+        assert_eq!(answer.expect("no panic").status, 404);
+    }
+    wharf.end().await;
+}
+
+#[tokio::test]
+async fn blobs_that_nothing_names_take_half_the_places_of_those_that_wait() {
+    // Of eight that may run or wait.
+    const PLACES: usize = 4;
+    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+    let wharf = Wharf::start_with(&hub, |config| {
+        config.pull.max_downloads = 2;
+        config.pull.limits.waiting_downloads = 6;
+    })
+    .await;
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000; PLACES]);
+    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/1")).await.status, 200);
+    let gate = Gate::after(0);
+    hub.fault(On::Blobs, Fault::Hold(gate.clone()));
+    let made_up = |n: usize| Digest::sha256(format!("{n}").as_bytes());
+    let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
+    let held: Vec<_> = (0..PLACES).map(|n| ask(&made_up(n))).collect();
+    let full = async {
+        while wharf.metric("wharf_downloads_in_flight") as usize != PLACES {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline("the places to be taken", full).await;
+    let refused = wharf.get(&blob_path(REPO, &made_up(PLACES))).await;
+    assert_eq!(refused.refusal(), (503, "TOOMANYREQUESTS".to_owned()));
+    let pulled: Vec<_> = image.layers.iter().map(|layer| ask(&layer.digest)).collect();
+    let joined = async {
+        while wharf.metric("wharf_downloads_in_flight") as usize != 2 * PLACES {
+            tokio::task::yield_now().await;
+        }
+    };
+    deadline("the named to join", joined).await;
+    gate.open();
+    for (answer, layer) in join_all(pulled).await.into_iter().zip(&image.layers) {
+        assert_eq!(answer.expect("no panic").bytes(), &layer.bytes);
+    }
+    for answer in join_all(held).await {
+        assert_eq!(answer.expect("no panic").status, 404);
+    }
     wharf.end().await;
 }

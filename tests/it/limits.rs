@@ -149,9 +149,10 @@ async fn a_download_or_reader_more_than_may_wait_is_refused_and_the_others_come_
         config.pull.limits.waiting_readers = 3;
     })
     .await;
-    let blobs: Vec<_> = (0..3).map(|n| noise(&format!("blob {n}"), 100_000)).collect();
-    let paths: Vec<_> =
-        blobs.iter().map(|blob| blob_path(REPO, &hub.put_blob(REPO, blob.clone()))).collect();
+    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[100_000; 3]);
+    assert_eq!(wharf.get(&format!("/v2/{REPO}/manifests/1")).await.status, 200);
+    let blobs: Vec<_> = image.layers.iter().map(|layer| layer.bytes.clone()).collect();
+    let paths: Vec<_> = image.layers.iter().map(|layer| blob_path(REPO, &layer.digest)).collect();
     let gate = Gate::after(0);
     hub.fault(On::Blobs, Fault::Hold(gate.clone()));
     let addr = wharf.addr;
@@ -251,7 +252,8 @@ async fn a_request_that_waits_too_long_for_others_of_its_client_is_refused_and_c
     deadline("the second to wait", waits).await;
     assert_eq!(reached(&wharf, "requests_per_client"), 0.0);
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(60)).await;
+    // Timers go by whole milliseconds: what the first and the second wait for has passed in the same moment.
+    tokio::time::advance(Duration::from_secs(61)).await;
     tokio::time::resume();
     let refused = deadline("the second's answer", second).await.expect("no panic").rest().await;
     assert_eq!(refused.refusal(), (429, "TOOMANYREQUESTS".to_owned()));

@@ -337,7 +337,7 @@ impl Inner {
                 Some(turn) => Some(turn),
                 None => Some(Arc::clone(self).turn_ahead().await?),
             };
-            let purpose = Purpose { wanted: false, keep: true };
+            let purpose = Purpose { wanted: false, keep: true, named: true };
             let (flight, lead) = self.downloads.join(digest, repository, purpose)?;
             if let Some(lead) = lead {
                 let (repository, turn) = (repository.clone(), turn.take());
