@@ -212,7 +212,7 @@ impl Seat {
         self.place.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// Its answer is over, or it was opened just now.
+    /// Its answer is over.
     pub(super) fn is_idle(&self) {
         self.place.idle_since.store(self.seats.now(), Ordering::Relaxed);
     }
