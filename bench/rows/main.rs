@@ -21,7 +21,7 @@ mod stampede;
 mod support;
 mod warm;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -51,13 +51,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// What it was told, but not where things lie on this machine.
+fn arguments() -> Vec<String> {
+    let told = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    told.map(|argument| match Path::new(&argument).file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => argument,
+    })
+    .collect()
+}
+
 fn run(mut options: Options) -> Result<()> {
     options.pin()?;
     cores::many_files()?;
     let (rows, out) = (options.rows.clone(), options.out());
     let mut report = Report {
         bench: "compare",
-        arguments: std::env::args().skip(1).filter(|argument| argument != "--bench").collect(),
+        arguments: arguments(),
         wharf: env!("CARGO_PKG_VERSION"),
         nginx: nginx::version(),
         docker_registry: registry::version(),

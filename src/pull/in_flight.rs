@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce, watch};
 
 use super::{
     Error, Limits,
@@ -90,10 +90,8 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) struct Interest {
     keep: AtomicBool,
-    wanted: AtomicBool,
-    became_wanted: Notify,
-    named: AtomicBool,
-    became_named: Notify,
+    wanted: SetOnce<()>,
+    named: SetOnce<()>,
     /// Who waits for it, or did: its turn is the first that any of them has.
     crowd: Arc<Crowd>,
     /// Whether it was begun before any client wanted it.
@@ -207,10 +205,8 @@ impl InFlight {
         let (sender, progress) = watch::channel(Progress { published: 0, phase: Phase::Asking });
         let interest = Arc::new(Interest {
             keep: AtomicBool::new(false),
-            wanted: AtomicBool::new(false),
-            became_wanted: Notify::new(),
-            named: AtomicBool::new(false),
-            became_named: Notify::new(),
+            wanted: SetOnce::new(),
+            named: SetOnce::new(),
             crowd: Arc::new(Crowd::of(Whose::now())),
             ahead: !purpose.wanted,
             running: Arc::clone(&self.wanted),
@@ -271,9 +267,8 @@ impl Interest {
         if purpose.named {
             self.is_there();
         }
-        if purpose.wanted && !self.wanted.swap(true, Ordering::Relaxed) {
+        if purpose.wanted && self.wanted.set(()).is_ok() {
             self.running.send_modify(|running| *running += 1);
-            self.became_wanted.notify_waiters();
         }
     }
 
@@ -289,7 +284,7 @@ impl Interest {
 
     /// Whether a client waits for it, or did.
     pub(super) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
+        self.wanted.initialized()
     }
 
     /// Whether it was begun before any client wanted it.
@@ -299,34 +294,23 @@ impl Interest {
 
     /// Whether a manifest tells of the blob, or the registry has said that there is one.
     pub(super) fn is_named(&self) -> bool {
-        self.named.load(Ordering::Relaxed)
+        self.named.initialized()
     }
 
     /// There is such a blob.
     pub(super) fn is_there(&self) {
-        if !self.named.swap(true, Ordering::Relaxed) {
-            self.became_named.notify_waiters();
-        }
+        // It may be known already.
+        let _ = self.named.set(());
     }
 
     /// Waits until it is known that there is such a blob.
     pub(super) async fn named(&self) {
-        let became = self.became_named.notified();
-        let mut became = std::pin::pin!(became);
-        became.as_mut().enable();
-        if !self.is_named() {
-            became.await;
-        }
+        self.named.wait().await;
     }
 
     /// Waits until a client wants it.
     pub(super) async fn wanted(&self) {
-        let became = self.became_wanted.notified();
-        let mut became = std::pin::pin!(became);
-        became.as_mut().enable();
-        if !self.is_wanted() {
-            became.await;
-        }
+        self.wanted.wait().await;
     }
 }
 

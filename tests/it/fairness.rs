@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use wharf::oci::Digest;
 
 use crate::support::{
-    Challenge, FakeHub, Fault, Gate, On, Wharf, blob_path,
+    Challenge, FakeHub, Fault, Gate, On, PushedManifest, Wharf, blob_path,
     client::{Answer, get_from},
     deadline, noise,
 };
@@ -146,67 +146,83 @@ async fn a_clients_question_is_next_but_one_however_many_another_one_asks() {
     wharf.end().await;
 }
 
+/// Of eight turns, those of blobs that nothing names.
+const UNNAMED: usize = 2;
+
+/// A wharf with eight turns, an image behind it, and a crowd that asks for so many blobs that are made up, as many of which as may
+/// be the registry has been asked for, and does not answer.
+struct Crowded {
+    hub: FakeHub,
+    wharf: Wharf,
+    image: PushedManifest,
+    gate: Gate,
+    crowd: Vec<JoinHandle<Answer>>,
+}
+
+impl Crowded {
+    async fn start(made_up: usize) -> Self {
+        let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
+        let wharf = Wharf::start_with(&hub, |config| config.pull.max_downloads = 8).await;
+        let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000]);
+        let gate = Gate::after(0);
+        let digests: Vec<_> =
+            (0..made_up).map(|n| Digest::sha256(format!("{n}").as_bytes())).collect();
+        for digest in &digests {
+            hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
+        }
+        let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
+        let crowd = digests.iter().map(ask).collect();
+        let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
+        hub.until("all unnamed that may be", |_| asked(&hub, &marks).len() == UNNAMED).await;
+        until_waiting(&wharf, "unnamed", made_up - UNNAMED).await;
+        Self { hub, wharf, image, gate, crowd }
+    }
+
+    /// The image's layer, asked for from there.
+    fn ask(&self, from: Ipv4Addr) -> JoinHandle<Answer> {
+        get(from, self.wharf.addr, &blob_path(REPO, &self.image.layers[0].digest))
+    }
+
+    async fn learn_manifest(&self) {
+        let manifest = self.wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
+        assert_eq!(manifest.status, 200);
+    }
+
+    async fn assert_comes(&self, asked: JoinHandle<Answer>) {
+        let answer = deadline("the layer", asked).await.expect("no panic");
+        assert_eq!(answer.bytes(), &self.image.layers[0].bytes);
+    }
+
+    /// Lets the registry say that there is nothing of what was made up.
+    async fn end(self) {
+        self.gate.open();
+        for answer in join_all(self.crowd).await {
+            assert_eq!(answer.expect("no panic").status, 404);
+        }
+        until_waiting(&self.wharf, "unnamed", 0).await;
+        self.wharf.end().await;
+        drop(self.hub);
+    }
+}
+
 #[tokio::test]
 async fn a_named_blob_is_asked_for_however_many_are_asked_for_that_nothing_names() {
-    const TURNS: usize = 8;
-    // A quarter of the turns.
-    const UNNAMED: usize = 2;
-    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
-    let wharf = Wharf::start_with(&hub, |config| config.pull.max_downloads = TURNS).await;
-    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000]);
-    let manifest = wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
-    assert_eq!(manifest.status, 200);
-    let gate = Gate::after(0);
-    let digests: Vec<_> = (0..MANY).map(|n| Digest::sha256(format!("{n}").as_bytes())).collect();
-    for digest in &digests {
-        hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
-    }
-    let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
-    let open: Vec<_> = digests.iter().map(ask).collect();
-    until_waiting(&wharf, "unnamed", MANY - UNNAMED).await;
-    let layer = &image.layers[0];
-    let pulled = get(DEVICE, wharf.addr, &blob_path(REPO, &layer.digest));
-    assert_eq!(deadline("the layer", pulled).await.expect("no panic").bytes(), &layer.bytes);
-    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
-    hub.until("the unnamed that may be asked for", |_| asked(&hub, &marks).len() == UNNAMED).await;
-    gate.open();
-    for answer in join_all(open).await {
-        assert_eq!(answer.expect("no panic").status, 404);
-    }
-    until_waiting(&wharf, "unnamed", 0).await;
-    wharf.end().await;
+    let site = Crowded::start(MANY).await;
+    site.learn_manifest().await;
+    site.assert_comes(site.ask(DEVICE)).await;
+    site.end().await;
 }
 
 #[tokio::test]
 async fn a_blob_that_a_manifest_names_meanwhile_waits_no_longer_among_the_unnamed() {
-    const UNNAMED: usize = 2;
-    let hub = FakeHub::builder().challenge(Challenge::None).without_redirect().start().await;
-    let wharf = Wharf::start_with(&hub, |config| config.pull.max_downloads = 8).await;
-    let image = hub.push_single(REPO, "1", ("linux", "arm64", None), &[10_000]);
-    let layer = &image.layers[0];
-    let gate = Gate::after(0);
-    let digests: Vec<_> = (0..UNNAMED).map(|n| Digest::sha256(format!("{n}").as_bytes())).collect();
-    for digest in &digests {
-        hub.fault(On::Blob(*digest), Fault::Hold(gate.clone()));
+    let site = Crowded::start(UNNAMED).await;
+    let early = site.ask(CROWD);
+    until_waiting(&site.wharf, "unnamed", 1).await;
+    site.learn_manifest().await;
+    for asked in [site.ask(DEVICE), early] {
+        site.assert_comes(asked).await;
     }
-    let ask = |digest: &Digest| get(CROWD, wharf.addr, &blob_path(REPO, digest));
-    let held: Vec<_> = digests.iter().map(ask).collect();
-    let marks: Vec<String> = digests.iter().map(Digest::encoded).collect();
-    hub.until("all unnamed that may be", |_| asked(&hub, &marks).len() == UNNAMED).await;
-    let early = ask(&layer.digest);
-    until_waiting(&wharf, "unnamed", 1).await;
-    let manifest = wharf.get(&format!("/v2/{REPO}/manifests/1")).await;
-    assert_eq!(manifest.status, 200);
-    let late = get(DEVICE, wharf.addr, &blob_path(REPO, &layer.digest));
-    for pulled in [late, early] {
-        let answer = deadline("the layer", pulled).await.expect("no panic");
-        assert_eq!(answer.bytes(), &layer.bytes);
-    }
-    gate.open();
-    for answer in join_all(held).await {
-        assert_eq!(answer.expect("no panic").status, 404);
-    }
-    wharf.end().await;
+    site.end().await;
 }
 
 #[tokio::test]
