@@ -11,7 +11,7 @@
 //! Layers, each naming only those to its right (`tests/layering.rs` holds this):
 //!
 //! ```text
-//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock, documents, memory: leaves
+//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock, documents, memory, on_demand: leaves
 //! ```
 //!
 //! What must always hold stands in `ARCHITECTURE.md`, with the test of each promise.
@@ -29,6 +29,7 @@ pub mod lately;
 pub mod memory;
 pub mod metrics;
 pub mod oci;
+pub mod on_demand;
 pub mod pull;
 pub mod server;
 pub mod store;

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     metrics::{Limit, Metrics},
     oci::{Digest, Reference, Repository},
+    on_demand::{OnDemand, OnDemandCache},
     upstream::{Claim, Terms, Wanted},
 };
 
@@ -21,8 +22,8 @@ pub(super) struct Admissions {
     clock: Clock,
     /// How long a no counts.
     refused_ttl: Duration,
-    admitted: Cache<(Repository, ClaimId), Instant>,
-    refused: Cache<(Repository, ClaimId, Wanted), (Error, Instant)>,
+    admitted: OnDemandCache<(Repository, ClaimId), Instant>,
+    refused: OnDemandCache<(Repository, ClaimId, Wanted), (Error, Instant)>,
     checks: Coalesced<(Repository, ClaimId, Wanted), Result<(), Error>>,
 }
 
@@ -220,16 +221,19 @@ impl Inner {
 }
 
 /// As many verdicts as may be remembered: yeses, or noes.
-fn remembered<K, V>(limits: &Limits, metrics: &Metrics) -> Cache<K, V>
+fn remembered<K, V>(limits: &Limits, metrics: &Metrics) -> OnDemandCache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let metrics = metrics.clone();
-    let forgotten = move |_, _, cause| {
-        if cause == RemovalCause::Size {
-            metrics.limit_reached(Limit::Verdicts);
-        }
-    };
-    Cache::builder().max_capacity(limits.verdicts).eviction_listener(forgotten).build()
+    let (metrics, verdicts) = (metrics.clone(), limits.verdicts);
+    OnDemand::new(move || {
+        let metrics = metrics.clone();
+        let forgotten = move |_, _, cause| {
+            if cause == RemovalCause::Size {
+                metrics.limit_reached(Limit::Verdicts);
+            }
+        };
+        Cache::builder().max_capacity(verdicts).eviction_listener(forgotten).build()
+    })
 }

@@ -26,6 +26,7 @@ use crate::{
         Descriptor, Digest, ImageName, Manifest, Platform, Reference, Repository, Rules, Tag,
         media_type,
     },
+    on_demand::{OnDemand, OnDemandCache},
 };
 
 /// Composed tags, and parts of them, of which something is remembered: clients choose the tags.
@@ -39,10 +40,10 @@ pub(super) struct Composer {
     images: Vec<Arc<Composed>>,
     making: Coalesced<(Repository, Tag), Result<ManifestAnswer, Error>>,
     /// What a tag was made into when all its parts were last confirmed.
-    confirmed: Cache<(Repository, Tag), (Digest, Instant)>,
+    confirmed: OnDemandCache<(Repository, Tag), (Digest, Instant)>,
     /// What the log was last told of a part.
-    told: Cache<(Repository, Tag, Platform), Trouble>,
-    unkept: Cache<(Repository, Digest), ManifestAnswer>,
+    told: OnDemandCache<(Repository, Tag, Platform), Trouble>,
+    unkept: OnDemandCache<(Repository, Digest), ManifestAnswer>,
 }
 
 /// What may be wrong with a part while nothing is wrong with its registry.
@@ -66,9 +67,9 @@ impl Composer {
         Self {
             images: images.iter().cloned().map(Arc::new).collect(),
             making: Coalesced::new(limits, metrics),
-            confirmed: Cache::new(TAGS_MAX),
-            told: Cache::new(TAGS_MAX),
-            unkept: Cache::new(UNKEPT_MAX),
+            confirmed: OnDemand::new(|| Cache::new(TAGS_MAX)),
+            told: OnDemand::new(|| Cache::new(TAGS_MAX)),
+            unkept: OnDemand::new(|| Cache::new(UNKEPT_MAX)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     oci::{Digest, Hasher, Repository},
+    on_demand::{OnDemand, OnDemandCache},
     store::{self, BlobFile, Checked, Seen, StoredBlob},
 };
 
@@ -27,12 +29,13 @@ const LENGTHS_MAX: u64 = 1024;
 pub(super) struct Disputes {
     checks: Coalesced<Digest, ()>,
     /// Lengths of those that were hashed, and are right on the disk.
-    right: moka::sync::Cache<Digest, u64>,
+    right: OnDemandCache<Digest, u64>,
 }
 
 impl Disputes {
     pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
-        Self { checks: Coalesced::new(limits, metrics), right: moka::sync::Cache::new(LENGTHS_MAX) }
+        let right = OnDemand::new(|| Cache::new(LENGTHS_MAX));
+        Self { checks: Coalesced::new(limits, metrics), right }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     metrics::{Limit, Metrics},
     oci::{Descriptor, Digest, Reference, Repository, Tag},
+    on_demand::{OnDemand, OnDemandCache},
 };
 
 /// Names remembered of each kind; the least used are forgotten first.
@@ -34,12 +35,12 @@ pub(super) struct Freshness {
     clock: Clock,
     tag_ttl: Duration,
     unknown_ttl: Duration,
-    confirmed: Cache<(Repository, Tag), (Descriptor, Instant)>,
+    confirmed: OnDemandCache<(Repository, Tag), (Descriptor, Instant)>,
     /// How often something changed in `confirmed`.
     edition: AtomicU64,
-    unknown: Cache<(Repository, Kind, Reference), (Error, Instant)>,
+    unknown: OnDemandCache<(Repository, Kind, Reference), (Error, Instant)>,
     /// Tags that a `HEAD` resolved to a manifest that is not kept yet.
-    waiting: Cache<(Repository, Digest), Arc<BTreeSet<Tag>>>,
+    waiting: OnDemandCache<(Repository, Digest), Arc<BTreeSet<Tag>>>,
 }
 
 /// Under which endpoint a name was asked for.
@@ -57,20 +58,23 @@ impl Freshness {
         metrics: &Metrics,
     ) -> Self {
         let metrics = metrics.clone();
-        let forgotten = move |_, _, cause| {
-            if cause == RemovalCause::Size {
-                metrics.limit_reached(Limit::UnknownNames);
-            }
+        let unknown = move || {
+            let metrics = metrics.clone();
+            let forgotten = move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    metrics.limit_reached(Limit::UnknownNames);
+                }
+            };
+            Cache::builder().max_capacity(unknown_names).eviction_listener(forgotten).build()
         };
-        let unknown = Cache::builder().max_capacity(unknown_names).eviction_listener(forgotten);
         Self {
             clock: clock.clone(),
             tag_ttl,
             unknown_ttl,
-            confirmed: Cache::new(NAMES_MAX),
+            confirmed: OnDemand::new(|| Cache::new(NAMES_MAX)),
             edition: AtomicU64::new(0),
-            unknown: unknown.build(),
-            waiting: Cache::new(NAMES_MAX),
+            unknown: OnDemand::new(unknown),
+            waiting: OnDemand::new(|| Cache::new(NAMES_MAX)),
         }
     }
 
@@ -228,10 +232,10 @@ mod tests {
             freshness.wait_for(&repository, &Digest::sha256(&number.to_be_bytes()), &tag);
             freshness.wait_for(&repository, &digest, &tag);
         }
-        freshness.unknown.run_pending_tasks();
-        freshness.confirmed.run_pending_tasks();
-        freshness.waiting.run_pending_tasks();
-        assert!(freshness.unknown.entry_count() <= 1000);
+        freshness.unknown.made().run_pending_tasks();
+        freshness.confirmed.made().run_pending_tasks();
+        freshness.waiting.made().run_pending_tasks();
+        assert!(freshness.unknown.made().entry_count() <= 1000);
         let (text, _) = metrics.render();
         let text = String::from_utf8(text).expect("text");
         let forgotten = format!(
@@ -239,8 +243,8 @@ mod tests {
             NAMES_MAX * 2 + 1 - 1000
         );
         assert!(text.contains(&forgotten), "{text}");
-        assert!(freshness.confirmed.entry_count() <= NAMES_MAX);
-        assert!(freshness.waiting.entry_count() <= NAMES_MAX);
+        assert!(freshness.confirmed.made().entry_count() <= NAMES_MAX);
+        assert!(freshness.waiting.made().entry_count() <= NAMES_MAX);
         assert!(freshness.waited_for(&repository, &digest).len() <= WAITING_TAGS_MAX);
     }
 }

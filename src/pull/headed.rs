@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::{Error, Inner, Pull, Resolution, Want, whose::Whose};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Rules};
+use crate::on_demand::{OnDemand, OnDemandCache};
 
 /// Clients, each in one repository, that are remembered.
 const CLIENTS_MAX: u64 = 10_000;
@@ -25,7 +26,7 @@ const TTL: Duration = Duration::from_secs(15 * 60);
 
 /// What clients resolved, and were not sent, the latest first.
 #[derive(Debug)]
-pub(super) struct Headed(Cache<(Whose, Repository), Arc<Vec<Resolved>>>);
+pub(super) struct Headed(OnDemandCache<(Whose, Repository), Arc<Vec<Resolved>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Resolved {
@@ -37,7 +38,8 @@ struct Resolved {
 
 impl Default for Headed {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CLIENTS_MAX).time_to_live(TTL).build())
+        let make = || Cache::builder().max_capacity(CLIENTS_MAX).time_to_live(TTL).build();
+        Self(OnDemand::new(make))
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Asker, KnownClient};
 use crate::oci::Platform;
+use crate::on_demand::{OnDemand, OnDemandCache};
 
 /// Clients remembered.
 const CLIENTS_MAX: u64 = 4096;
@@ -51,7 +52,7 @@ struct Choices {
 /// All clients of which something was learned.
 #[derive(Debug)]
 pub(super) struct Learned {
-    clients: Cache<ClientKey, Arc<Choices>>,
+    clients: OnDemandCache<ClientKey, Arc<Choices>>,
     /// There is something that was not written down.
     changed: AtomicBool,
     /// How often something was learned.
@@ -185,7 +186,7 @@ impl Learned {
 
 impl Default for Learned {
     fn default() -> Self {
-        let clients = Cache::new(CLIENTS_MAX);
+        let clients = OnDemand::new(|| Cache::new(CLIENTS_MAX));
         Self { clients, changed: AtomicBool::new(false), edition: AtomicU64::new(0) }
     }
 }
@@ -285,7 +286,7 @@ mod tests {
             learned.of(&client);
             learned.learn(client, &platform("linux/386"), u64::from(n) * SEEN_STEP);
         }
-        learned.clients.run_pending_tasks();
+        learned.clients.made().run_pending_tasks();
         assert!(learned.all().len() <= CLIENTS_MAX as usize, "{}", learned.all().len());
         assert_eq!(learned.of(&pi), Some(vec![v7.clone()]), "it came again and again");
         assert!(learned.at(Ipv4Addr::from(u32::MAX).into()).is_some());

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use moka::sync::Cache;
 
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
+use crate::on_demand::{OnDemand, OnDemandCache};
 
 /// Blobs remembered.
 const BLOBS_MAX: u64 = 20_000;
@@ -17,7 +18,7 @@ const PULL: Duration = Duration::from_secs(60 * 60);
 /// Which repository may show which blob without keeping it.
 #[derive(Debug)]
 pub(super) struct Passing {
-    blobs: Cache<(Repository, Digest), Passed>,
+    blobs: OnDemandCache<(Repository, Digest), Passed>,
 }
 
 /// What is known of a blob that no kept manifest names.
@@ -66,7 +67,7 @@ impl Passing {
     /// stays.
     pub(super) fn confirmed(&self, repository: &Repository, digest: &Digest, size: u64) {
         let passed = Passed { size, because: Because::Confirmed };
-        let blob = self.blobs.entry((repository.clone(), *digest));
+        let blob = self.blobs.made().entry((repository.clone(), *digest));
         blob.or_insert(passed);
     }
 
@@ -89,8 +90,8 @@ impl Passing {
 
 impl Default for Passing {
     fn default() -> Self {
-        let blobs = Cache::builder().max_capacity(BLOBS_MAX).time_to_live(PULL).build();
-        Self { blobs }
+        let blobs = || Cache::builder().max_capacity(BLOBS_MAX).time_to_live(PULL).build();
+        Self { blobs: OnDemand::new(blobs) }
     }
 }
 
@@ -136,7 +137,8 @@ mod tests {
         for thousand in 0..2 * BLOBS_MAX / 1000 {
             passing.named(&repository, &image(thousand * 1000..(thousand + 1) * 1000));
         }
-        passing.blobs.run_pending_tasks();
-        assert!(passing.blobs.entry_count() <= BLOBS_MAX, "{}", passing.blobs.entry_count());
+        let blobs = passing.blobs.made();
+        blobs.run_pending_tasks();
+        assert!(blobs.entry_count() <= BLOBS_MAX, "{}", blobs.entry_count());
     }
 }

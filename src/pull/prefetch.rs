@@ -29,6 +29,7 @@ use super::{config, in_flight::Interest};
 use crate::{
     metrics::Metrics,
     oci::{Descriptor, Digest, Platform, Repository, Rules},
+    on_demand::{OnDemand, OnDemandCache},
 };
 
 /// Images remembered as complete, so that serving them again costs no look at the disk.
@@ -51,10 +52,10 @@ pub(super) struct Prefetcher {
     /// One for each job that is being tried, and has a manifest in memory.
     attempts: Semaphore,
     jobs: Jobs,
-    complete: Cache<Target, (), RandomState>,
+    complete: OnDemandCache<Target, (), RandomState>,
     /// How often everything was forgotten of it.
     forgotten: AtomicU64,
-    unused: Cache<Digest, u64>,
+    unused: OnDemandCache<Digest, u64>,
     metrics: Metrics,
 }
 
@@ -80,15 +81,18 @@ enum Outcome {
 
 impl Prefetcher {
     pub(super) fn new(config: config::Prefetch, metrics: &Metrics) -> Self {
-        let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
+        let complete = || {
+            let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
+            complete.build_with_hasher(RandomState::default())
+        };
         Self {
             turns: Arc::new(Semaphore::new(config.concurrency)),
             attempts: Semaphore::new(ATTEMPTS_MAX.max(config.concurrency)),
             config,
             jobs: Jobs::default(),
-            complete: complete.build_with_hasher(RandomState::default()),
+            complete: OnDemand::new(complete),
             forgotten: AtomicU64::new(0),
-            unused: Cache::new(UNUSED_MAX),
+            unused: OnDemand::new(|| Cache::new(UNUSED_MAX)),
             metrics: metrics.clone(),
         }
     }

@@ -17,6 +17,7 @@ use super::{Inner, ManifestAnswer, Outcome};
 use crate::{
     lately::Lately,
     oci::{Descriptor, Platform, Reference, Repository, Rules},
+    on_demand::{OnDemand, OnDemandCache},
     store::Listed,
 };
 
@@ -36,7 +37,7 @@ const LAST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Ready {
     last: Lately<Name, Arc<Found>>,
-    all: Cache<Name, Arc<Found>, RandomState>,
+    all: OnDemandCache<Name, Arc<Found>, RandomState>,
 }
 
 type Name = (Repository, Reference);
@@ -79,8 +80,11 @@ impl Default for Ready {
         let weigh = |_: &Name, found: &Arc<Found>| {
             u32::try_from(READY_OVERHEAD + found.bytes.len()).unwrap_or(u32::MAX)
         };
-        let all = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
-        Self { last: Lately::new(LAST), all: all.build_with_hasher(RandomState::default()) }
+        let all = move || {
+            let all = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
+            all.build_with_hasher(RandomState::default())
+        };
+        Self { last: Lately::new(LAST), all: OnDemand::new(all) }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     lately::Lately,
     metrics::Count,
     oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
+    on_demand::{OnDemand, OnDemandCache},
     store::Listed,
 };
 
@@ -34,7 +35,7 @@ const TOLD_TTL: Duration = Duration::from_secs(10 * 60);
 #[derive(Debug)]
 pub(super) struct Mismatches {
     latest: Mutex<VecDeque<Mismatch>>,
-    told: Cache<Digest, Option<Platform>>,
+    told: OnDemandCache<Digest, Option<Platform>>,
 }
 
 impl Mismatches {
@@ -52,8 +53,8 @@ impl Mismatches {
 
 impl Default for Mismatches {
     fn default() -> Self {
-        let told = Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_TTL);
-        Self { latest: Mutex::default(), told: told.build() }
+        let told = || Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_TTL).build();
+        Self { latest: Mutex::default(), told: OnDemand::new(told) }
     }
 }
 

@@ -13,6 +13,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::oci::{Digest, ImageIndex, Repository};
+use crate::on_demand::{OnDemand, OnDemandCache};
 
 /// Indexes watched at one time, their entries altogether, and indexes remembered as counted.
 const WATCHED_MAX: usize = 1024;
@@ -28,7 +29,7 @@ type Key = (Repository, Digest);
 #[derive(Debug)]
 pub(super) struct Skipped {
     watched: Mutex<HashMap<Key, Watched>>,
-    counted: Cache<Key, ()>,
+    counted: OnDemandCache<Key, ()>,
 }
 
 #[derive(Debug)]
@@ -130,7 +131,7 @@ impl Skipped {
 
 impl Default for Skipped {
     fn default() -> Self {
-        Self { watched: Mutex::default(), counted: Cache::new(COUNTED_MAX) }
+        Self { watched: Mutex::default(), counted: OnDemand::new(|| Cache::new(COUNTED_MAX)) }
     }
 }
 

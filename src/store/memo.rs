@@ -14,6 +14,7 @@ use moka::sync::Cache;
 
 use super::links::Listed;
 use crate::oci::{Descriptor, Digest, Repository};
+use crate::on_demand::{OnDemand, OnDemandCache};
 
 /// Records remembered, of some 300 bytes each.
 const RECORDS_MAX: u64 = 2048;
@@ -23,7 +24,7 @@ const RECORDS_MAX: u64 = 2048;
 pub(super) struct Memo {
     edition: AtomicU64,
     /// With the edition that each was read of.
-    shown: Cache<(Repository, Digest), (u64, Arc<Shown>), RandomState>,
+    shown: OnDemandCache<(Repository, Digest), (u64, Arc<Shown>), RandomState>,
 }
 
 /// What the tables say of what a repository may show under a digest.
@@ -72,9 +73,11 @@ impl Memo {
 
 impl Default for Memo {
     fn default() -> Self {
-        let shown = Cache::builder().max_capacity(RECORDS_MAX);
-        let shown = shown.build_with_hasher(RandomState::default());
-        Self { edition: AtomicU64::new(0), shown }
+        let shown = || {
+            let shown = Cache::builder().max_capacity(RECORDS_MAX);
+            shown.build_with_hasher(RandomState::default())
+        };
+        Self { edition: AtomicU64::new(0), shown: OnDemand::new(shown) }
     }
 }
 

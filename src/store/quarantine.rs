@@ -62,7 +62,7 @@ impl Store {
     ) -> Result<bool, Error> {
         let (layout, digest, why) = (Arc::clone(&self.layout), *digest, why.to_owned());
         let ledger = Arc::clone(&self.ledger);
-        let (hot, now) = (self.hot.clone(), self.clock.unix_seconds());
+        let (hot, now) = (Arc::clone(&self.hot), self.clock.unix_seconds());
         // Done to its end, also when nobody waits any more.
         let moving = spawn_blocking(move || {
             let moved = put_aside(&layout, &ledger, &digest, seen.as_ref(), &why, now);

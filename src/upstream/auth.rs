@@ -1,10 +1,14 @@
 //! Proof of who asks: challenges, tokens, and which token service may see the credentials
 //! ([distribution, "Token Authentication"](https://distribution.github.io/distribution/spec/auth/token/)).
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::Hash, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
-use moka::{future::Cache, ops::compute::Op, policy::EvictionPolicy};
+use moka::{
+    future::{Cache, CacheBuilder},
+    ops::compute::Op,
+    policy::EvictionPolicy,
+};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,6 +26,7 @@ use crate::{
     clock::Clock,
     metrics::Metrics,
     oci::{Digest, RegistryName, RepositoryName},
+    on_demand::OnDemand,
 };
 
 /// All tokens of one registry together.
@@ -40,12 +45,12 @@ pub(super) struct Auth {
     /// wharf's own.
     accounts: Accounts,
     /// Accounts of clients that the registry let in, each with the repository for which it may be used.
-    lent: Cache<RepositoryName, Claim>,
+    lent: OnDemand<Cache<RepositoryName, Claim>>,
     clock: Clock,
     /// What an endpoint, by its base address, wants to see for a repository; only what could be shown last time.
-    challenges: Cache<(Url, RepositoryName), Challenge>,
+    challenges: OnDemand<Cache<(Url, RepositoryName), Challenge>>,
     /// By the account that they were bought with, and where.
-    tokens: Cache<TokenKey, Token>,
+    tokens: OnDemand<Cache<TokenKey, Token>>,
 }
 
 type TokenKey = (Digest, Arc<Service>);
@@ -102,29 +107,22 @@ impl Auth {
             registry: config.registry.clone(),
             kin: Kin::of(config),
             accounts: Accounts::new(&config.registry, &config.accounts, clock, metrics),
-            lent: Cache::builder()
-                .max_capacity(LENT)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+            lent: OnDemand::new(|| lately_used(LENT).build()),
             clock: clock.clone(),
-            challenges: Cache::builder()
-                .max_capacity(CHALLENGES)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
-            tokens: Cache::builder()
-                .max_capacity(TOKENS_MAX_BYTES)
-                .weigher(|(_, service): &TokenKey, token: &Token| {
+            challenges: OnDemand::new(|| lately_used(CHALLENGES).build()),
+            tokens: OnDemand::new(|| {
+                let weigh = |(_, service): &TokenKey, token: &Token| {
                     let bytes = token.header.len() + service.len();
                     u32::try_from(bytes).unwrap_or(u32::MAX)
-                })
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+                };
+                lately_used(TOKENS_MAX_BYTES).weigher(weigh).build()
+            }),
         }
     }
 
     /// The account that a client lent for what is asked of `name`, if one did.
     pub(super) async fn lent(&self, name: &RepositoryName) -> Option<Claim> {
-        self.lent.get(name).await
+        self.lent.filled()?.get(name).await
     }
 
     /// wharf's own accounts.
@@ -151,7 +149,7 @@ impl Auth {
 
     /// From now on, `name` is asked for with this account, which the registry let in.
     pub(super) async fn lend(&self, name: &RepositoryName, claim: &Claim) {
-        self.lent.insert(name.clone(), claim.clone()).await;
+        self.lent.made().insert(name.clone(), claim.clone()).await;
     }
 
     /// The proof that `endpoint` is known to want for `name`, if any.
@@ -169,11 +167,12 @@ impl Auth {
             return Ok(Some(Proof { header, service: None, may_be_outdated: false }));
         }
         let key = (endpoint.base().clone(), name.clone());
-        let Some(challenge) = self.challenges.get(&key).await else { return Ok(None) };
+        let Some(challenges) = self.challenges.filled() else { return Ok(None) };
+        let Some(challenge) = challenges.get(&key).await else { return Ok(None) };
         let proof = self.proof(http, endpoint, challenge, account).await;
         if proof.is_err() {
             // The registry may name another token service by now: it is asked anew.
-            self.challenges.invalidate(&key).await;
+            challenges.invalidate(&key).await;
         }
         proof.map(Some)
     }
@@ -209,7 +208,7 @@ impl Auth {
         }
         let proof = self.proof(http, endpoint, challenge.clone(), account).await?;
         let key = (endpoint.base().clone(), name.clone());
-        self.challenges.insert(key, challenge).await;
+        self.challenges.made().insert(key, challenge).await;
         Ok(proof)
     }
 
@@ -259,7 +258,7 @@ impl Auth {
         };
         let now = self.clock.now();
         let key = key(account, &service);
-        if let Some(token) = self.tokens.get(&key).await {
+        if let Some(token) = self.tokens.made().get(&key).await {
             if token.good_until > now {
                 let header = token.header;
                 return Ok(Proof { header, service: Some(service), may_be_outdated: true });
@@ -269,6 +268,7 @@ impl Auth {
         // Whoever comes first asks; if it goes away before the answer, the next in line asks.
         let entry = self
             .tokens
+            .made()
             .entry(key)
             .or_try_insert_with(self.token(http, endpoint, &service, account))
             .await
@@ -280,7 +280,8 @@ impl Auth {
 
     /// Drops the token if it is `outdated`: another may already have taken its place.
     async fn forget(&self, key: TokenKey, outdated: impl Fn(&Token) -> bool) {
-        let entry = self.tokens.entry(key);
+        let Some(tokens) = self.tokens.filled() else { return };
+        let entry = tokens.entry(key);
         entry
             .and_compute_with(|entry| {
                 let drop_it = entry.is_some_and(|entry| outdated(entry.value()));
@@ -350,6 +351,15 @@ impl Auth {
     fn bearer(&self, endpoint: &Endpoint, account: &Claim) -> Option<HeaderValue> {
         account.bearer().filter(|_| self.kin.may_have_account(endpoint.base())).cloned()
     }
+}
+
+/// A cache that parts with what was not used for longest, once it is full.
+fn lately_used<K, V>(most: u64) -> CacheBuilder<K, V, Cache<K, V>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().max_capacity(most).eviction_policy(EvictionPolicy::lru())
 }
 
 /// Under which a token is kept. What was given without an account is the same for all.
