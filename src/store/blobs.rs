@@ -13,7 +13,7 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How far apart the bytes are by which it is told whether a part of a file is in memory. What is evicted comes in such pieces,
 /// more or less; what is missed is waited for by whoever sends it.
-const LOOK_BYTES: usize = 256 * 1024;
+const LOOK_BYTES: usize = 512 * 1024;
 
 /// Bytes that are read at once of a part that is not.
 const LOAD_BYTES: usize = 256 * 1024;

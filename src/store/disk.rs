@@ -5,9 +5,17 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::{Errno, retry_on_intr},
 };
 
 /// What is about to be done to the file system.
@@ -90,7 +98,6 @@ pub(super) struct DiskFile {
 /// Whether the system says that what lies on the disk is lost, rather than that it cannot be asked just now: an input or
 /// output error, a structure that needs cleaning, a checksum that does not fit, or fewer bytes than there were.
 pub fn is_damage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let damaged = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO];
     let damaged = damaged.map(Errno::raw_os_error);
     error.kind() == io::ErrorKind::UnexpectedEof
@@ -151,19 +158,21 @@ impl Disk {
     /// Opens a file for reading.
     pub(super) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Touch::Read(path))?;
-        Ok(self.file(File::open(path)?, path))
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = untold(|untold| rustix::fs::open(path, flags | untold, Mode::empty()))?;
+        Ok(self.file(File::from(opened), path))
     }
 
     /// Opens a file for reading, or finds that there is none, if that waits for no disk: if the system has in memory what there
     /// is of that name, and can tell (Linux 5.12). `None`: that has to be found out by [`Disk::open_read`].
     pub(super) fn open_read_at_once(&self, path: &Path) -> Option<Option<DiskFile>> {
-        use rustix::{
-            fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
-            io::Errno,
-        };
+        use rustix::fs::{CWD, ResolveFlags, openat2};
         self.before(Touch::Read(path)).ok()?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+        let opened = untold(|untold| {
+            openat2(CWD, path, flags | untold, Mode::empty(), ResolveFlags::CACHED)
+        });
+        match opened {
             Ok(opened) => Some(Some(self.file(File::from(opened), path))),
             Err(Errno::NOENT) => Some(None),
             Err(_) => None,
@@ -244,6 +253,16 @@ impl Disk {
 
     fn before(&self, touch: Touch<'_>) -> io::Result<usize> {
         self.0.as_ref().map_or(Ok(usize::MAX), |watch| watch.before(touch))
+    }
+}
+
+/// What `open` opens, without the file being told when it was last read: nobody asks, it takes time at each read, and once a
+/// day it would be written to the disk. Only a file's owner may have it so.
+fn untold(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let open = |flags| retry_on_intr(|| open(flags));
+    match open(OFlags::NOATIME) {
+        Err(Errno::PERM) => open(OFlags::empty()),
+        opened => opened,
     }
 }
 
@@ -343,5 +362,37 @@ impl DiskFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.disk.before(Touch::Sync(&self.path))?;
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::FileTimes,
+        time::{Duration, SystemTime},
+    };
+
+    use super::*;
+
+    #[test]
+    fn that_a_file_is_read_is_not_written_into_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("blob");
+        fs::write(&path, b"content").expect("written");
+        let read_last = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let times = FileTimes::new().set_accessed(read_last);
+        File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_times(times))
+            .expect("set");
+        let disk = Disk::default();
+        let waited = disk.open_read(&path).expect("opened");
+        let at_once = disk.open_read_at_once(&path).map(|opened| opened.expect("there"));
+        for file in [Some(waited), at_once].into_iter().flatten() {
+            assert_eq!(file.read_at(&mut [0; 7], 0).expect("read"), 7);
+        }
+        let metadata = fs::metadata(&path).expect("there");
+        assert_eq!(metadata.accessed().expect("known here"), read_last);
     }
 }
