@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Setting,
-    stage::Stage,
+    stage::{QUIET, Stage},
     support::{
         MIB, Result,
         content::Content,
@@ -64,7 +64,7 @@ fn blob(setting: &Setting, mib: u64, kept: Use, tls: Option<&Tls>) -> Result<Row
     let path = content.blob_path();
     upstream.offer(vec![(path.clone(), Content::clone(&content))]);
     let mut stage = Stage::new(setting, &upstream, tls, content, path);
-    let wharf = stage.wharf("")?;
+    let wharf = stage.wharf(QUIET)?;
     let dir = wharf.kept(&stage.content.digest);
     let root = dir.parent().unwrap_or_else(|| Path::new("/"));
     let plain = tls.is_none();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Setting,
-    stage::Stage,
+    stage::{QUIET, Stage},
     support::{
         Result,
         line::Rate,
@@ -23,9 +23,6 @@ const ASKERS: usize = 32;
 
 /// Of wharf: the tag is not looked up again while something is measured.
 const FRESH: &str = "[cache]\ntag_ttl = \"1h\"\n";
-
-/// Of a wharf that writes no line for a request.
-const QUIET: &str = "[log]\nlevel = \"warn\"\n";
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -24,6 +24,8 @@ const STARTS: usize = 3;
 #[derive(Clone, Copy)]
 enum Work {
     Idle,
+    /// The same, but for pages of files: of the program and its libraries, of which the system has as many in memory as it likes.
+    IdleOwn,
     /// So many readers of one kept blob of so many MiB.
     Readers(usize, u64),
     /// So many cold blobs at once, of so many MiB each.
@@ -32,8 +34,8 @@ enum Work {
 
 pub(crate) fn measure(setting: &Setting, report: &mut Report) -> Result<()> {
     let works = match setting.options.quick {
-        true => [Work::Idle, Work::Readers(100, 16), Work::Downloads(20, 1)],
-        false => [Work::Idle, Work::Readers(1000, 50), Work::Downloads(100, 8)],
+        true => [Work::Idle, Work::IdleOwn, Work::Readers(100, 16), Work::Downloads(20, 1)],
+        false => [Work::Idle, Work::IdleOwn, Work::Readers(1000, 50), Work::Downloads(100, 8)],
     };
     works.into_iter().try_for_each(|work| add(setting, report, work))
 }
@@ -54,6 +56,9 @@ fn add(setting: &Setting, report: &mut Report, work: Work) -> Result<()> {
     let made = Repetitions { values, disturbed: 0, repeated: 0 };
     let (name, what) = match work {
         Work::Idle => ("idle".to_owned(), "just started".to_owned()),
+        Work::IdleOwn => {
+            ("idle, own".to_owned(), "just started, without pages of files".to_owned())
+        }
         Work::Readers(readers, mib) => (
             format!("{readers} readers"),
             format!("most, {readers} connections that read one kept blob of {mib} MiB"),
@@ -91,6 +96,7 @@ fn resident(setting: &Setting, peers: &Peers, work: Work) -> Result<Vec<f64>> {
         };
         let bytes = match work {
             Work::Idle => process.memory()?,
+            Work::IdleOwn => process.own_memory()?,
             Work::Readers(readers, mib) => {
                 let blob = offer(1, mib)?.remove(0);
                 setting.client.get(way.addr, &blob.blob_path()).map_err(named)?;

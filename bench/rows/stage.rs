@@ -24,6 +24,9 @@ use super::{
     warm::Server,
 };
 
+/// Of a wharf that writes no line for a request, beside others that write none.
+pub(crate) const QUIET: &str = "[log]\nlevel = \"warn\"\n";
+
 /// A content, and all who have it.
 pub(crate) struct Stage<'a> {
     pub(crate) setting: &'a Setting,

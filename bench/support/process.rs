@@ -48,6 +48,11 @@ impl Process {
         Ok(field(&fs::read_to_string(format!("/proc/{}/status", self.0))?, "VmHWM:")? * 1024)
     }
 
+    /// Memory that is resident now and no file's, in bytes.
+    pub(crate) fn own_memory(self) -> Result<u64> {
+        Ok(field(&fs::read_to_string(format!("/proc/{}/status", self.0))?, "RssAnon:")? * 1024)
+    }
+
     /// Memory that is resident now, in bytes.
     pub(crate) fn memory(self) -> Result<u64> {
         Ok(field(&fs::read_to_string(format!("/proc/{}/status", self.0))?, "VmRSS:")? * 1024)
