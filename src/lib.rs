@@ -11,7 +11,7 @@
 //! Layers, each naming only those to its right (`tests/layering.rs` holds this):
 //!
 //! ```text
-//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock, documents, memory, on_demand: leaves
+//! main → cli → app → { server, admin } → pull → { upstream, store } → oci        metrics, config, clock, documents, lately, memory, on_demand: leaves
 //! ```
 //!
 //! What must always hold stands in `ARCHITECTURE.md`, with the test of each promise.
