@@ -1,4 +1,4 @@
-//! Kept blobs: over connections that stay, over a new one for each, in plain HTTP and in TLS.
+//! Kept blobs: over connections that stay, over a new one for each, in plain HTTP and in TLS; nobody writes a log.
 
 use std::path::Path;
 

@@ -50,7 +50,8 @@ impl Process {
 
     /// Memory that is resident now and no file's, in bytes.
     pub(crate) fn own_memory(self) -> Result<u64> {
-        Ok(field(&fs::read_to_string(format!("/proc/{}/status", self.0))?, "RssAnon:")? * 1024)
+        let text = fs::read_to_string(format!("/proc/{}/status", self.0))?;
+        Ok((field(&text, "RssAnon:")? + field(&text, "RssShmem:")?) * 1024)
     }
 
     /// Memory that is resident now, in bytes.

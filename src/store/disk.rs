@@ -3,7 +3,7 @@
 //! The look-up tables are not among them: sled has files of its own, which may be lost at any time.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     os::{
         fd::OwnedFd,
@@ -141,16 +141,13 @@ impl Disk {
     /// Opens a file for reading and writing, and makes it if it is not there.
     pub(super) fn open(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Touch::Open(path))?;
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).read(true).write(true).open(path)?;
-        Ok(self.file(file, path))
+        Ok(self.file(open(path, OFlags::RDWR | OFlags::CREATE)?, path))
     }
 
     /// Makes an empty file of that name, whatever had it, for all to read.
     pub(super) fn create(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Touch::Open(path))?;
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).read(true).write(true).open(path)?;
+        let file = open(path, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))?;
         Ok(self.file(file, path))
     }
@@ -158,9 +155,7 @@ impl Disk {
     /// Opens a file for reading.
     pub(super) fn open_read(&self, path: &Path) -> io::Result<DiskFile> {
         self.before(Touch::Read(path))?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let opened = untold(|untold| rustix::fs::open(path, flags | untold, Mode::empty()))?;
-        Ok(self.file(File::from(opened), path))
+        Ok(self.file(open(path, OFlags::RDONLY)?, path))
     }
 
     /// Opens a file for reading, or finds that there is none, if that waits for no disk: if the system has in memory what there
@@ -256,8 +251,15 @@ impl Disk {
     }
 }
 
-/// What `open` opens, without the file being told when it was last read: nobody asks, it takes time at each read, and once a
-/// day it would be written to the disk. Only a file's owner may have it so.
+/// Opens a file; if it makes one, as the mask for new files says.
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    let flags = flags | OFlags::CLOEXEC;
+    Ok(untold(|untold| rustix::fs::open(path, flags | untold, mode))?.into())
+}
+
+/// What `open` opens, without the file being told when it was last read: nobody asks, it takes time at each read, and at the
+/// first read, and then once a day, it would be written to the disk. Only a file's owner may have it so.
 fn untold(open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     let open = |flags| retry_on_intr(|| open(flags));
     match open(OFlags::NOATIME) {

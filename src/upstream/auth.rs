@@ -258,7 +258,8 @@ impl Auth {
         };
         let now = self.clock.now();
         let key = key(account, &service);
-        if let Some(token) = self.tokens.made().get(&key).await {
+        let tokens = self.tokens.made();
+        if let Some(token) = tokens.get(&key).await {
             if token.good_until > now {
                 let header = token.header;
                 return Ok(Proof { header, service: Some(service), may_be_outdated: true });
@@ -266,9 +267,7 @@ impl Auth {
             self.forget(key.clone(), |token| token.good_until <= now).await;
         }
         // Whoever comes first asks; if it goes away before the answer, the next in line asks.
-        let entry = self
-            .tokens
-            .made()
+        let entry = tokens
             .entry(key)
             .or_try_insert_with(self.token(http, endpoint, &service, account))
             .await
