@@ -97,7 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tar", &["bundle/", "cli/export/since.rs", "cli/import.rs"]),
     ("zstd", &["bundle/", "cli/export/"]),
     ("minisign", &["bundle/trust.rs"]),
-    ("moka", &["on_demand.rs", "store/mod.rs", "store/memo.rs", "pull/", "upstream/auth.rs"]),
+    ("moka", &["on_demand.rs", "upstream/auth.rs"]),
     ("percent_encoding", &["server/route.rs"]),
     ("prometheus", &["metrics.rs"]),
     ("ring", &["server/tls.rs", "server/users/"]),

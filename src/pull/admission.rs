@@ -5,7 +5,6 @@
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
-use moka::{notification::RemovalCause, sync::Cache};
 use tokio::time::Instant;
 
 use super::{Error, Inner, Limits, Pull, coalesce::Coalesced, freshness::Kind};
@@ -13,7 +12,7 @@ use crate::{
     clock::Clock,
     metrics::{Limit, Metrics},
     oci::{Digest, Reference, Repository},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
     upstream::{Claim, Terms, Wanted},
 };
 
@@ -22,8 +21,8 @@ pub(super) struct Admissions {
     clock: Clock,
     /// How long a no counts.
     refused_ttl: Duration,
-    admitted: OnDemandCache<(Repository, ClaimId), Instant>,
-    refused: OnDemandCache<(Repository, ClaimId, Wanted), (Error, Instant)>,
+    admitted: OnDemand<(Repository, ClaimId), Instant>,
+    refused: OnDemand<(Repository, ClaimId, Wanted), (Error, Instant)>,
     checks: Coalesced<(Repository, ClaimId, Wanted), Result<(), Error>>,
 }
 
@@ -85,7 +84,7 @@ impl Pull {
             Box::pin(self.checked(repository, wanted, claim, terms)).await?;
         }
         // What is not kept is fetched with the account of whoever came last.
-        pull.upstream(repository)?.lend(&repository.name, claim).await;
+        pull.upstream(repository)?.lend(&repository.name, claim);
         Ok(())
     }
 
@@ -221,19 +220,11 @@ impl Inner {
 }
 
 /// As many verdicts as may be remembered: yeses, or noes.
-fn remembered<K, V>(limits: &Limits, metrics: &Metrics) -> OnDemandCache<K, V>
+fn remembered<K, V>(limits: &Limits, metrics: &Metrics) -> OnDemand<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    let (metrics, verdicts) = (metrics.clone(), limits.verdicts);
-    OnDemand::new(move || {
-        let metrics = metrics.clone();
-        let forgotten = move |_, _, cause| {
-            if cause == RemovalCause::Size {
-                metrics.limit_reached(Limit::Verdicts);
-            }
-        };
-        Cache::builder().max_capacity(verdicts).eviction_listener(forgotten).build()
-    })
+    let metrics = metrics.clone();
+    OnDemand::new(limits.verdicts).telling(move || metrics.limit_reached(Limit::Verdicts))
 }

@@ -13,7 +13,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use moka::sync::Cache;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -26,7 +25,7 @@ use crate::{
         Descriptor, Digest, ImageName, Manifest, Platform, Reference, Repository, Rules, Tag,
         media_type,
     },
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
 };
 
 /// Composed tags, and parts of them, of which something is remembered: clients choose the tags.
@@ -40,10 +39,10 @@ pub(super) struct Composer {
     images: Vec<Arc<Composed>>,
     making: Coalesced<(Repository, Tag), Result<ManifestAnswer, Error>>,
     /// What a tag was made into when all its parts were last confirmed.
-    confirmed: OnDemandCache<(Repository, Tag), (Digest, Instant)>,
+    confirmed: OnDemand<(Repository, Tag), (Digest, Instant)>,
     /// What the log was last told of a part.
-    told: OnDemandCache<(Repository, Tag, Platform), Trouble>,
-    unkept: OnDemandCache<(Repository, Digest), ManifestAnswer>,
+    told: OnDemand<(Repository, Tag, Platform), Trouble>,
+    unkept: OnDemand<(Repository, Digest), ManifestAnswer>,
 }
 
 /// What may be wrong with a part while nothing is wrong with its registry.
@@ -67,9 +66,9 @@ impl Composer {
         Self {
             images: images.iter().cloned().map(Arc::new).collect(),
             making: Coalesced::new(limits, metrics),
-            confirmed: OnDemand::new(|| Cache::new(TAGS_MAX)),
-            told: OnDemand::new(|| Cache::new(TAGS_MAX)),
-            unkept: OnDemand::new(|| Cache::new(UNKEPT_MAX)),
+            confirmed: OnDemand::new(TAGS_MAX),
+            told: OnDemand::new(TAGS_MAX),
+            unkept: OnDemand::new(UNKEPT_MAX),
         }
     }
 

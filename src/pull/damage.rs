@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     oci::{Digest, Hasher, Repository},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
     store::{self, BlobFile, Checked, Seen, StoredBlob},
 };
 
@@ -29,13 +28,12 @@ const LENGTHS_MAX: u64 = 1024;
 pub(super) struct Disputes {
     checks: Coalesced<Digest, ()>,
     /// Lengths of those that were hashed, and are right on the disk.
-    right: OnDemandCache<Digest, u64>,
+    right: OnDemand<Digest, u64>,
 }
 
 impl Disputes {
     pub(super) fn new(limits: &Limits, metrics: &Metrics) -> Self {
-        let right = OnDemand::new(|| Cache::new(LENGTHS_MAX));
-        Self { checks: Coalesced::new(limits, metrics), right }
+        Self { checks: Coalesced::new(limits, metrics), right: OnDemand::new(LENGTHS_MAX) }
     }
 }
 

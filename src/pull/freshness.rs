@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use moka::{notification::RemovalCause, sync::Cache};
 use tokio::time::Instant;
 
 use super::Error;
@@ -17,7 +16,7 @@ use crate::{
     clock::Clock,
     metrics::{Limit, Metrics},
     oci::{Descriptor, Digest, Reference, Repository, Tag},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
 };
 
 /// Names remembered of each kind; the least used are forgotten first.
@@ -35,12 +34,12 @@ pub(super) struct Freshness {
     clock: Clock,
     tag_ttl: Duration,
     unknown_ttl: Duration,
-    confirmed: OnDemandCache<(Repository, Tag), (Descriptor, Instant)>,
+    confirmed: OnDemand<(Repository, Tag), (Descriptor, Instant)>,
     /// How often something changed in `confirmed`.
     edition: AtomicU64,
-    unknown: OnDemandCache<(Repository, Kind, Reference), (Error, Instant)>,
+    unknown: OnDemand<(Repository, Kind, Reference), (Error, Instant)>,
     /// Tags that a `HEAD` resolved to a manifest that is not kept yet.
-    waiting: OnDemandCache<(Repository, Digest), Arc<BTreeSet<Tag>>>,
+    waiting: OnDemand<(Repository, Digest), Arc<BTreeSet<Tag>>>,
 }
 
 /// Under which endpoint a name was asked for.
@@ -58,23 +57,16 @@ impl Freshness {
         metrics: &Metrics,
     ) -> Self {
         let metrics = metrics.clone();
-        let unknown = move || {
-            let metrics = metrics.clone();
-            let forgotten = move |_, _, cause| {
-                if cause == RemovalCause::Size {
-                    metrics.limit_reached(Limit::UnknownNames);
-                }
-            };
-            Cache::builder().max_capacity(unknown_names).eviction_listener(forgotten).build()
-        };
+        let unknown = OnDemand::new(unknown_names)
+            .telling(move || metrics.limit_reached(Limit::UnknownNames));
         Self {
             clock: clock.clone(),
             tag_ttl,
             unknown_ttl,
-            confirmed: OnDemand::new(|| Cache::new(NAMES_MAX)),
+            confirmed: OnDemand::new(NAMES_MAX),
             edition: AtomicU64::new(0),
-            unknown: OnDemand::new(unknown),
-            waiting: OnDemand::new(|| Cache::new(NAMES_MAX)),
+            unknown,
+            waiting: OnDemand::new(NAMES_MAX),
         }
     }
 
@@ -232,10 +224,7 @@ mod tests {
             freshness.wait_for(&repository, &Digest::sha256(&number.to_be_bytes()), &tag);
             freshness.wait_for(&repository, &digest, &tag);
         }
-        freshness.unknown.made().run_pending_tasks();
-        freshness.confirmed.made().run_pending_tasks();
-        freshness.waiting.made().run_pending_tasks();
-        assert!(freshness.unknown.made().entry_count() <= 1000);
+        assert!(freshness.unknown.settle() <= 1000);
         let (text, _) = metrics.render();
         let text = String::from_utf8(text).expect("text");
         let forgotten = format!(
@@ -243,8 +232,8 @@ mod tests {
             NAMES_MAX * 2 + 1 - 1000
         );
         assert!(text.contains(&forgotten), "{text}");
-        assert!(freshness.confirmed.made().entry_count() <= NAMES_MAX);
-        assert!(freshness.waiting.made().entry_count() <= NAMES_MAX);
+        assert!(freshness.confirmed.settle() <= NAMES_MAX);
+        assert!(freshness.waiting.settle() <= NAMES_MAX);
         assert!(freshness.waited_for(&repository, &digest).len() <= WAITING_TAGS_MAX);
     }
 }

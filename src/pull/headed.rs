@@ -8,12 +8,11 @@
 
 use std::{slice, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{Error, Inner, Pull, Resolution, Want, whose::Whose};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Rules};
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Clients, each in one repository, that are remembered.
 const CLIENTS_MAX: u64 = 10_000;
@@ -26,7 +25,7 @@ const TTL: Duration = Duration::from_secs(15 * 60);
 
 /// What clients resolved, and were not sent, the latest first.
 #[derive(Debug)]
-pub(super) struct Headed(OnDemandCache<(Whose, Repository), Arc<Vec<Resolved>>>);
+pub(super) struct Headed(OnDemand<(Whose, Repository), Arc<Vec<Resolved>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Resolved {
@@ -38,8 +37,7 @@ struct Resolved {
 
 impl Default for Headed {
     fn default() -> Self {
-        let make = || Cache::builder().max_capacity(CLIENTS_MAX).time_to_live(TTL).build();
-        Self(OnDemand::new(make))
+        Self(OnDemand::new(CLIENTS_MAX).for_as_long_as(TTL))
     }
 }
 

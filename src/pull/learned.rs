@@ -12,12 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::{Asker, KnownClient};
 use crate::oci::Platform;
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Clients remembered.
 const CLIENTS_MAX: u64 = 4096;
@@ -52,7 +51,7 @@ struct Choices {
 /// All clients of which something was learned.
 #[derive(Debug)]
 pub(super) struct Learned {
-    clients: OnDemandCache<ClientKey, Arc<Choices>>,
+    clients: OnDemand<ClientKey, Arc<Choices>>,
     /// There is something that was not written down.
     changed: AtomicBool,
     /// How often something was learned.
@@ -103,11 +102,11 @@ impl Learned {
     /// The client that chose last of those at this address, whatever it calls itself.
     pub(super) fn at(&self, address: IpAddr) -> Option<ClientKey> {
         let address = address.to_canonical();
-        let here = self.clients.iter().filter(
-            |(client, _)| matches!(&**client, ClientKey::Address(known, _) if *known == address),
+        let here = self.clients.all().into_iter().filter(
+            |(client, _)| matches!(client, ClientKey::Address(known, _) if *known == address),
         );
         let latest = here.max_by_key(|(_, choices)| choices.seen);
-        latest.map(|(client, _)| ClientKey::clone(&client))
+        latest.map(|(client, _)| client)
     }
 
     /// The client chose `platform` at `now`, in seconds since 1970.
@@ -133,7 +132,7 @@ impl Learned {
 
     /// All of them, the latest first.
     pub(super) fn all(&self) -> Vec<KnownClient> {
-        let known = self.clients.iter().map(|(client, choices)| KnownClient {
+        let known = self.clients.all().into_iter().map(|(client, choices)| KnownClient {
             client: client.shown(),
             user_agent: client.user_agent().to_owned(),
             platforms: choices.platforms.clone(),
@@ -151,8 +150,9 @@ impl Learned {
         }
         let all: Vec<(ClientKey, Choices)> = self
             .clients
-            .iter()
-            .map(|(client, choices)| (ClientKey::clone(&client), Choices::clone(&choices)))
+            .all()
+            .into_iter()
+            .map(|(client, choices)| (client, Choices::clone(&choices)))
             .collect();
         serde_json::to_vec(&all).map(Bytes::from).ok()
     }
@@ -186,7 +186,7 @@ impl Learned {
 
 impl Default for Learned {
     fn default() -> Self {
-        let clients = OnDemand::new(|| Cache::new(CLIENTS_MAX));
+        let clients = OnDemand::new(CLIENTS_MAX);
         Self { clients, changed: AtomicBool::new(false), edition: AtomicU64::new(0) }
     }
 }
@@ -286,7 +286,7 @@ mod tests {
             learned.of(&client);
             learned.learn(client, &platform("linux/386"), u64::from(n) * SEEN_STEP);
         }
-        learned.clients.made().run_pending_tasks();
+        learned.clients.settle();
         assert!(learned.all().len() <= CLIENTS_MAX as usize, "{}", learned.all().len());
         assert_eq!(learned.of(&pi), Some(vec![v7.clone()]), "it came again and again");
         assert!(learned.at(Ipv4Addr::from(u32::MAX).into()).is_some());

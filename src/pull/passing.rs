@@ -3,10 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use moka::sync::Cache;
-
 use crate::oci::{Descriptor, Digest, Manifest, Repository};
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Blobs remembered.
 const BLOBS_MAX: u64 = 20_000;
@@ -18,7 +16,7 @@ const PULL: Duration = Duration::from_secs(60 * 60);
 /// Which repository may show which blob without keeping it.
 #[derive(Debug)]
 pub(super) struct Passing {
-    blobs: OnDemandCache<(Repository, Digest), Passed>,
+    blobs: OnDemand<(Repository, Digest), Passed>,
 }
 
 /// What is known of a blob that no kept manifest names.
@@ -67,8 +65,7 @@ impl Passing {
     /// stays.
     pub(super) fn confirmed(&self, repository: &Repository, digest: &Digest, size: u64) {
         let passed = Passed { size, because: Because::Confirmed };
-        let blob = self.blobs.made().entry((repository.clone(), *digest));
-        blob.or_insert(passed);
+        self.blobs.insert_if_new((repository.clone(), *digest), passed);
     }
 
     /// Whether a manifest names the blob, and not only its registry's word.
@@ -90,8 +87,7 @@ impl Passing {
 
 impl Default for Passing {
     fn default() -> Self {
-        let blobs = || Cache::builder().max_capacity(BLOBS_MAX).time_to_live(PULL).build();
-        Self { blobs: OnDemand::new(blobs) }
+        Self { blobs: OnDemand::new(BLOBS_MAX).for_as_long_as(PULL) }
     }
 }
 
@@ -137,8 +133,7 @@ mod tests {
         for thousand in 0..2 * BLOBS_MAX / 1000 {
             passing.named(&repository, &image(thousand * 1000..(thousand + 1) * 1000));
         }
-        let blobs = passing.blobs.made();
-        blobs.run_pending_tasks();
-        assert!(blobs.entry_count() <= BLOBS_MAX, "{}", blobs.entry_count());
+        let known = passing.blobs.settle();
+        assert!(known <= BLOBS_MAX, "{known}");
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use moka::sync::Cache;
-
 use super::{
     Asker, Error, Inner, ManifestAnswer, Others, Outcome, Pull, Resolution, Want,
     config::AnswerWith,
@@ -11,7 +9,7 @@ use super::{
 use crate::oci::{
     Descriptor, Digest, ImageIndex, IndexEntry, Manifest, Platform, Repository, Rules,
 };
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Indexes looked into for one answer, the first included: nesting has no bound in the specification.
 const INDEXES_MAX: usize = 8;
@@ -25,7 +23,7 @@ const ENTRIES_MAX: u64 = 16_384;
 
 /// Indexes as they were read lately: an index of 4 MiB is not to be read for every request.
 #[derive(Debug)]
-pub(super) struct Indexes(OnDemandCache<Digest, Arc<ImageIndex>>);
+pub(super) struct Indexes(OnDemand<Digest, Arc<ImageIndex>>);
 
 /// What happens to a manifest under `[platforms] keep` and `others`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,9 +232,7 @@ impl Default for Indexes {
         let weigh = |_: &Digest, index: &Arc<ImageIndex>| {
             u32::try_from(index.entries.len()).unwrap_or(u32::MAX).saturating_add(1)
         };
-        Self(OnDemand::new(move || {
-            Cache::builder().max_capacity(ENTRIES_MAX).weigher(weigh).build()
-        }))
+        Self(OnDemand::weighing(ENTRIES_MAX, weigh))
     }
 }
 

@@ -20,7 +20,6 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 use self::jobs::Jobs;
@@ -29,7 +28,7 @@ use super::{config, in_flight::Interest};
 use crate::{
     metrics::Metrics,
     oci::{Descriptor, Digest, Platform, Repository, Rules},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
 };
 
 /// Images remembered as complete, so that serving them again costs no look at the disk.
@@ -52,10 +51,10 @@ pub(super) struct Prefetcher {
     /// One for each job that is being tried, and has a manifest in memory.
     attempts: Semaphore,
     jobs: Jobs,
-    complete: OnDemandCache<Target, (), RandomState>,
+    complete: OnDemand<Target, (), RandomState>,
     /// How often everything was forgotten of it.
     forgotten: AtomicU64,
-    unused: OnDemandCache<Digest, u64>,
+    unused: OnDemand<Digest, u64>,
     metrics: Metrics,
 }
 
@@ -81,18 +80,14 @@ enum Outcome {
 
 impl Prefetcher {
     pub(super) fn new(config: config::Prefetch, metrics: &Metrics) -> Self {
-        let complete = || {
-            let complete = Cache::builder().max_capacity(COMPLETE_MAX).time_to_live(COMPLETE_TTL);
-            complete.build_with_hasher(RandomState::default())
-        };
         Self {
             turns: Arc::new(Semaphore::new(config.concurrency)),
             attempts: Semaphore::new(ATTEMPTS_MAX.max(config.concurrency)),
             config,
             jobs: Jobs::default(),
-            complete: OnDemand::new(complete),
+            complete: OnDemand::new(COMPLETE_MAX).for_as_long_as(COMPLETE_TTL),
             forgotten: AtomicU64::new(0),
-            unused: OnDemand::new(|| Cache::new(UNUSED_MAX)),
+            unused: OnDemand::new(UNUSED_MAX),
             metrics: metrics.clone(),
         }
     }

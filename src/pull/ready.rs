@@ -10,14 +10,13 @@ use std::sync::{
 
 use bytes::Bytes;
 use foldhash::quality::RandomState;
-use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::{Inner, ManifestAnswer, Outcome};
 use crate::{
     lately::Lately,
     oci::{Descriptor, Platform, Reference, Repository, Rules},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
     store::Listed,
 };
 
@@ -37,7 +36,7 @@ const LAST: usize = 64;
 #[derive(Debug)]
 pub(super) struct Ready {
     last: Lately<Name, Arc<Found>>,
-    all: OnDemandCache<Name, Arc<Found>, RandomState>,
+    all: OnDemand<Name, Arc<Found>, RandomState>,
 }
 
 type Name = (Repository, Reference);
@@ -80,11 +79,7 @@ impl Default for Ready {
         let weigh = |_: &Name, found: &Arc<Found>| {
             u32::try_from(READY_OVERHEAD + found.bytes.len()).unwrap_or(u32::MAX)
         };
-        let all = move || {
-            let all = Cache::builder().max_capacity(READY_BYTES).weigher(weigh);
-            all.build_with_hasher(RandomState::default())
-        };
-        Self { last: Lately::new(LAST), all: OnDemand::new(all) }
+        Self { last: Lately::new(LAST), all: OnDemand::weighing(READY_BYTES, weigh) }
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::{
@@ -18,7 +17,7 @@ use crate::{
     lately::Lately,
     metrics::Count,
     oci::{Descriptor, Digest, MANIFEST_MAX_BYTES, Manifest, Platform, Reference, Repository},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
     store::Listed,
 };
 
@@ -35,7 +34,7 @@ const TOLD_TTL: Duration = Duration::from_secs(10 * 60);
 #[derive(Debug)]
 pub(super) struct Mismatches {
     latest: Mutex<VecDeque<Mismatch>>,
-    told: OnDemandCache<Digest, Option<Platform>>,
+    told: OnDemand<Digest, Option<Platform>>,
 }
 
 impl Mismatches {
@@ -53,8 +52,8 @@ impl Mismatches {
 
 impl Default for Mismatches {
     fn default() -> Self {
-        let told = || Cache::builder().max_capacity(TOLD_MAX).time_to_live(TOLD_TTL).build();
-        Self { latest: Mutex::default(), told: OnDemand::new(told) }
+        let told = OnDemand::new(TOLD_MAX).for_as_long_as(TOLD_TTL);
+        Self { latest: Mutex::default(), told }
     }
 }
 

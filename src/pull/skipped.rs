@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::oci::{Digest, ImageIndex, Repository};
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Indexes watched at one time, their entries altogether, and indexes remembered as counted.
 const WATCHED_MAX: usize = 1024;
@@ -29,7 +28,7 @@ type Key = (Repository, Digest);
 #[derive(Debug)]
 pub(super) struct Skipped {
     watched: Mutex<HashMap<Key, Watched>>,
-    counted: OnDemandCache<Key, ()>,
+    counted: OnDemand<Key, ()>,
 }
 
 #[derive(Debug)]
@@ -131,7 +130,7 @@ impl Skipped {
 
 impl Default for Skipped {
     fn default() -> Self {
-        Self { watched: Mutex::default(), counted: OnDemand::new(|| Cache::new(COUNTED_MAX)) }
+        Self { watched: Mutex::default(), counted: OnDemand::new(COUNTED_MAX) }
     }
 }
 

@@ -397,4 +397,16 @@ mod tests {
         let metadata = fs::metadata(&path).expect("there");
         assert_eq!(metadata.accessed().expect("known here"), read_last);
     }
+
+    #[test]
+    fn a_file_of_another_owner_is_read_all_the_same() {
+        // Root's, who may leave the time out of anybody's file: who runs this as somebody else sees more of it.
+        let path = Path::new("/etc/passwd");
+        let disk = Disk::default();
+        let waited = disk.open_read(path).expect("opened");
+        assert_eq!(waited.read_at(&mut [0; 5], 0).expect("read"), 5);
+        if let Some(at_once) = disk.open_read_at_once(path) {
+            assert_eq!(at_once.expect("there").read_at(&mut [0; 5], 0).expect("read"), 5);
+        }
+    }
 }

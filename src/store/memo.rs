@@ -10,11 +10,10 @@ use std::sync::{
 };
 
 use foldhash::quality::RandomState;
-use moka::sync::Cache;
 
 use super::links::Listed;
 use crate::oci::{Descriptor, Digest, Repository};
-use crate::on_demand::{OnDemand, OnDemandCache};
+use crate::on_demand::OnDemand;
 
 /// Records remembered, of some 300 bytes each.
 const RECORDS_MAX: u64 = 2048;
@@ -24,7 +23,7 @@ const RECORDS_MAX: u64 = 2048;
 pub(super) struct Memo {
     edition: AtomicU64,
     /// With the edition that each was read of.
-    shown: OnDemandCache<(Repository, Digest), (u64, Arc<Shown>), RandomState>,
+    shown: OnDemand<(Repository, Digest), (u64, Arc<Shown>), RandomState>,
 }
 
 /// What the tables say of what a repository may show under a digest.
@@ -73,11 +72,7 @@ impl Memo {
 
 impl Default for Memo {
     fn default() -> Self {
-        let shown = || {
-            let shown = Cache::builder().max_capacity(RECORDS_MAX);
-            shown.build_with_hasher(RandomState::default())
-        };
-        Self { edition: AtomicU64::new(0), shown: OnDemand::new(shown) }
+        Self { edition: AtomicU64::new(0), shown: OnDemand::new(RECORDS_MAX) }
     }
 }
 

@@ -44,7 +44,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use moka::sync::Cache;
 use tokio::{
     sync::{Mutex as AsyncMutex, RwLock, mpsc},
     task::spawn_blocking,
@@ -72,7 +71,7 @@ pub use volumes::{Join, Part, Room, Volumes};
 use crate::{
     clock::Clock,
     oci::{Digest, MANIFEST_MAX_BYTES, Repository, Tag},
-    on_demand::{OnDemand, OnDemandCache},
+    on_demand::OnDemand,
 };
 
 /// Memory for manifests that are asked for again and again.
@@ -127,7 +126,7 @@ pub struct Store {
     recorder: Mutex<Option<mpsc::Sender<recorder::Entry>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
     /// Manifests and configs by digest; each was verified when it was put in.
-    hot: Arc<OnDemandCache<Digest, Bytes>>,
+    hot: Arc<OnDemand<Digest, Bytes>>,
     /// When images were last pulled, until [`Store::flush_pulled`].
     pulled: pulled::Pulled,
     /// Images that stay because the configuration says so.
@@ -176,14 +175,13 @@ impl Store {
         };
         let weigh =
             |_: &Digest, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX);
-        let hot = move || Cache::builder().max_capacity(HOT_BYTES).weigher(weigh).build();
         Ok(Self {
             layout,
             index,
             clock: clock.clone(),
             recorder: Mutex::new(Some(recorder)),
             thread: Mutex::new(Some(thread)),
-            hot: Arc::new(OnDemand::new(hot)),
+            hot: Arc::new(OnDemand::weighing(HOT_BYTES, weigh)),
             pulled: pulled::Pulled::default(),
             pinned: Mutex::new(config.pinned.clone()),
             failing: Mutex::default(),
@@ -250,7 +248,7 @@ impl Store {
         self.hot.insert(*digest, bytes);
         if is_long {
             // What is too much is dropped by the hundred by itself, which are of some KiB as a rule.
-            self.hot.made().run_pending_tasks();
+            self.hot.settle();
         }
     }
 

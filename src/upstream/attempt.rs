@@ -38,7 +38,7 @@ impl Upstream {
         read: impl Fn(Answer, &Arc<Endpoint>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
-        let lent = &self.auth.lent(name).await;
+        let lent = &self.auth.lent(name);
         self.ask(urgency, |endpoint| async move {
             let answer =
                 self.attempt(question, name, lent.as_ref(), endpoint, endpoint.url(path)).await?;
@@ -77,7 +77,7 @@ impl Upstream {
         read: impl Fn(Document) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let read = &read;
-        let lent = &self.auth.lent(name).await;
+        let lent = &self.auth.lent(name);
         self.ask(urgency, |endpoint| async move {
             let mut url = endpoint.url(path);
             url.set_query(query);

@@ -1,14 +1,13 @@
 //! Proof of who asks: challenges, tokens, and which token service may see the credentials
 //! ([distribution, "Token Authentication"](https://distribution.github.io/distribution/spec/auth/token/)).
 
-use std::{hash::Hash, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
-use moka::{
-    future::{Cache, CacheBuilder},
-    ops::compute::Op,
-    policy::EvictionPolicy,
-};
+use moka::{future::Cache, ops::compute::Op, policy::EvictionPolicy};
 use tokio::time::Instant;
 use url::Url;
 
@@ -45,12 +44,12 @@ pub(super) struct Auth {
     /// wharf's own.
     accounts: Accounts,
     /// Accounts of clients that the registry let in, each with the repository for which it may be used.
-    lent: OnDemand<Cache<RepositoryName, Claim>>,
+    lent: OnDemand<RepositoryName, Claim>,
     clock: Clock,
     /// What an endpoint, by its base address, wants to see for a repository; only what could be shown last time.
-    challenges: OnDemand<Cache<(Url, RepositoryName), Challenge>>,
+    challenges: OnDemand<(Url, RepositoryName), Challenge>,
     /// By the account that they were bought with, and where.
-    tokens: OnDemand<Cache<TokenKey, Token>>,
+    tokens: OnceLock<Cache<TokenKey, Token>>,
 }
 
 type TokenKey = (Digest, Arc<Service>);
@@ -107,22 +106,16 @@ impl Auth {
             registry: config.registry.clone(),
             kin: Kin::of(config),
             accounts: Accounts::new(&config.registry, &config.accounts, clock, metrics),
-            lent: OnDemand::new(|| lately_used(LENT).build()),
+            lent: OnDemand::new(LENT).least_recently_used(),
             clock: clock.clone(),
-            challenges: OnDemand::new(|| lately_used(CHALLENGES).build()),
-            tokens: OnDemand::new(|| {
-                let weigh = |(_, service): &TokenKey, token: &Token| {
-                    let bytes = token.header.len() + service.len();
-                    u32::try_from(bytes).unwrap_or(u32::MAX)
-                };
-                lately_used(TOKENS_MAX_BYTES).weigher(weigh).build()
-            }),
+            challenges: OnDemand::new(CHALLENGES).least_recently_used(),
+            tokens: OnceLock::new(),
         }
     }
 
     /// The account that a client lent for what is asked of `name`, if one did.
-    pub(super) async fn lent(&self, name: &RepositoryName) -> Option<Claim> {
-        self.lent.filled()?.get(name).await
+    pub(super) fn lent(&self, name: &RepositoryName) -> Option<Claim> {
+        self.lent.get(name)
     }
 
     /// wharf's own accounts.
@@ -148,8 +141,8 @@ impl Auth {
     }
 
     /// From now on, `name` is asked for with this account, which the registry let in.
-    pub(super) async fn lend(&self, name: &RepositoryName, claim: &Claim) {
-        self.lent.made().insert(name.clone(), claim.clone()).await;
+    pub(super) fn lend(&self, name: &RepositoryName, claim: &Claim) {
+        self.lent.insert(name.clone(), claim.clone());
     }
 
     /// The proof that `endpoint` is known to want for `name`, if any.
@@ -167,12 +160,11 @@ impl Auth {
             return Ok(Some(Proof { header, service: None, may_be_outdated: false }));
         }
         let key = (endpoint.base().clone(), name.clone());
-        let Some(challenges) = self.challenges.filled() else { return Ok(None) };
-        let Some(challenge) = challenges.get(&key).await else { return Ok(None) };
+        let Some(challenge) = self.challenges.get(&key) else { return Ok(None) };
         let proof = self.proof(http, endpoint, challenge, account).await;
         if proof.is_err() {
             // The registry may name another token service by now: it is asked anew.
-            challenges.invalidate(&key).await;
+            self.challenges.invalidate(&key);
         }
         proof.map(Some)
     }
@@ -208,7 +200,7 @@ impl Auth {
         }
         let proof = self.proof(http, endpoint, challenge.clone(), account).await?;
         let key = (endpoint.base().clone(), name.clone());
-        self.challenges.made().insert(key, challenge).await;
+        self.challenges.insert(key, challenge);
         Ok(proof)
     }
 
@@ -258,7 +250,7 @@ impl Auth {
         };
         let now = self.clock.now();
         let key = key(account, &service);
-        let tokens = self.tokens.made();
+        let tokens = self.tokens.get_or_init(tokens);
         if let Some(token) = tokens.get(&key).await {
             if token.good_until > now {
                 let header = token.header;
@@ -279,7 +271,7 @@ impl Auth {
 
     /// Drops the token if it is `outdated`: another may already have taken its place.
     async fn forget(&self, key: TokenKey, outdated: impl Fn(&Token) -> bool) {
-        let Some(tokens) = self.tokens.filled() else { return };
+        let Some(tokens) = self.tokens.get() else { return };
         let entry = tokens.entry(key);
         entry
             .and_compute_with(|entry| {
@@ -352,13 +344,16 @@ impl Auth {
     }
 }
 
-/// A cache that parts with what was not used for longest, once it is full.
-fn lately_used<K, V>(most: u64) -> CacheBuilder<K, V, Cache<K, V>>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    Cache::builder().max_capacity(most).eviction_policy(EvictionPolicy::lru())
+/// What tokens are kept in: what was not used for longest makes room.
+fn tokens() -> Cache<TokenKey, Token> {
+    Cache::builder()
+        .max_capacity(TOKENS_MAX_BYTES)
+        .weigher(|(_, service): &TokenKey, token: &Token| {
+            let bytes = token.header.len() + service.len();
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        })
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
 }
 
 /// Under which a token is kept. What was given without an account is the same for all.

@@ -370,8 +370,8 @@ impl Upstream {
     }
 
     /// From now on, what is asked of the repository is asked with this account, which the registry let in.
-    pub async fn lend(&self, name: &RepositoryName, claim: &Claim) {
-        self.auth.lend(name, claim).await;
+    pub fn lend(&self, name: &RepositoryName, claim: &Claim) {
+        self.auth.lend(name, claim);
     }
 
     /// Whether an endpoint answered when it was last asked, and since when that is so, in seconds since 1970; `None` when
