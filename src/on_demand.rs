@@ -15,7 +15,8 @@ use moka::{notification::RemovalCause, policy::EvictionPolicy, sync::Cache};
 ///
 /// An empty one takes 28 KiB, most of it for two queues of 384 places (moka 0.12.16, by Valgrind's DHAT), and wharf has more
 /// than twenty, of which a site without composed images, accounts of clients or damage fills a few. And each kind of key and
-/// value would be some 90 KiB of program: here all are the same kind, and what they are is found out when they are read.
+/// value would be some 90 KiB of program: here there is one kind for each hasher, and what keys and values are is found out
+/// when they are read.
 pub struct OnDemand<K, V, S = RandomState> {
     made: OnceLock<Cache<AnyKey, AnyValue, S>>,
     most: u64,
@@ -35,7 +36,7 @@ struct AnyKey(Box<dyn Key>);
 trait Key: Any + Send + Sync {
     fn hash_into(&self, hasher: &mut dyn Hasher);
 
-    fn is(&self, other: &dyn Key) -> bool;
+    fn equals(&self, other: &dyn Key) -> bool;
 
     fn as_any(&self) -> &dyn Any;
 }
@@ -73,7 +74,7 @@ where
         Self { least_recently_used: true, ..self }
     }
 
-    /// Calls `pushed_out` for each that has to make room.
+    /// Calls `pushed_out` for each that there is no room for, be it one that was there or the one that was just put in.
     pub fn telling(self, pushed_out: impl Fn() + Send + Sync + 'static) -> Self {
         Self { pushed_out: Some(Arc::new(pushed_out)), ..self }
     }
@@ -93,7 +94,8 @@ where
         self.made().insert(AnyKey(Box::new(key)), Arc::new(value));
     }
 
-    /// Keeps `value` unless something is kept under `key`.
+    /// Keeps `value` unless something is kept under `key`, which then counts as used. What another puts in at the same moment
+    /// may be lost.
     pub fn insert_if_new(&self, key: K, value: V) {
         self.made().entry(AnyKey(Box::new(key))).or_insert(Arc::new(value));
     }
@@ -129,7 +131,8 @@ where
         .collect()
     }
 
-    /// Does at once what is done now and then behind what is asked: drops what there is no room for. How many are left.
+    /// Does at once what is done now and then behind what is asked: drops what there is no room for, and what is too old. How
+    /// many are left.
     pub fn settle(&self) -> u64 {
         self.made.get().map_or(0, |cache| {
             cache.run_pending_tasks();
@@ -149,7 +152,7 @@ where
             if let Some(weigh) = self.weigh {
                 cache = cache.weigher(move |key: &AnyKey, value: &AnyValue| {
                     let pair = key.of().zip(value.downcast_ref());
-                    pair.map_or(1, |(key, value)| weigh(key, value))
+                    pair.map_or(u32::MAX, |(key, value)| weigh(key, value))
                 });
             }
             if let Some(pushed_out) = self.pushed_out.clone() {
@@ -177,7 +180,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Key for K {
         self.hash(&mut hasher);
     }
 
-    fn is(&self, other: &dyn Key) -> bool {
+    fn equals(&self, other: &dyn Key) -> bool {
         other.as_any().downcast_ref::<K>() == Some(self)
     }
 
@@ -194,7 +197,7 @@ impl Hash for dyn Key {
 
 impl PartialEq for dyn Key {
     fn eq(&self, other: &Self) -> bool {
-        self.is(other)
+        self.equals(other)
     }
 }
 

@@ -20,15 +20,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, duplex},
-    sync::mpsc,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{io::duplex, sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Access, Admin, CONNECTION_BUFFER, Event, control, hearing::Hearing};
+use super::{Access, Admin, CONNECTION_BUFFER, Event, Stream, control, hearing::Hearing};
 use crate::{
     oci::{Digest, ImageName, Platform, Repository, TagPattern},
     pull::{
@@ -106,9 +101,6 @@ struct Answer {
     /// Moves its bytes; ends with it.
     _connection: JoinSet<()>,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Client {
     /// The daemon whose control socket is at `path`, if it answers there now.
@@ -370,7 +362,7 @@ impl Client {
             Transport::Socket(path) => Ok(Box::new(control::connect(path).await?)),
             Transport::Here(admin, shutdown) => {
                 let (near, far) = duplex(CONNECTION_BUFFER);
-                tasks.spawn(admin.clone().serve(far, Access::Change, shutdown.clone()));
+                tasks.spawn(admin.clone().serve(Box::new(far), Access::Change, shutdown.clone()));
                 Ok(Box::new(near))
             }
         }

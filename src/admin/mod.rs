@@ -105,10 +105,15 @@ enum Access {
     Change,
 }
 
+/// What a connection is made of: TCP, a socket of the file system, or a pipe within the process.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// Where connections come from.
 trait Listener {
     /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Send + 'static;
+    type Stream: Stream + 'static;
     /// What its connections may do.
     const ACCESS: Access;
 
@@ -160,7 +165,7 @@ impl Admin {
             };
             match accepted {
                 Ok(stream) => {
-                    let serving = self.clone().serve(stream, L::ACCESS, shutdown.clone());
+                    let serving = self.clone().serve(Box::new(stream), L::ACCESS, shutdown.clone());
                     connections.spawn(async move {
                         let _slot = slot;
                         serving.await;
@@ -180,10 +185,7 @@ impl Admin {
     }
 
     /// Serves one connection, for as long as it may take.
-    async fn serve<S>(self, stream: S, access: Access, shutdown: CancellationToken)
-    where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
+    async fn serve(self, stream: Box<dyn Stream>, access: Access, shutdown: CancellationToken) {
         let may_take_longer = AtomicBool::new(false);
         let late = async {
             time::sleep(CONNECTION_TIMEOUT).await;
@@ -198,15 +200,13 @@ impl Admin {
         }
     }
 
-    async fn converse<S>(
+    async fn converse(
         &self,
-        stream: S,
+        stream: Box<dyn Stream>,
         access: Access,
         may_take_longer: &AtomicBool,
         shutdown: CancellationToken,
-    ) where
-        S: AsyncRead + AsyncWrite + Send + 'static,
-    {
+    ) {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(CONNECTION_TIMEOUT));
         let service = service_fn(|request| {

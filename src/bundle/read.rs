@@ -91,13 +91,13 @@ pub fn read(archive: impl Read, terms: &Terms, sink: &mut impl Sink) -> Result<B
     let mut archive = BufReader::with_capacity(PIECE_BYTES, archive);
     let begin = archive.fill_buf().map_err(cut)?;
     if begin.starts_with(&[0x1f, 0x8b]) {
-        Reading::new(terms, sink).run(flate2::bufread::MultiGzDecoder::new(archive))
+        Reading::new(terms, sink).run(&mut flate2::bufread::MultiGzDecoder::new(archive))
     } else if begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let mut unpacked = zstd::Decoder::with_buffer(archive).map_err(cut)?;
         unpacked.window_log_max(WINDOW_LOG_MAX).map_err(cut)?;
-        Reading::new(terms, sink).run(unpacked)
+        Reading::new(terms, sink).run(&mut unpacked)
     } else {
-        Reading::new(terms, sink).run(archive)
+        Reading::new(terms, sink).run(&mut archive)
     }
 }
 
@@ -135,7 +135,7 @@ impl<'t, S: Sink> Reading<'t, S> {
         }
     }
 
-    fn run(mut self, archive: impl Read) -> Result<Brought, ReadError> {
+    fn run(mut self, archive: &mut dyn Read) -> Result<Brought, ReadError> {
         let mut members = Members::new(archive, self.terms.bytes);
         while let Some(member) = members.next()? {
             self.take(&member, &mut members).map_err(|why| match why {

@@ -18,9 +18,9 @@ use tracing_subscriber::{
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Lines that wait to be written, of some 300 bytes each: about a twentieth of a second's at the highest rate seen. 32 bytes for
-/// each are taken at the start.
-const LINES_MAX: usize = 4096;
+/// Lines that wait to be written, of some 300 bytes each: what comes in a fortieth of a second at the highest rate seen. 32 bytes
+/// for each are taken at the start.
+const LINES_MAX: usize = 2048;
 
 /// Bytes of lines that are written by one call.
 const WRITTEN_BYTES: usize = 32 * 1024;

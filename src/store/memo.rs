@@ -15,7 +15,7 @@ use super::links::Listed;
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::on_demand::OnDemand;
 
-/// Records remembered, of some 300 bytes each.
+/// Records remembered, of some 350 bytes each.
 const RECORDS_MAX: u64 = 2048;
 
 /// What was read lately, and of which edition of the tables.

@@ -250,7 +250,7 @@ impl Auth {
         };
         let now = self.clock.now();
         let key = key(account, &service);
-        let tokens = self.tokens.get_or_init(tokens);
+        let tokens = self.tokens.get_or_init(no_tokens);
         if let Some(token) = tokens.get(&key).await {
             if token.good_until > now {
                 let header = token.header;
@@ -344,8 +344,8 @@ impl Auth {
     }
 }
 
-/// What tokens are kept in: what was not used for longest makes room.
-fn tokens() -> Cache<TokenKey, Token> {
+/// What tokens are kept in, empty: what was not used for longest makes room.
+fn no_tokens() -> Cache<TokenKey, Token> {
     Cache::builder()
         .max_capacity(TOKENS_MAX_BYTES)
         .weigher(|(_, service): &TokenKey, token: &Token| {

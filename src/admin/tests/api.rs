@@ -171,14 +171,14 @@ async fn every_question_has_an_answer_in_time() {
     let admin = Admin::new(Metrics::new(), ready, Arc::new(Script::default()));
     for (access, seconds) in [(Access::Look, 25), (Access::Change, 180)] {
         let (near, far) = tokio::io::duplex(1024);
-        let serving = admin.clone().serve(far, access, CancellationToken::new());
+        let serving = admin.clone().serve(Box::new(far), access, CancellationToken::new());
         let request = get("/api/v1/inspect?image=never");
         let (answer, ()) = tokio::join!(exchange(near, &request), serving);
         assert_eq!(answer.status, 504, "{}", answer.body);
         assert_eq!(answer.error(), format!("no answer within {seconds} s"));
 
         let (near, far) = tokio::io::duplex(1024);
-        let serving = admin.clone().serve(far, access, CancellationToken::new());
+        let serving = admin.clone().serve(Box::new(far), access, CancellationToken::new());
         let begun = time::Instant::now();
         tokio::join!(serving, async {
             let mut silent = near;
