@@ -11,8 +11,10 @@ use std::{slice, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{Error, Inner, Pull, Resolution, Want, whose::Whose};
-use crate::oci::{Descriptor, Digest, Manifest, Platform, Repository, Rules};
-use crate::on_demand::OnDemand;
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Platform, Repository, Rules},
+    on_demand::OnDemand,
+};
 
 /// Clients, each in one repository, that are remembered.
 const CLIENTS_MAX: u64 = 10_000;

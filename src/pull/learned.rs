@@ -15,8 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Asker, KnownClient};
-use crate::oci::Platform;
-use crate::on_demand::OnDemand;
+use crate::{oci::Platform, on_demand::OnDemand};
 
 /// Clients remembered.
 const CLIENTS_MAX: u64 = 4096;

@@ -3,8 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::oci::{Descriptor, Digest, Manifest, Repository};
-use crate::on_demand::OnDemand;
+use crate::{
+    oci::{Descriptor, Digest, Manifest, Repository},
+    on_demand::OnDemand,
+};
 
 /// Blobs remembered.
 const BLOBS_MAX: u64 = 20_000;

@@ -6,10 +6,10 @@ use super::{
     Asker, Error, Inner, ManifestAnswer, Others, Outcome, Pull, Resolution, Want,
     config::AnswerWith,
 };
-use crate::oci::{
-    Descriptor, Digest, ImageIndex, IndexEntry, Manifest, Platform, Repository, Rules,
+use crate::{
+    oci::{Descriptor, Digest, ImageIndex, IndexEntry, Manifest, Platform, Repository, Rules},
+    on_demand::OnDemand,
 };
-use crate::on_demand::OnDemand;
 
 /// Indexes looked into for one answer, the first included: nesting has no bound in the specification.
 const INDEXES_MAX: usize = 8;

@@ -11,8 +11,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::oci::{Digest, ImageIndex, Repository};
-use crate::on_demand::OnDemand;
+use crate::{
+    oci::{Digest, ImageIndex, Repository},
+    on_demand::OnDemand,
+};
 
 /// Indexes watched at one time, their entries altogether, and indexes remembered as counted.
 const WATCHED_MAX: usize = 1024;

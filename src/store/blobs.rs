@@ -13,7 +13,8 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How far apart the bytes are by which it is told whether a part of a file is in memory. What was read in turn is evicted in
 /// turn, so what is missing is long, as a rule; what is missed of it, up to so much between two looks, the thread that sends it
-/// waits for. A look takes half a microsecond, and half the distance took 2 % more of a warm blob's time.
+/// waits for. A look takes half a microsecond; at half the distance there were ten more of them for 5 MiB, a hundredth of the
+/// time.
 const LOOK_BYTES: usize = 512 * 1024;
 
 /// Bytes that are read at once of a part that is not.

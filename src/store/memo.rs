@@ -12,8 +12,10 @@ use std::sync::{
 use foldhash::quality::RandomState;
 
 use super::links::Listed;
-use crate::oci::{Descriptor, Digest, Repository};
-use crate::on_demand::OnDemand;
+use crate::{
+    oci::{Descriptor, Digest, Repository},
+    on_demand::OnDemand,
+};
 
 /// Records remembered, of some 350 bytes each.
 const RECORDS_MAX: u64 = 2048;
